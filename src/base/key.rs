@@ -1,0 +1,217 @@
+//! Keys: where something is kept.
+//!
+//! - A key is (run, space, name). Within one run and one space, names are ordered as bytes.
+//! - Numbers in names are big endian, so that their order as bytes is their order as numbers.
+//! - Texts inside composite names are written so that none is a prefix of another (see `push_text`); an index on
+//!   tag `a` can never match `a__b`.
+//! - The slot of a key, and so its shard, depends on the partition key alone, by a hash that never changes.
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::limits::SLOTS;
+use super::run_id::RunId;
+
+/// The name of something within a space.
+pub(crate) type Name = SmallVec<[u8; 16]>;
+
+/// The spaces of a run. The numbers are a disk format: they never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum Space {
+    /// key -> value
+    Kv,
+    /// sequence -> event
+    Event,
+    /// () -> end of the event log (derived)
+    EventHead,
+    /// type, sequence -> () (derived)
+    EventType,
+    /// name -> state, or the count of a deleted one
+    State,
+    /// trace number -> trace
+    Trace,
+    /// kind, trace number -> () (derived)
+    TraceKind,
+    /// tag, trace number -> () (derived)
+    TraceTag,
+    /// parent's number, trace number -> (); roots have parent 0 (derived)
+    TraceChild,
+    /// () -> number of traces (derived)
+    TraceCount,
+    /// () -> metadata of the run
+    Run,
+    /// In the directory: name -> run id
+    RunName,
+    /// In the directory: run id -> () (derived)
+    RunAll,
+    /// In the directory: status, run id -> () (derived)
+    RunStatus,
+    /// In the directory: tag, run id -> () (derived)
+    RunTag,
+    /// In the directory: parent's id, run id -> () (derived)
+    RunChild,
+}
+
+impl Space {
+    /// How many spaces there are.
+    pub(crate) const COUNT: usize = 16;
+
+    /// The position in an array of spaces.
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The primitive, as errors name it.
+    pub(crate) const fn primitive(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Event | Self::EventHead | Self::EventType => "events",
+            Self::State => "states",
+            Self::Trace | Self::TraceKind | Self::TraceTag | Self::TraceChild | Self::TraceCount => "traces",
+            Self::Run | Self::RunName | Self::RunAll | Self::RunStatus | Self::RunTag | Self::RunChild => "runs",
+        }
+    }
+
+    /// The name of something in this space as a person would write it.
+    pub(crate) fn show(self, name: &[u8]) -> String {
+        match self {
+            Self::Event | Self::Trace => number_at_end(name).map_or_else(String::new, |number| number.to_string()),
+            Self::EventHead => "the end of the log".into(),
+            Self::TraceCount => "the number of traces".into(),
+            Self::Run => "metadata".into(),
+            _ => String::from_utf8_lossy(name).into_owned(),
+        }
+    }
+}
+
+const _: () = assert!(Space::RunChild.index() + 1 == Space::COUNT, "the count names the last space");
+
+/// A number as a name.
+pub(crate) fn number_name(number: u64) -> Name {
+    Name::from_slice(&number.to_be_bytes())
+}
+
+/// The name of the only thing in its space.
+pub(crate) fn unit_name() -> Name {
+    Name::new()
+}
+
+/// Appends a text to a composite name: every zero byte becomes 0x00 0xff, the end is 0x00 0x00. The order is that of
+/// the texts, and no text's form is a prefix of another's.
+pub(crate) fn push_text(name: &mut Name, text: &str) {
+    for &byte in text.as_bytes() {
+        name.push(byte);
+        if byte == 0 {
+            name.push(0xff);
+        }
+    }
+    name.extend_from_slice(&[0, 0]);
+}
+
+/// Reads the text that starts a composite name.
+pub(crate) fn leading_text(name: &[u8]) -> Option<String> {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.iter();
+    while let Some(&byte) = rest.next() {
+        if byte != 0 {
+            bytes.push(byte);
+            continue;
+        }
+        match rest.next() {
+            Some(0xff) => bytes.push(0),
+            Some(0) => return String::from_utf8(bytes).ok(),
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// A composite name of a text and a number.
+pub(crate) fn text_number_name(text: &str, number: u64) -> Name {
+    let mut name = text_prefix(text);
+    name.extend_from_slice(&number.to_be_bytes());
+    name
+}
+
+/// The start of every composite name that begins with this text.
+pub(crate) fn text_prefix(text: &str) -> Name {
+    let mut name = Name::new();
+    push_text(&mut name, text);
+    name
+}
+
+/// A composite name of two numbers.
+pub(crate) fn number_pair_name(first: u64, second: u64) -> Name {
+    let mut name = number_name(first);
+    name.extend_from_slice(&second.to_be_bytes());
+    name
+}
+
+/// The number that ends a name.
+pub(crate) fn number_at_end(name: &[u8]) -> Option<u64> {
+    let start = name.len().checked_sub(8)?;
+    Some(u64::from_be_bytes(name.get(start..)?.try_into().ok()?))
+}
+
+/// The run id that ends a name.
+pub(crate) fn run_at_end(name: &[u8]) -> Option<RunId> {
+    let start = name.len().checked_sub(16)?;
+    Some(RunId::from_bytes(name.get(start..)?.try_into().ok()?))
+}
+
+/// The smallest name that is greater than every name with this prefix; `None` if there is none.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Name> {
+    let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
+    let mut end = Name::from_slice(&prefix[..=last]);
+    end[last] += 1;
+    Some(end)
+}
+
+/// The slot of a run.
+pub(crate) fn run_slot(run: &RunId) -> u64 {
+    partition_hash(run.as_bytes()) % SLOTS
+}
+
+/// The slot of a run's name.
+pub(crate) fn name_slot(name: &str) -> u64 {
+    partition_hash(name.as_bytes()) % SLOTS
+}
+
+/// The hash that spreads partition keys: FNV-1a over the bytes, then the finalizer of `MurmurHash3`. A disk format:
+/// never changes.
+fn partition_hash(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for &byte in bytes {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partition_hash_never_changes() {
+        assert_eq!(partition_hash(b""), 0xefd0_1f60_ba99_2926);
+        assert_eq!(run_slot(&RunId::from_bytes([7; 16])), run_slot(&RunId::from_bytes([7; 16])));
+    }
+
+    #[test]
+    fn no_text_is_a_prefix_of_another() {
+        for (a, b) in [("a", "a__b"), ("a", "a\0"), ("a\0", "a\0\0"), ("", "\0")] {
+            assert!(!text_prefix(b).starts_with(&text_prefix(a)), "{a:?} {b:?}");
+            assert!(text_prefix(a) < text_prefix(b), "{a:?} {b:?}");
+        }
+        assert_eq!(leading_text(&text_number_name("a\0b", 3)).as_deref(), Some("a\0b"));
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_above_all_it_starts() {
+        assert_eq!(prefix_end(b"ab").as_deref(), Some(&b"ac"[..]));
+        assert_eq!(prefix_end(b"a\xff").as_deref(), Some(&b"b"[..]));
+        assert_eq!(prefix_end(b"\xff\xff"), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! Every limit in one place, with the relations between them checked at compile time.
+
+use super::error::{Error, Result};
+use super::value::Value;
+
+/// The longest key or name, in bytes.
+pub(crate) const KEY_BYTES: usize = 64 << 10;
+/// The largest value, in bytes.
+pub(crate) const VALUE_BYTES: usize = 16 << 20;
+/// The deepest nesting of arrays and maps in a value.
+pub(crate) const VALUE_DEPTH: usize = 100;
+/// The largest transaction, in bytes of what it writes.
+pub(crate) const TRANSACTION_BYTES: usize = 64 << 20;
+/// The most operations in a transaction.
+pub(crate) const TRANSACTION_OPERATIONS: usize = 100_000;
+/// The most tags on a run or a trace.
+pub(crate) const TAGS: usize = 256;
+/// The longest tag, in bytes.
+pub(crate) const TAG_BYTES: usize = 256;
+/// The most shards.
+pub(crate) const SHARDS: usize = 1024;
+/// Hash slots the keyspace is divided into. A disk format: never changes.
+pub(crate) const SLOTS: u64 = 4096;
+/// The most requests waiting in a shard's mailbox; a caller beyond that waits.
+pub(crate) const MAILBOX_REQUESTS: usize = 4096;
+/// The most messages a shard takes from its mailbox before it looks at its log and its timers.
+pub(crate) const BATCH_REQUESTS: usize = 256;
+
+const _: () = assert!(VALUE_DEPTH <= super::value::MAX_DEPTH, "what is accepted can be read back");
+const _: () = assert!(VALUE_BYTES < TRANSACTION_BYTES, "a transaction holds several of the largest values");
+const _: () = assert!(SHARDS as u64 <= SLOTS, "every shard owns a slot");
+const _: () = assert!(BATCH_REQUESTS <= MAILBOX_REQUESTS, "a batch fits the mailbox");
+
+/// Checks a key, a name or an event type: 1 byte to 64 KiB.
+pub(crate) fn check_key(what: &str, key: &str) -> Result<()> {
+    if key.is_empty() {
+        return Err(Error::InvalidOperation(format!("{what} is empty, it needs at least one byte")));
+    }
+    if key.len() > KEY_BYTES {
+        return Err(Error::limit(what, KEY_BYTES, key.len()));
+    }
+    Ok(())
+}
+
+/// Checks the size and the depth of a value.
+pub(crate) fn check_value(value: &Value) -> Result<()> {
+    let depth = value.depth();
+    if depth > VALUE_DEPTH {
+        return Err(Error::limit("value depth", VALUE_DEPTH, depth));
+    }
+    let weight = value.weight();
+    if weight > VALUE_BYTES {
+        return Err(Error::limit("value bytes", VALUE_BYTES, weight));
+    }
+    Ok(())
+}
+
+/// Checks a list of tags.
+pub(crate) fn check_tags(tags: &[String]) -> Result<()> {
+    if tags.len() > TAGS {
+        return Err(Error::limit("tags", TAGS, tags.len()));
+    }
+    for tag in tags {
+        if tag.is_empty() {
+            return Err(Error::InvalidOperation("tag is empty, it needs at least one byte".into()));
+        }
+        if tag.len() > TAG_BYTES {
+            return Err(Error::limit("tag bytes", TAG_BYTES, tag.len()));
+        }
+    }
+    Ok(())
+}

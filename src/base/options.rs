@@ -1,0 +1,59 @@
+//! What a database is opened with.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// When a commit is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DurabilityMode {
+    /// Nothing is written; everything is lost when the process ends.
+    InMemory,
+    /// Acknowledged at once, written within the interval: a crash loses at most the last interval, and at most
+    /// `max_pending_writes` commits.
+    Buffered {
+        /// The longest time, in milliseconds, that a commit waits in memory before it is written.
+        flush_interval_ms: u64,
+        /// The most commits that wait in memory; a commit beyond that is acknowledged when enough are on disk.
+        max_pending_writes: usize,
+    },
+    /// Acknowledged when it is on disk: a crash loses nothing.
+    #[default]
+    Strict,
+}
+
+/// How keys are spread over the shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Partitioning {
+    /// All of a run is on one shard, so that its transactions need no coordination.
+    #[default]
+    ByRun,
+    /// Key-value pairs, state cells and documents are spread by run and key, for one hot run on every core.
+    ByKey,
+}
+
+/// What runs the shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// `IoUring` where the kernel allows it, otherwise `Threads`.
+    #[default]
+    Auto,
+    /// glommio executors on `io_uring`.
+    IoUring,
+    /// Plain threads.
+    Threads,
+}
+
+/// How much of a run's past is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HistoryRetention {
+    /// Nothing beyond what running readers need.
+    Off,
+    /// What was current at some time in the last `Duration`.
+    For(Duration),
+    /// The last so many versions of every key.
+    Commits(u64),
+    /// Everything.
+    #[default]
+    Forever,
+}

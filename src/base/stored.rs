@@ -1,0 +1,82 @@
+//! Stored things: what a key can hold, in memory and in the log.
+//!
+//! - A `Stored` is cheap to clone: strings, bytes and records are shared.
+//! - The order of the variants is a disk format: it never changes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Event, EventHead};
+use super::key::{Name, Space};
+use super::run::RunMetadata;
+use super::run_id::RunId;
+use super::state::State;
+use super::trace::Trace;
+use super::value::Value;
+use super::version::Version;
+
+/// What a key holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Stored {
+    Value(Value),
+    Event(Arc<Event>),
+    State(Arc<State>),
+    /// A deleted state cell and the version it had: a new cell of that name goes on counting.
+    DeletedState(u64),
+    Trace(Arc<Trace>),
+    Run(Arc<RunMetadata>),
+    RunId(RunId),
+    #[serde(skip)]
+    EventHead(EventHead),
+    #[serde(skip)]
+    Count(u64),
+    #[serde(skip)]
+    Marker,
+}
+
+impl Stored {
+    /// About how many bytes it takes, for limits.
+    pub(crate) fn weight(&self) -> usize {
+        let texts = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+        match self {
+            Self::Value(value) => value.weight(),
+            Self::Event(event) => event.event_type.len() + event.payload.weight() + 96,
+            Self::State(state) => state.value.weight() + 16,
+            Self::Trace(trace) => {
+                trace.id.len() + texts(&trace.tags) + trace.metadata.weight() + trace.trace_type.weight() + 32
+            }
+            Self::Run(run) => run.name.len() + texts(&run.tags) + run.metadata.weight() + 96,
+            Self::DeletedState(_) | Self::RunId(_) | Self::EventHead(_) | Self::Count(_) | Self::Marker => 16,
+        }
+    }
+}
+
+/// One change of one key, or the end of a whole run, as a commit logs and applies it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Write {
+    /// The key holds this from now on, until it expires.
+    Put { run: RunId, space: Space, name: Name, stored: Stored, expires: Option<Version> },
+    /// The key holds nothing from now on.
+    Delete { run: RunId, space: Space, name: Name },
+    /// The run and everything in it is gone for good.
+    DeleteRun { run: RunId },
+}
+
+impl Write {
+    /// The run it changes.
+    pub(crate) const fn run(&self) -> RunId {
+        match self {
+            Self::Put { run, .. } | Self::Delete { run, .. } | Self::DeleteRun { run } => *run,
+        }
+    }
+
+    /// About how many bytes it takes in the log.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Put { name, stored, .. } => 40 + name.len() + stored.weight(),
+            Self::Delete { name, .. } => 40 + name.len(),
+            Self::DeleteRun { .. } => 40,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Access: what a command sees and changes.
+//!
+//! - Reads see the snapshot with the transaction's own writes laid over it, inside ranges too.
+//! - `seen` is the highest version that a read met, deletes included: a reply that depends on it waits in `Strict` mode
+//!   until it is durable.
+
+use std::ops::Bound;
+
+use super::part::{Overlaid, Part};
+use crate::base::error::Result;
+use crate::base::key::{Name, Space, prefix_end};
+use crate::base::run_id::RunId;
+use crate::base::stored::{Stored, Write};
+use crate::base::version::Version;
+use crate::store::memory::{Memory, NameRange};
+
+/// What a command sees and changes.
+#[derive(Debug)]
+pub(crate) struct Access<'a> {
+    memory: &'a Memory,
+    part: &'a mut Part,
+    now: Version,
+    seen: Version,
+}
+
+/// Which names, in which order, how many.
+#[derive(Clone, Debug)]
+pub(crate) struct Scan {
+    pub(crate) range: NameRange,
+    pub(crate) reverse: bool,
+    pub(crate) limit: usize,
+}
+
+impl Scan {
+    /// Every name that starts with this.
+    pub(crate) fn prefix(prefix: &[u8]) -> Self {
+        let end = prefix_end(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+        Self::range((Bound::Included(Name::from_slice(prefix)), end))
+    }
+
+    /// Every name in a range.
+    pub(crate) const fn range(range: NameRange) -> Self {
+        Self { range, reverse: false, limit: usize::MAX }
+    }
+
+    /// Every name in the space.
+    pub(crate) const fn all() -> Self {
+        Self::range((Bound::Unbounded, Bound::Unbounded))
+    }
+}
+
+impl<'a> Access<'a> {
+    /// `now` is the version that a write made now would have.
+    pub(crate) const fn new(memory: &'a Memory, part: &'a mut Part, now: Version) -> Self {
+        Self { memory, part, now, seen: Version::ZERO }
+    }
+
+    pub(crate) const fn now(&self) -> Version {
+        self.now
+    }
+
+    pub(crate) const fn snapshot(&self) -> Version {
+        self.part.snapshot
+    }
+
+    /// The highest version that was read.
+    pub(crate) const fn seen(&self) -> Version {
+        self.seen
+    }
+
+    /// What a key holds.
+    pub(crate) fn get(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<Stored> {
+        self.get_versioned(run, space, name).map(|(stored, _)| stored)
+    }
+
+    /// What a key holds, and the version of the commit that wrote it (the snapshot's, for the transaction's own).
+    pub(crate) fn get_versioned(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<(Stored, Version)> {
+        if let Some(overlaid) = self.part.overlaid(run, space, name) {
+            let (stored, _) = overlaid.as_ref().filter(|(_, expires)| self.part.snapshot < *expires)?;
+            return Some((stored.clone(), self.part.snapshot));
+        }
+        self.part.note_read(run, space, name);
+        if let Some(deleted) = self.memory.deleted(&run).filter(|deleted| *deleted <= self.part.snapshot) {
+            self.seen = self.seen.max(deleted);
+        }
+        let revision = self.memory.at(&run, space, name, self.part.snapshot)?;
+        self.seen = self.seen.max(revision.version);
+        let stored = revision.live_at(self.part.snapshot)?;
+        self.part.note_expiry(revision.expires);
+        Some((stored.clone(), revision.version))
+    }
+
+    /// Whether the run is deleted at the snapshot.
+    pub(crate) fn is_deleted(&mut self, run: RunId) -> bool {
+        let deleted = self.memory.deleted(&run).filter(|deleted| *deleted <= self.part.snapshot);
+        self.seen = self.seen.max(deleted.unwrap_or_default());
+        deleted.is_some()
+    }
+
+    /// Calls `visit` with every live name of a scan and what it holds, until it returns false or the limit is reached.
+    pub(crate) fn scan(
+        &mut self,
+        run: RunId,
+        space: Space,
+        scan: Scan,
+        mut visit: impl FnMut(&Name, &Stored) -> bool,
+    ) {
+        self.part.note_range(run, space, scan.range.clone());
+        if let Some(deleted) = self.memory.deleted(&run) {
+            self.seen = self.seen.max(deleted);
+        }
+        let snapshot = self.part.snapshot;
+        let memory = self.memory;
+        let in_range = |name: &Name| std::ops::RangeBounds::<Name>::contains(&scan.range, name);
+        let own: Vec<(Name, Overlaid)> = self
+            .part
+            .overlay_of(run, space)
+            .filter(|(name, _)| in_range(name))
+            .map(|(name, overlaid)| (name.clone(), overlaid.clone()))
+            .collect();
+        let mut left = scan.limit;
+        let mut seen = self.seen;
+        let mut expiry = Version::MAX;
+        let mut emit = |name: &Name, stored: &Stored| {
+            left = left.saturating_sub(1);
+            visit(name, stored) && left > 0
+        };
+        let kept = memory.range(&run, space, scan.range.clone(), snapshot).map(|(name, revision)| {
+            seen = seen.max(revision.version);
+            let live = revision.live_at(snapshot);
+            if live.is_some() {
+                expiry = expiry.min(revision.expires);
+            }
+            (name, live)
+        });
+        let own = own.iter().map(|(name, overlaid)| {
+            (name, overlaid.as_ref().filter(|(_, expires)| snapshot < *expires).map(|(stored, _)| stored))
+        });
+        if scan.limit > 0 {
+            if scan.reverse {
+                merge(kept.rev(), own.rev(), |a, b| b.cmp(a), &mut emit);
+            } else {
+                merge(kept, own, Ord::cmp, &mut emit);
+            }
+        }
+        self.seen = seen;
+        self.part.note_expiry(expiry);
+    }
+
+    /// All revisions of a key that a reader at the snapshot may know of: version, and what it held.
+    pub(crate) fn revisions(&mut self, run: RunId, space: Space, name: &[u8]) -> Vec<(Version, Option<Stored>)> {
+        self.part.note_read(run, space, name);
+        if self.is_deleted(run) {
+            return Vec::new();
+        }
+        let snapshot = self.part.snapshot;
+        let revisions = self.memory.revisions(&run, space, name).filter(|revision| revision.version <= snapshot);
+        let mut all = Vec::new();
+        for revision in revisions {
+            self.seen = self.seen.max(revision.version);
+            all.push((revision.version, revision.stored.clone()));
+            if revision.stored.is_some() && revision.expires <= snapshot {
+                all.push((revision.expires, None));
+            }
+        }
+        // What replaced a value before it expired ended it: the expiry never happened.
+        let starts: Vec<Version> = all.iter().map(|(version, _)| *version).collect();
+        let mut at = 0;
+        all.retain(|_| {
+            at += 1;
+            starts.get(at).is_none_or(|next| starts[at - 1] < *next)
+        });
+        all
+    }
+
+    /// Puts something under a key.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if the transaction becomes too large.
+    pub(crate) fn put(
+        &mut self,
+        run: RunId,
+        space: Space,
+        name: Name,
+        stored: Stored,
+        expires: Option<Version>,
+    ) -> Result<()> {
+        if self.part.is_tracking() {
+            let overlaid = Some((stored.clone(), expires.unwrap_or(Version::MAX)));
+            self.part.overlay_put(run, space, name.clone(), overlaid);
+        }
+        self.part.push_write(Write::Put { run, space, name, stored, expires })
+    }
+
+    /// Deletes a key.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if the transaction becomes too large.
+    pub(crate) fn delete(&mut self, run: RunId, space: Space, name: Name) -> Result<()> {
+        self.part.overlay_put(run, space, name.clone(), None);
+        self.part.push_write(Write::Delete { run, space, name })
+    }
+
+    /// Deletes a whole run.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if the transaction becomes too large.
+    pub(crate) fn delete_run(&mut self, run: RunId) -> Result<()> {
+        self.part.push_write(Write::DeleteRun { run })
+    }
+
+    /// Lets later reads of this transaction see something derived from a write; the commit derives it anew.
+    pub(crate) fn overlay(&mut self, run: RunId, space: Space, name: Name, stored: Option<Stored>) {
+        self.part.overlay_put(run, space, name, stored.map(|stored| (stored, Version::MAX)));
+    }
+
+    /// Whether later reads of this transaction may look for what is derived from writes.
+    pub(crate) const fn needs_overlay(&self) -> bool {
+        self.part.is_tracking()
+    }
+
+    /// Counts a trace that this transaction recorded.
+    pub(crate) fn count_trace(&mut self, run: RunId) {
+        self.part.count_trace(run);
+    }
+
+    /// How many traces this transaction recorded.
+    pub(crate) fn recorded(&self, run: RunId) -> u64 {
+        self.part.recorded(run)
+    }
+}
+
+/// Merges two ordered sequences of names; of equal names, the second's counts. Ends when `emit` returns false.
+fn merge<'n>(
+    kept: impl Iterator<Item = (&'n Name, Option<&'n Stored>)>,
+    own: impl Iterator<Item = (&'n Name, Option<&'n Stored>)>,
+    order: impl Fn(&Name, &Name) -> std::cmp::Ordering,
+    emit: &mut impl FnMut(&Name, &Stored) -> bool,
+) {
+    let mut kept = kept.peekable();
+    let mut own = own.peekable();
+    loop {
+        let next = match (kept.peek(), own.peek()) {
+            (None, None) => return,
+            (Some(_), None) => kept.next(),
+            (None, Some(_)) => own.next(),
+            (Some((theirs, _)), Some((ours, _))) => match order(theirs, ours) {
+                std::cmp::Ordering::Less => kept.next(),
+                std::cmp::Ordering::Greater => own.next(),
+                std::cmp::Ordering::Equal => {
+                    kept.next();
+                    own.next()
+                }
+            },
+        };
+        if let Some((name, Some(stored))) = next
+            && !emit(name, stored)
+        {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::options::HistoryRetention;
+    use crate::base::value::Value;
+    use crate::store::chain::Revision;
+
+    const RUN: RunId = RunId::from_bytes([1; 16]);
+
+    fn name(text: &str) -> Name {
+        Name::from_slice(text.as_bytes())
+    }
+
+    fn memory(keys: &[&str]) -> Memory {
+        let mut memory = Memory::new(HistoryRetention::Off);
+        for (at, key) in keys.iter().enumerate() {
+            let stored = Some(Stored::Value(Value::from(*key)));
+            let version = Version::from(at as u64 + 1);
+            let revision = Revision { version, expires: Version::MAX, stored };
+            memory.push(RUN, Space::Kv, name(key), revision, Version::ZERO);
+        }
+        memory
+    }
+
+    fn names(access: &mut Access<'_>, reverse: bool, limit: usize) -> Vec<String> {
+        let mut found = vec![];
+        access.scan(RUN, Space::Kv, Scan { reverse, limit, ..Scan::all() }, |name, _| {
+            found.push(Space::Kv.show(name));
+            true
+        });
+        found
+    }
+
+    #[test]
+    fn own_writes_and_deletes_are_seen_inside_own_scans() {
+        let memory = memory(&["a", "c", "e"]);
+        let mut part = Part::tracked(Version::from(10));
+        let mut access = Access::new(&memory, &mut part, Version::from(11));
+        access.put(RUN, Space::Kv, name("d"), Stored::Value(1.into()), None).unwrap();
+        access.put(RUN, Space::Kv, name("e"), Stored::Value(2.into()), None).unwrap();
+        access.delete(RUN, Space::Kv, name("a")).unwrap();
+        assert_eq!(names(&mut access, false, 99), ["c", "d", "e"]);
+        assert_eq!(names(&mut access, true, 2), ["e", "d"]);
+        access.put(RUN, Space::Kv, name("a"), Stored::Value(3.into()), None).unwrap();
+        assert_eq!(names(&mut access, false, 1), ["a"], "deleted, then inserted");
+    }
+
+    #[test]
+    fn a_read_key_a_read_absence_and_a_scanned_range_conflict_and_a_blind_write_does_not() {
+        let check = |act: &dyn Fn(&mut Access<'_>), newcomer: &str| {
+            let mut memory = memory(&["a", "c"]);
+            let mut part = Part::tracked(Version::from(10));
+            act(&mut Access::new(&memory, &mut part, Version::from(11)));
+            let revision = Revision { version: 20.into(), expires: Version::MAX, stored: Some(Stored::Marker) };
+            memory.push(RUN, Space::Kv, name(newcomer), revision, Version::from(10));
+            part.validate(&memory, Version::from(21)).err().map(|conflict| conflict.key)
+        };
+        let get = |key: &'static str| move |access: &mut Access<'_>| drop(access.get(RUN, Space::Kv, key.as_bytes()));
+        assert_eq!(check(&get("a"), "a").as_deref(), Some("a"));
+        assert_eq!(check(&get("a"), "b"), None);
+        assert_eq!(check(&get("b"), "b").as_deref(), Some("b"), "an absent key that somebody filled");
+        let scan = |access: &mut Access<'_>| drop(names(access, false, 99));
+        assert_eq!(check(&scan, "b").as_deref(), Some("b"), "a phantom");
+        let put = |access: &mut Access<'_>| {
+            access.put(RUN, Space::Kv, name("a"), Stored::Marker, None).unwrap();
+        };
+        assert_eq!(check(&put, "a"), None, "a blind write");
+    }
+}

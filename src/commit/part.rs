@@ -1,0 +1,188 @@
+//! Parts: what one shard keeps of a transaction.
+//!
+//! - Reads are kept as keys and ranges, absent keys and empty ranges included; blind writes read nothing.
+//! - `operations` counts the transaction's operations on this shard. Every further operation and the commit name the
+//!   count they expect, so that a lost part can never look like an empty one.
+//! - A part that read something that expires commits only at a version below the earliest expiry it saw.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::error::{Conflict, Error, Result};
+use crate::base::key::{Name, Space};
+use crate::base::limits;
+use crate::base::run_id::RunId;
+use crate::base::stored::{Stored, Write};
+use crate::base::version::Version;
+use crate::store::memory::{Memory, NameRange};
+
+/// What a key will hold once the transaction has committed; `None` is a delete.
+pub(crate) type Overlaid = Option<(Stored, Version)>;
+
+/// What one shard keeps of a transaction.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) snapshot: Version,
+    /// Operations handled so far.
+    pub(crate) operations: u64,
+    /// Whether reads are recorded and writes are overlaid: not needed when a command commits at once.
+    tracking: bool,
+    reads: BTreeSet<(RunId, Space, Name)>,
+    ranges: Vec<(RunId, Space, NameRange)>,
+    earliest_expiry: Version,
+    writes: Vec<Write>,
+    weight: usize,
+    overlay: BTreeMap<(RunId, Space, Name), Overlaid>,
+    /// Traces recorded in this part, by run: the count itself is kept when they are applied.
+    recorded: BTreeMap<RunId, u64>,
+}
+
+impl Part {
+    /// A part that commits as soon as its only command has run: nothing can come between.
+    pub(crate) const fn immediate(snapshot: Version) -> Self {
+        Self {
+            snapshot,
+            operations: 0,
+            tracking: false,
+            reads: BTreeSet::new(),
+            ranges: Vec::new(),
+            earliest_expiry: Version::MAX,
+            writes: Vec::new(),
+            weight: 0,
+            overlay: BTreeMap::new(),
+            recorded: BTreeMap::new(),
+        }
+    }
+
+    /// The part of a transaction of several operations.
+    pub(crate) const fn tracked(snapshot: Version) -> Self {
+        let mut part = Self::immediate(snapshot);
+        part.tracking = true;
+        part
+    }
+
+    pub(crate) fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    pub(crate) fn into_writes(self) -> Vec<Write> {
+        self.writes
+    }
+
+    pub(crate) const fn is_tracking(&self) -> bool {
+        self.tracking
+    }
+
+    pub(super) fn note_read(&mut self, run: RunId, space: Space, name: &[u8]) {
+        if self.tracking {
+            self.reads.insert((run, space, Name::from_slice(name)));
+        }
+    }
+
+    pub(super) fn note_range(&mut self, run: RunId, space: Space, range: NameRange) {
+        if self.tracking {
+            self.ranges.push((run, space, range));
+        }
+    }
+
+    pub(super) fn note_expiry(&mut self, expires: Version) {
+        self.earliest_expiry = self.earliest_expiry.min(expires);
+    }
+
+    pub(super) fn overlaid(&self, run: RunId, space: Space, name: &[u8]) -> Option<&Overlaid> {
+        if self.overlay.is_empty() {
+            return None;
+        }
+        self.overlay.get(&(run, space, Name::from_slice(name)))
+    }
+
+    /// What the overlay holds of one space of one run.
+    pub(super) fn overlay_of(&self, run: RunId, space: Space) -> impl DoubleEndedIterator<Item = (&Name, &Overlaid)> {
+        self.overlay
+            .range((run, space, Name::new())..)
+            .take_while(move |((other, in_space, _), _)| *other == run && *in_space == space)
+            .map(|((_, _, name), overlaid)| (name, overlaid))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    pub(super) fn overlay_put(&mut self, run: RunId, space: Space, name: Name, overlaid: Overlaid) {
+        if self.tracking {
+            self.overlay.insert((run, space, name), overlaid);
+        }
+    }
+
+    pub(super) fn push_write(&mut self, write: Write) -> Result<()> {
+        self.weight += write.weight();
+        if self.weight > limits::TRANSACTION_BYTES {
+            return Err(Error::limit("transaction bytes", limits::TRANSACTION_BYTES, self.weight));
+        }
+        if self.writes.len() >= limits::TRANSACTION_OPERATIONS {
+            return Err(Error::limit(
+                "transaction operations",
+                limits::TRANSACTION_OPERATIONS,
+                self.writes.len() + 1,
+            ));
+        }
+        self.writes.push(write);
+        Ok(())
+    }
+
+    pub(super) fn count_trace(&mut self, run: RunId) {
+        if self.tracking {
+            *self.recorded.entry(run).or_insert(0) += 1;
+        }
+    }
+
+    pub(super) fn recorded(&self, run: RunId) -> u64 {
+        self.recorded.get(&run).copied().unwrap_or(0)
+    }
+
+    /// How much has been written, so that a failed operation can be taken back.
+    pub(crate) const fn savepoint(&self) -> (usize, usize) {
+        (self.writes.len(), self.weight)
+    }
+
+    /// Whether anything was written since a savepoint.
+    pub(crate) const fn wrote_since(&self, savepoint: (usize, usize)) -> bool {
+        self.writes.len() != savepoint.0
+    }
+
+    /// Checks that nothing that was read has changed since the snapshot, and that it still holds at `version`.
+    ///
+    /// # Errors
+    /// The conflict: what was read, and the version of the commit that won.
+    pub(crate) fn validate(&self, memory: &Memory, version: Version) -> Result<(), Conflict> {
+        let lost = |run: RunId, space: Space, name: &[u8], winner: Option<Version>| Conflict {
+            run,
+            primitive: space.primitive(),
+            key: space.show(name),
+            winner,
+        };
+        for (run, space, name) in &self.reads {
+            let newest = memory.newest_version(run, *space, name).max(memory.deleted(run));
+            if newest.is_some_and(|newest| newest > self.snapshot) {
+                return Err(lost(*run, *space, name, newest));
+            }
+        }
+        for (run, space, range) in &self.ranges {
+            if let Some(deleted) = memory.deleted(run).filter(|deleted| *deleted > self.snapshot) {
+                return Err(lost(*run, *space, &[], Some(deleted)));
+            }
+            if let Some((name, newest)) = memory.newer_in_range(run, *space, range, self.snapshot) {
+                return Err(lost(*run, *space, name, Some(newest)));
+            }
+        }
+        for write in &self.writes {
+            let run = write.run();
+            if let Some(deleted) = memory.deleted(&run).filter(|deleted| *deleted > self.snapshot) {
+                return Err(lost(run, Space::Run, &[], Some(deleted)));
+            }
+        }
+        if version >= self.earliest_expiry {
+            let primitive = "transaction";
+            let run = self.reads.first().map_or(RunId::DIRECTORY, |(run, ..)| *run);
+            return Err(Conflict { run, primitive, key: "something read has expired".into(), winner: None });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! The manifest: what the database consists of.
+//!
+//! - It is replaced as a whole: temporary file, sync, rename, sync of the directory.
+//! - Whatever a recovery decided (how far each segment counts, where the clock starts) is in it before anything is
+//!   served, so that a second crash, or a late write of a dead process, cannot change the decision.
+
+use serde::{Deserialize, Serialize};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::FORMAT_VERSION;
+use super::segment::SegmentId;
+use crate::base::options::Partitioning;
+use crate::base::version::Version;
+
+const MAGIC: [u8; 8] = *b"in-mem\x00M";
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawHeader {
+    magic: [u8; 8],
+    format: U32,
+    /// CRC-32C of the body.
+    crc: U32,
+    length: U64,
+    reserved: U64,
+}
+
+const HEADER_BYTES: usize = size_of::<RawHeader>();
+const _: () = assert!(HEADER_BYTES == 32, "the byte map in docs/FORMAT.md says so");
+
+/// How far a segment of an earlier opening counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SealedSegment {
+    pub(crate) id: SegmentId,
+    pub(crate) salt: u64,
+    /// Every byte below it is valid; nothing from it on is ever read.
+    pub(crate) end: u64,
+}
+
+/// What the database consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// The identity of the database.
+    pub(crate) database: [u8; 16],
+    /// How often it was opened; the number of the opening that wrote this.
+    pub(crate) incarnation: u32,
+    /// How many shards that opening has.
+    pub(crate) shards: u32,
+    pub(crate) partitioning: Partitioning,
+    /// No timestamp above it has been given out.
+    pub(crate) clock_reserved: Version,
+    /// Whether the opening has ended in good order: all its segments are then among the sealed ones.
+    pub(crate) closed: bool,
+    /// The segments of earlier openings, in order.
+    pub(crate) sealed: Vec<SealedSegment>,
+}
+
+impl Manifest {
+    /// The bytes of the file.
+    ///
+    /// # Panics
+    /// Never: plain data always encodes.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let body = postcard::to_stdvec(self).unwrap_or_else(|error| unreachable!("plain data encodes: {error}"));
+        let header = RawHeader {
+            magic: MAGIC,
+            format: FORMAT_VERSION.into(),
+            crc: crc32c::crc32c(&body).into(),
+            length: (body.len() as u64).into(),
+            reserved: 0.into(),
+        };
+        [header.as_bytes(), &body].concat()
+    }
+
+    /// Reads the bytes of the file; the error says what is wrong with them.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
+        let (header, body) = RawHeader::read_from_prefix(bytes).map_err(|_| "the header is cut off".to_owned())?;
+        if header.magic != MAGIC {
+            return Err("this is no manifest of in-mem: the magic number differs".into());
+        }
+        if header.format.get() > FORMAT_VERSION {
+            return Err(format!(
+                "the database was written by a newer version of the library: format={} known={FORMAT_VERSION}",
+                header.format.get()
+            ));
+        }
+        if header.length.get() != body.len() as u64 {
+            return Err(format!("the length is wrong: stored={} actual={}", header.length.get(), body.len()));
+        }
+        let crc = crc32c::crc32c(body);
+        if crc != header.crc.get() {
+            return Err(format!("the checksum is wrong: stored={:08x} computed={crc:08x}", header.crc.get()));
+        }
+        postcard::from_bytes(body).map_err(|error| format!("the body is malformed: reason={error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_byte_and_every_cut_is_noticed() {
+        let id = SegmentId { incarnation: 1, shard: 0, index: 0 };
+        let manifest = Manifest {
+            database: [3; 16],
+            incarnation: 2,
+            shards: 2,
+            partitioning: Partitioning::ByRun,
+            clock_reserved: Version::from(99),
+            closed: true,
+            sealed: vec![SealedSegment { id, salt: 4, end: 8192 }],
+        };
+        let bytes = manifest.to_bytes();
+        assert_eq!(Manifest::read(&bytes), Ok(manifest));
+        for at in (0..bytes.len()).filter(|at| !(24..32).contains(at)) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x80;
+            assert!(Manifest::read(&damaged).is_err(), "flipped byte {at}");
+            assert!(Manifest::read(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Records: what a shard's log is made of.
+//!
+//! - A record is a 64-byte header and a body. The CRC-32C covers the header behind it and the body, and starts from
+//!   the segment's salt, so that bytes of a recycled segment, or bytes meant for another place, fail.
+//! - `position` and `durable` are filled in when the batch is sealed: only then is the place known.
+//! - `durable` is a position known to be on disk when the record was written. Damage below it is corruption.
+
+use serde::{Deserialize, Serialize};
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::base::error::{Error, Result};
+use crate::base::stored::Write;
+use crate::base::version::Version;
+
+/// The size of a record's header.
+pub(crate) const HEADER_BYTES: usize = size_of::<RecordHeader>();
+const _: () = assert!(HEADER_BYTES == 64, "the byte map in docs/FORMAT.md says so");
+
+/// A place in a shard's log: the segment and the offset in it, ordered as written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Position(u64);
+
+impl Position {
+    const OFFSET_BITS: u32 = 40;
+    /// Before everything.
+    pub(crate) const START: Self = Self(0);
+
+    pub(crate) const fn new(segment: u32, offset: u64) -> Self {
+        Self(((segment as u64) << Self::OFFSET_BITS) | offset)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "what is left after the shift has 24 bits")]
+    pub(crate) const fn segment(self) -> u32 {
+        (self.0 >> Self::OFFSET_BITS) as u32
+    }
+
+    pub(crate) const fn offset(self) -> u64 {
+        self.0 & ((1 << Self::OFFSET_BITS) - 1)
+    }
+
+    pub(crate) const fn get(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+}
+
+/// The identity of one attempt of one transaction: unique for ever in a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct TransactionId {
+    /// Which opening of the database it happened in.
+    pub(crate) incarnation: u32,
+    /// The shard that began it.
+    pub(crate) shard: u32,
+    /// Counts on that shard.
+    pub(crate) number: u64,
+}
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordKind {
+    /// A transaction's writes on this shard.
+    Commit,
+}
+
+/// The fixed part of a record.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct RecordHeader {
+    /// CRC-32C of everything behind it, body included, seeded with the segment's salt.
+    pub(crate) crc: U32,
+    /// Bytes of the body.
+    pub(crate) length: U32,
+    /// Where the record stands.
+    pub(crate) position: U64,
+    /// A position known to be durable when the record was written.
+    pub(crate) durable: U64,
+    /// The commit timestamp.
+    pub(crate) timestamp: U64,
+    pub(crate) transaction_incarnation: U32,
+    pub(crate) transaction_shard: U32,
+    pub(crate) transaction_number: U64,
+    /// 1 = commit.
+    pub(crate) kind: u8,
+    reserved: u8,
+    /// This part's number, from 0, of a transaction over several shards.
+    pub(crate) part: U16,
+    /// How many parts the transaction has.
+    pub(crate) parts: U16,
+    reserved_too: U16,
+    /// The segment's salt.
+    pub(crate) salt: U64,
+}
+
+const KIND_COMMIT: u8 = 1;
+
+impl RecordHeader {
+    /// The header of a transaction with this one part; place and checksum follow when the batch is sealed.
+    pub(crate) fn commit(version: Version, transaction: TransactionId) -> Self {
+        Self {
+            crc: 0.into(),
+            length: 0.into(),
+            position: 0.into(),
+            durable: 0.into(),
+            timestamp: version.get().into(),
+            transaction_incarnation: transaction.incarnation.into(),
+            transaction_shard: transaction.shard.into(),
+            transaction_number: transaction.number.into(),
+            kind: KIND_COMMIT,
+            reserved: 0,
+            part: 0.into(),
+            parts: 1.into(),
+            reserved_too: 0.into(),
+            salt: 0.into(),
+        }
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        Version::from(self.timestamp.get())
+    }
+
+    pub(crate) fn durable(&self) -> Position {
+        Position::from_raw(self.durable.get())
+    }
+
+    pub(crate) const fn kind(&self) -> Option<RecordKind> {
+        match self.kind {
+            KIND_COMMIT => Some(RecordKind::Commit),
+            _ => None,
+        }
+    }
+}
+
+/// The body of a commit.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CommitBody<W> {
+    /// What the transaction writes on this shard, in the order it wrote.
+    pub(crate) writes: W,
+}
+
+/// The body as it is read back.
+pub(crate) type OwnedCommitBody = CommitBody<Vec<Write>>;
+
+/// Appends a record to a batch; its place and checksum are filled in by [`seal`].
+///
+/// # Errors
+/// `Serialization` if the body cannot be encoded; the batch is then as it was.
+pub(crate) fn stage<W: Serialize>(batch: &mut Vec<u8>, mut header: RecordHeader, body: &W) -> Result<()> {
+    let start = batch.len();
+    batch.extend_from_slice(header.as_bytes());
+    if let Err(error) = postcard::serialize_with_flavor(body, Appender(batch)) {
+        batch.truncate(start);
+        return Err(Error::Serialization(format!("a record cannot be encoded: reason={error}")));
+    }
+    let length = batch.len() - start - HEADER_BYTES;
+    let Ok(length) = u32::try_from(length) else {
+        batch.truncate(start);
+        return Err(Error::limit("record bytes", u32::MAX as usize, length));
+    };
+    header.length = length.into();
+    batch[start..start + HEADER_BYTES].copy_from_slice(header.as_bytes());
+    Ok(())
+}
+
+/// Fills in the place and the checksum of every record of a batch that starts at `position`.
+pub(crate) fn seal(batch: &mut [u8], position: Position, durable: Position, salt: u64) {
+    let mut start = 0;
+    while start < batch.len() {
+        let (bytes, _) = batch[start..].split_at_mut(HEADER_BYTES);
+        let Ok(header) = RecordHeader::mut_from_bytes(bytes) else {
+            unreachable!("the slice has the size of a header");
+        };
+        header.position = Position::new(position.segment(), position.offset() + start as u64).get().into();
+        header.durable = durable.get().into();
+        header.salt = salt.into();
+        let end = start + HEADER_BYTES + header.length.get() as usize;
+        let crc = checksum(&batch[start..end], salt);
+        batch[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        start = end;
+    }
+    assert_eq!(start, batch.len(), "a batch is a whole number of records");
+}
+
+/// The record that starts at the beginning of `bytes`, which stand at `position`; `None` if there is no valid one.
+pub(crate) fn read(bytes: &[u8], position: Position, salt: u64) -> Option<(RecordHeader, &[u8])> {
+    let (header, rest) = RecordHeader::read_from_prefix(bytes).ok()?;
+    if header.salt.get() != salt || header.position.get() != position.get() {
+        return None;
+    }
+    let length = usize::try_from(header.length.get()).ok()?;
+    let body = rest.get(..length)?;
+    let crc = checksum(&bytes[..HEADER_BYTES + length], salt);
+    (crc == header.crc.get()).then_some((header, body))
+}
+
+/// The writes in the body of a commit.
+///
+/// # Errors
+/// `Serialization` if the bytes are no body.
+pub(crate) fn decode_body(body: &[u8]) -> Result<OwnedCommitBody> {
+    postcard::from_bytes(body)
+        .map_err(|error| Error::Serialization(format!("the body of a record is malformed: reason={error}")))
+}
+
+/// CRC-32C of a record behind its own checksum field, seeded with the salt.
+fn checksum(record: &[u8], salt: u64) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &record[4..])
+}
+
+/// Lets postcard write to the end of a batch.
+struct Appender<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Appender<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::key::{Name, Space};
+    use crate::base::run_id::RunId;
+    use crate::base::stored::Stored;
+
+    fn body() -> OwnedCommitBody {
+        let put = |name: &[u8], value: i64| Write::Put {
+            run: RunId::from_bytes([1; 16]),
+            space: Space::Kv,
+            name: Name::from_slice(name),
+            stored: Stored::Value(value.into()),
+            expires: None,
+        };
+        CommitBody { writes: vec![put(b"a", 1), put(b"b", 2)] }
+    }
+
+    fn sealed(position: Position, salt: u64) -> Vec<u8> {
+        let mut batch = Vec::new();
+        let header = RecordHeader::commit(Version::from(9), TransactionId::default());
+        stage(&mut batch, header, &body()).unwrap();
+        stage(&mut batch, header, &body()).unwrap();
+        seal(&mut batch, position, Position::START, salt);
+        batch
+    }
+
+    #[test]
+    fn what_was_sealed_is_read_back() {
+        let position = Position::new(3, 4096);
+        let batch = sealed(position, 77);
+        let (header, bytes) = read(&batch, position, 77).unwrap();
+        assert_eq!(header.version(), Version::from(9));
+        assert_eq!(decode_body(bytes).unwrap(), body());
+        let second = HEADER_BYTES + bytes.len();
+        assert!(read(&batch[second..], Position::new(3, 4096 + second as u64), 77).is_some());
+    }
+
+    #[test]
+    fn another_salt_another_place_and_any_flipped_byte_fail() {
+        let position = Position::new(3, 4096);
+        let batch = sealed(position, 77);
+        assert!(read(&batch, position, 78).is_none(), "another salt");
+        assert!(read(&batch, Position::new(3, 8192), 77).is_none(), "another place");
+        let first = HEADER_BYTES + read(&batch, position, 77).unwrap().1.len();
+        for at in 0..first {
+            let mut damaged = batch.clone();
+            damaged[at] ^= 0x40;
+            assert!(read(&damaged, position, 77).is_none(), "flipped byte {at}");
+        }
+    }
+}

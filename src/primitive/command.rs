@@ -1,0 +1,198 @@
+//! Commands: what a shard can be asked to do to a run.
+//!
+//! - Everything in a command was checked for size and shape at the door (`api`).
+//! - Whatever is random or comes from outside (ids, numbers of traces) is in the command, so that handling it is a
+//!   function of the shard's state and the time.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::base::options::HistoryRetention;
+use crate::base::run::RunStatus;
+use crate::base::run_id::RunId;
+use crate::base::trace::TraceType;
+use crate::base::value::{Text, Value};
+use crate::base::version::Version;
+
+/// What a shard can be asked to do to a run.
+#[derive(Clone, Debug)]
+pub(crate) enum Command {
+    Kv(KvCommand),
+    Event(EventCommand),
+    State(StateCommand),
+    Trace(TraceCommand),
+    Run(RunCommand),
+}
+
+/// Key-value pairs.
+#[derive(Clone, Debug)]
+pub(crate) enum KvCommand {
+    /// -> `Value`
+    Get { key: Text },
+    /// -> `Versioned`
+    GetVersioned { key: Text },
+    /// -> `Values`
+    GetMany { keys: Vec<Text> },
+    /// -> `Flag`
+    Exists { key: Text },
+    /// -> `History`
+    History { key: Text },
+    /// -> `Unit`
+    Put { key: Text, value: Value, ttl: Option<Duration> },
+    /// -> `Unit`
+    PutMany { pairs: Vec<(Text, Value)> },
+    /// -> `Flag`: whether there was something
+    Delete { key: Text },
+    /// -> `Count`: how many there were
+    DeleteMany { keys: Vec<Text> },
+    /// -> `Unit`; the reply's version is the new one. `expected: None` means that the key must not exist.
+    CompareAndPut { key: Text, expected: Option<Version>, value: Value },
+    /// -> `Texts`
+    List { prefix: Option<String> },
+    /// -> `Pairs`
+    ListWithValues { prefix: Option<String> },
+    /// -> `Count`
+    Count { prefix: Option<String> },
+    /// -> `Pairs`, at most `limit` of them
+    Scan { prefix: Option<String>, start: Option<String>, end: Option<String>, after: Option<String>, reverse: bool, limit: usize },
+}
+
+/// The event log.
+#[derive(Clone, Debug)]
+pub(crate) enum EventCommand {
+    /// -> `Appended`. `expected_len`: fail with `VersionMismatch` unless the log has that length.
+    Append { event_type: String, payload: Value, expected_len: Option<u64> },
+    /// -> `Range`
+    AppendMany { events: Vec<(String, Value)> },
+    /// -> `Event`
+    Read { sequence: u64 },
+    /// -> `Events`, [start, end), at most `limit` of them
+    ReadRange { range: Range<u64>, limit: usize },
+    /// -> `Event`
+    Head,
+    /// -> `Count`
+    Len,
+    /// -> `Events`
+    ReadByType { event_type: String },
+    /// -> `Events`; microseconds
+    ReadByTime { range: Range<i64> },
+    /// -> `Texts`
+    Types,
+    /// -> `Chain`
+    Verify,
+}
+
+/// State cells.
+#[derive(Clone, Debug)]
+pub(crate) enum StateCommand {
+    /// -> `Count`: the new version; `AlreadyExists`
+    Init { name: Text, value: Value },
+    /// -> `State`
+    Read { name: Text },
+    /// -> `Count`: the new version
+    Set { name: Text, value: Value },
+    /// -> `Count`: the new version. `expected: 0` means that the cell must not exist; `VersionMismatch`
+    CompareAndSwap { name: Text, expected: u64, value: Value },
+    /// -> `Number`: the new value; an absent cell counts as 0
+    Increment { name: Text, by: i64 },
+    /// -> `Flag`: whether there was one
+    Delete { name: Text },
+    /// -> `Flag`
+    Exists { name: Text },
+    /// -> `Texts`
+    List,
+}
+
+/// Traces. A trace's id is the 16 hexadecimal digits of its number, which rises with the time of recording.
+#[derive(Clone, Debug)]
+pub(crate) enum TraceCommand {
+    /// -> `TraceId`; `KeyNotFound` if there is no such parent
+    Record { number: u64, parent: Option<String>, trace_type: TraceType, tags: Vec<String>, metadata: Value },
+    /// -> `Trace`
+    Get { id: String },
+    /// -> `Traces`
+    ByKind { kind: String },
+    /// -> `Traces`
+    ByTag { tag: String },
+    /// -> `Traces`; microseconds
+    ByTime { range: Range<i64> },
+    /// -> `Traces`
+    Children { id: String },
+    /// -> `Traces`
+    Roots,
+    /// -> `Tree`
+    Tree { id: String },
+    /// -> `Count`
+    Count,
+    /// -> `Traces` with numbers above `after`, at most `limit` of them
+    Page { after: u64, limit: usize },
+}
+
+/// Runs and their names.
+#[derive(Clone, Debug)]
+pub(crate) enum RunCommand {
+    /// -> `Run`; `AlreadyExists` if the run is there, `InvalidOperation` if it was deleted
+    Create { name: String, parent: Option<RunId>, tags: Vec<String>, metadata: Value, history: Option<HistoryRetention> },
+    /// -> `MaybeRun`
+    Get,
+    /// -> `Run`; `InvalidStatusTransition`, `KeyNotFound`
+    UpdateStatus { to: RunStatus, error: Option<String> },
+    /// -> `Run`; `KeyNotFound`
+    AddTags { tags: Vec<String> },
+    /// -> `Run`; `KeyNotFound`
+    RemoveTags { tags: Vec<String> },
+    /// -> `Run`; `KeyNotFound`
+    UpdateMetadata { metadata: Value },
+    /// -> `Flag`: whether there was anything to delete. The run can never be written again.
+    Delete,
+    /// -> `Flag`: true if the run is known; if not, it can never be made (the owner of its name has given it up)
+    Forbid,
+    /// In the directory. -> `MaybeRunId`: the id that holds the name; `None` if this id holds it now. `replaces` is
+    /// the id whose claim is void.
+    ClaimName { name: String, id: RunId, replaces: Option<RunId> },
+    /// In the directory. -> `MaybeRunId`
+    LookUpName { name: String },
+    /// In the directory. -> `Unit`: the name is free again if this id holds it
+    ReleaseName { name: String, id: RunId },
+    /// In the directory. -> `Runs`: those whose home is this shard, in order of their ids
+    List(RunFilter),
+}
+
+/// Which runs.
+#[derive(Clone, Debug)]
+pub(crate) enum RunFilter {
+    All,
+    Status(RunStatus),
+    Tag(String),
+    Parent(RunId),
+}
+
+impl Command {
+    /// Whether it only reads.
+    pub(crate) const fn is_read(&self) -> bool {
+        match self {
+            Self::Kv(command) => matches!(
+                command,
+                KvCommand::Get { .. }
+                    | KvCommand::GetVersioned { .. }
+                    | KvCommand::GetMany { .. }
+                    | KvCommand::Exists { .. }
+                    | KvCommand::History { .. }
+                    | KvCommand::List { .. }
+                    | KvCommand::ListWithValues { .. }
+                    | KvCommand::Count { .. }
+                    | KvCommand::Scan { .. }
+            ),
+            Self::Event(command) => {
+                !matches!(command, EventCommand::Append { .. } | EventCommand::AppendMany { .. })
+            }
+            Self::State(command) => {
+                matches!(command, StateCommand::Read { .. } | StateCommand::Exists { .. } | StateCommand::List)
+            }
+            Self::Trace(command) => !matches!(command, TraceCommand::Record { .. }),
+            Self::Run(command) => {
+                matches!(command, RunCommand::Get | RunCommand::LookUpName { .. } | RunCommand::List(_))
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! What is derived from writes: indexes, the end of the event log, the number of traces.
+//!
+//! - The log holds primary writes only. `derive` says what follows from one, in one place for all who need it: the
+//!   commit, the recovery and the running transaction.
+//! - `apply` is the only one who pushes revisions into memory, so that memory always holds what its primary entries
+//!   imply, at every version.
+//! - What is derived has the version of the write it was derived from.
+
+use std::collections::BTreeSet;
+
+use crate::base::error::Result;
+use crate::base::event::EventHead;
+use crate::base::key::{Name, Space, number_at_end, number_pair_name, text_number_name, text_prefix, unit_name};
+use crate::base::run::RunMetadata;
+use crate::base::run_id::RunId;
+use crate::base::stored::{Stored, Write};
+use crate::base::trace::{Trace, TraceType};
+use crate::base::version::Version;
+use crate::commit::access::Access;
+use crate::store::chain::Revision;
+use crate::store::memory::Memory;
+
+use super::trace_store::parse_id;
+
+/// Where derived entries go.
+trait Target {
+    /// What a key holds before the write.
+    fn current(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<Stored>;
+    /// A key holds this from now on; `None` is a delete.
+    fn set(&mut self, run: RunId, space: Space, name: Name, stored: Option<Stored>);
+    /// The run has one more trace.
+    fn count_trace(&mut self, run: RunId);
+}
+
+/// Applies a logged write, and everything derived from it, to memory.
+///
+/// # Panics
+/// If the write goes to a run that was deleted at a lower version, or deletes what other entries are derived from.
+pub(crate) fn apply(memory: &mut Memory, write: Write, version: Version, horizon: Version) {
+    let mut commit = Commit { memory, version, horizon };
+    match write {
+        Write::Put { run, space, name, stored, expires } => {
+            derive(&mut commit, run, &name, &stored);
+            // A commit that took longer than its value's time to live replaces what was there all the same.
+            let expires = expires.unwrap_or(Version::MAX).max(version);
+            memory.push(run, space, name, Revision { version, expires, stored: Some(stored) }, horizon);
+        }
+        Write::Delete { run, space, name } => {
+            assert!(
+                !matches!(space, Space::Event | Space::Trace | Space::Run),
+                "entries are derived from events, traces and metadata: they end with their run only"
+            );
+            commit.set(run, space, name, None);
+        }
+        Write::DeleteRun { run } => {
+            if let Some(Stored::Run(metadata)) = commit.current(run, Space::Run, &unit_name()) {
+                for (space, name) in directory_entries(run, &metadata) {
+                    commit.set(RunId::DIRECTORY, space, name, None);
+                }
+            }
+            memory.delete_run(run, version);
+        }
+    }
+}
+
+/// Writes something in a running transaction, and lets its later reads see what is derived from it.
+///
+/// # Errors
+/// `LimitExceeded` if the transaction becomes too large.
+pub(crate) fn put(
+    access: &mut Access<'_>,
+    run: RunId,
+    space: Space,
+    name: Name,
+    stored: Stored,
+    expires: Option<Version>,
+) -> Result<()> {
+    if access.needs_overlay() {
+        derive(&mut Overlay(access), run, &name, &stored);
+    }
+    access.put(run, space, name, stored, expires)
+}
+
+/// A commit under way: derived entries go to memory.
+struct Commit<'a> {
+    memory: &'a mut Memory,
+    version: Version,
+    horizon: Version,
+}
+
+impl Target for Commit<'_> {
+    fn current(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<Stored> {
+        self.memory.at(&run, space, name, Version::MAX)?.stored.clone()
+    }
+
+    fn set(&mut self, run: RunId, space: Space, name: Name, stored: Option<Stored>) {
+        let revision = Revision { version: self.version, expires: Version::MAX, stored };
+        self.memory.push(run, space, name, revision, self.horizon);
+    }
+
+    fn count_trace(&mut self, run: RunId) {
+        let count = match self.current(run, Space::TraceCount, &unit_name()) {
+            Some(Stored::Count(count)) => count,
+            _ => 0,
+        };
+        self.set(run, Space::TraceCount, unit_name(), Some(Stored::Count(count + 1)));
+    }
+}
+
+/// A running transaction: derived entries are for its own later reads.
+struct Overlay<'a, 'm>(&'a mut Access<'m>);
+
+impl Target for Overlay<'_, '_> {
+    fn current(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<Stored> {
+        self.0.get(run, space, name)
+    }
+
+    fn set(&mut self, run: RunId, space: Space, name: Name, stored: Option<Stored>) {
+        self.0.overlay(run, space, name, stored);
+    }
+
+    /// Counted beside the overlay: to read the count would make every two recordings conflict.
+    fn count_trace(&mut self, run: RunId) {
+        self.0.count_trace(run);
+    }
+}
+
+/// Everything that follows from a key of a run holding something from now on.
+fn derive(target: &mut impl Target, run: RunId, name: &[u8], stored: &Stored) {
+    match stored {
+        Stored::Event(event) => {
+            let entry = text_number_name(&event.event_type, event.sequence);
+            target.set(run, Space::EventType, entry, Some(Stored::Marker));
+            let head = EventHead { len: event.sequence + 1, timestamp: event.timestamp, hash: event.hash };
+            target.set(run, Space::EventHead, unit_name(), Some(Stored::EventHead(head)));
+        }
+        Stored::Trace(trace) => {
+            let Some(number) = number_at_end(name) else { unreachable!("a trace's name is its number") };
+            for (space, entry) in trace_entries(number, trace) {
+                target.set(run, space, entry, Some(Stored::Marker));
+            }
+            target.count_trace(run);
+        }
+        Stored::Run(metadata) => {
+            let before = match target.current(run, Space::Run, name) {
+                Some(Stored::Run(before)) => directory_entries(run, &before),
+                _ => BTreeSet::new(),
+            };
+            let after = directory_entries(run, metadata);
+            for (space, entry) in before.difference(&after) {
+                target.set(RunId::DIRECTORY, *space, entry.clone(), None);
+            }
+            for (space, entry) in after.difference(&before) {
+                target.set(RunId::DIRECTORY, *space, entry.clone(), Some(Stored::Marker));
+            }
+        }
+        Stored::Value(_) | Stored::State(_) | Stored::DeletedState(_) | Stored::RunId(_) => {}
+        Stored::EventHead(_) | Stored::Count(_) | Stored::Marker => unreachable!("nobody writes what is derived"),
+    }
+}
+
+/// The entries by which a trace is found.
+fn trace_entries(number: u64, trace: &Trace) -> BTreeSet<(Space, Name)> {
+    let parent = trace.parent_id.as_deref().and_then(parse_id).unwrap_or(0);
+    let mut entries = BTreeSet::from([
+        (Space::TraceKind, text_number_name(&trace.trace_type.kind(), number)),
+        (Space::TraceChild, number_pair_name(parent, number)),
+    ]);
+    if matches!(trace.trace_type, TraceType::Custom { .. }) {
+        entries.insert((Space::TraceKind, text_number_name(trace.trace_type.family(), number)));
+    }
+    entries.extend(trace.tags.iter().map(|tag| (Space::TraceTag, text_number_name(tag, number))));
+    entries
+}
+
+/// The entries by which a run is found in its shard's directory.
+fn directory_entries(run: RunId, metadata: &RunMetadata) -> BTreeSet<(Space, Name)> {
+    let entry = |space: Space, mut name: Name| {
+        name.extend_from_slice(run.as_bytes());
+        (space, name)
+    };
+    let mut entries = BTreeSet::from([
+        entry(Space::RunAll, Name::new()),
+        entry(Space::RunStatus, text_prefix(metadata.status.as_str())),
+    ]);
+    if let Some(parent) = metadata.parent_run {
+        entries.insert(entry(Space::RunChild, Name::from_slice(parent.as_bytes())));
+    }
+    entries.extend(metadata.tags.iter().map(|tag| entry(Space::RunTag, text_prefix(tag))));
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter, TraceCommand};
+    use super::super::harness::{Harness, OTHER, RUN, append, create, record};
+    use super::super::output::Output;
+    use super::*;
+    use crate::base::run::RunStatus;
+    use crate::commit::part::Part;
+
+    const PARENT: &str = "00000000000003e8";
+
+    /// What a transaction does to make entries of every derived kind, some of them twice, some to remove them again.
+    fn changes() -> Vec<Command> {
+        vec![
+            create("r", Some(OTHER), &["old", "kept"]).into(),
+            append("a").into(),
+            EventCommand::AppendMany { events: vec![("b".into(), 1.into()), ("a".into(), 2.into())] }.into(),
+            record(1_000, None, TraceType::from("plan"), &["t", "t"]).into(),
+            record(2_000, Some(PARENT), TraceType::from("plan"), &["t", "u"]).into(),
+            record(3_000, None, TraceType::Thought { content: "so".into(), confidence: None }, &[]).into(),
+            RunCommand::AddTags { tags: vec!["new".into()] }.into(),
+            RunCommand::RemoveTags { tags: vec!["old".into()] }.into(),
+            RunCommand::UpdateStatus { to: RunStatus::Paused, error: None }.into(),
+        ]
+    }
+
+    /// What every question that an index answers is answered now.
+    fn answers(harness: &Harness, part: &mut Part) -> Vec<Output> {
+        let kinds = ["plan", "Custom", "Custom:plan", "Thought"];
+        let mut questions: Vec<Command> = vec![
+            EventCommand::Len.into(),
+            EventCommand::Head.into(),
+            EventCommand::Types.into(),
+            EventCommand::Verify.into(),
+            EventCommand::ReadByType { event_type: "a".into() }.into(),
+            EventCommand::ReadByTime { range: 0..i64::MAX }.into(),
+            TraceCommand::Count.into(),
+            TraceCommand::Roots.into(),
+            TraceCommand::Children { id: PARENT.into() }.into(),
+            TraceCommand::Tree { id: PARENT.into() }.into(),
+            TraceCommand::ByTime { range: 0..i64::MAX }.into(),
+            TraceCommand::Page { after: 1_000, limit: 9 }.into(),
+            RunCommand::Get.into(),
+        ];
+        questions.extend(kinds.map(|kind| TraceCommand::ByKind { kind: kind.into() }.into()));
+        questions.extend(["t", "u"].map(|tag| TraceCommand::ByTag { tag: tag.into() }.into()));
+        let mut answers: Vec<_> =
+            questions.into_iter().map(|question| harness.step_in(part, RUN, question).unwrap()).collect();
+        let statuses = [RunStatus::Active, RunStatus::Paused].map(RunFilter::Status);
+        let tags = ["old", "kept", "new"].map(|tag| RunFilter::Tag(tag.into()));
+        let others = [RunFilter::All, RunFilter::Parent(OTHER), RunFilter::Parent(RUN)];
+        for filter in statuses.into_iter().chain(tags).chain(others) {
+            answers.push(harness.step_in(part, RunId::DIRECTORY, RunCommand::List(filter)).unwrap());
+        }
+        answers
+    }
+
+    #[test]
+    fn a_transaction_sees_of_its_own_writes_what_everybody_sees_after_its_commit() {
+        let mut harness = Harness::new();
+        let mut part = harness.begin();
+        for change in changes() {
+            harness.step(&mut part, change).unwrap();
+        }
+        let before = answers(&harness, &mut part);
+        harness.commit(part).unwrap();
+        let after = answers(&harness, &mut Part::tracked(harness.version()));
+        assert_eq!(before, after);
+        let listed: Vec<_> = after[after.len() - 8..].iter().map(|output| output.clone().ids().len()).collect();
+        assert_eq!(listed, [0, 1, 0, 1, 1, 1, 1, 0], "active paused, old kept new, all, by parent, no children");
+        assert_eq!(after[6], Output::Count(3));
+    }
+
+    #[test]
+    fn one_transaction_and_many_derive_the_same() {
+        let mut together = Harness::new();
+        let mut part = together.begin();
+        let mut apart = Harness::new();
+        for change in changes() {
+            together.step(&mut part, change.clone()).unwrap();
+            apart.now = together.now - 1_000;
+            apart.run(change).unwrap();
+        }
+        together.commit(part).unwrap();
+        apart.now = together.now;
+        assert_eq!(together.memory.dump(Version::MAX.previous()), apart.memory.dump(Version::MAX.previous()));
+    }
+
+    #[test]
+    fn a_recovery_derives_what_the_commits_derived_at_every_version() {
+        let mut harness = Harness::new();
+        for change in changes() {
+            harness.run(change).unwrap();
+        }
+        harness.run_in(OTHER, create("other", None, &["kept"])).unwrap();
+        harness.run_in(OTHER, RunCommand::Delete).unwrap();
+        let recovered = harness.recovered();
+        for now in (0..=harness.now).step_by(1_000) {
+            assert_eq!(recovered.dump(now.into()), harness.memory.dump(now.into()), "at {now}");
+        }
+    }
+
+    #[test]
+    fn an_aborted_transaction_leaves_nothing() {
+        let mut harness = Harness::new();
+        let mut part = harness.begin();
+        for change in changes() {
+            harness.step(&mut part, change).unwrap();
+        }
+        drop(part);
+        assert!(harness.memory.dump(harness.version()).is_empty());
+    }
+
+    #[test]
+    fn a_deleted_run_is_in_no_directory() {
+        let mut harness = Harness::new();
+        for change in changes() {
+            harness.run(change).unwrap();
+        }
+        harness.run(RunCommand::Delete).unwrap();
+        assert!(harness.memory.dump(harness.version()).is_empty());
+    }
+
+    #[test]
+    fn plain_values_derive_nothing() {
+        let mut harness = Harness::new();
+        harness.run(KvCommand::Put { key: "k".into(), value: 1.into(), ttl: None }).unwrap();
+        assert_eq!(harness.memory.dump(harness.version()).len(), 1);
+    }
+}

@@ -1,0 +1,228 @@
+//! The engine: the running shards of one open database, as its handles see them.
+//!
+//! - It lives as long as the last handle. Dropping it closes the database.
+//! - When a shard panics, the whole engine has failed: every call from then on gets `Unavailable`.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use flume::Sender;
+use futures::channel::oneshot;
+
+use super::call::Call;
+use super::clock::Clock;
+use super::keeper::Task;
+use super::local;
+use super::mailbox::Mailbox;
+use super::recovery::RecoveryReport;
+use super::spin::Spinner;
+use crate::base::error::{Error, Result};
+use crate::base::options::{Driver, DurabilityMode, Partitioning};
+use crate::base::run_id::RunId;
+use crate::base::version::Version;
+use crate::primitive::command::Command;
+use crate::shard::input::{Request, TransactionNumber};
+use crate::shard::route::{shard_of_name, shard_of_run};
+
+static ENGINES: AtomicU64 = AtomicU64::new(1);
+/// The longest that dropping the last handle blocks while the last writes reach the disk.
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is fixed when the database is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) mode: DurabilityMode,
+    pub(crate) partitioning: Partitioning,
+    pub(crate) shards: usize,
+    pub(crate) driver: Driver,
+    pub(crate) driver_reason: String,
+    pub(crate) recovery: RecoveryReport,
+}
+
+/// Whether the engine has failed, and why. Shared with the shards' threads, which must not keep the engine alive.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    failed: AtomicBool,
+    reason: OnceLock<String>,
+    closed: AtomicBool,
+}
+
+impl Health {
+    /// Says that a shard has failed.
+    pub(crate) fn fail(&self, reason: String) {
+        tracing::error!(reason, "a shard failed, the database is unavailable");
+        let _ = self.reason.set(reason);
+        self.failed.store(true, Ordering::SeqCst);
+    }
+
+    /// Says that the database is closed.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Why the engine has failed, if it has.
+    pub(crate) fn failed(&self) -> Option<String> {
+        if self.failed.load(Ordering::Relaxed) {
+            return self.reason.get().cloned().or_else(|| Some("a shard failed".into()));
+        }
+        None
+    }
+}
+
+/// The running shards of one open database.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    id: u64,
+    setup: Setup,
+    mailboxes: Vec<Mailbox>,
+    clock: Arc<Clock>,
+    health: Arc<Health>,
+    spinner: Spinner,
+    keeper: Sender<Task>,
+    keeper_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    transactions: AtomicU64,
+}
+
+/// A new identity for an engine.
+pub(crate) fn next_engine_id() -> u64 {
+    ENGINES.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What an engine is made of.
+pub(crate) struct Parts {
+    pub(crate) id: u64,
+    pub(crate) setup: Setup,
+    pub(crate) mailboxes: Vec<Mailbox>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) spin: Option<Duration>,
+    pub(crate) keeper: Sender<Task>,
+    pub(crate) keeper_thread: std::thread::JoinHandle<()>,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            id: parts.id,
+            setup: parts.setup,
+            mailboxes: parts.mailboxes,
+            clock: parts.clock,
+            health: parts.health,
+            spinner: Spinner::new(parts.spin),
+            keeper: parts.keeper,
+            keeper_thread: Mutex::new(Some(parts.keeper_thread)),
+            transactions: AtomicU64::new(1),
+        }
+    }
+
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) const fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) const fn spinner(&self) -> &Spinner {
+        &self.spinner
+    }
+
+    pub(crate) fn mailbox(&self, shard: usize) -> &Mailbox {
+        &self.mailboxes[shard]
+    }
+
+    pub(crate) const fn shards(&self) -> usize {
+        self.setup.shards
+    }
+
+    /// The shard that owns a run.
+    pub(crate) fn shard_of(&self, run: &RunId) -> usize {
+        shard_of_run(run, self.setup.shards)
+    }
+
+    /// The shard that owns a run's name.
+    pub(crate) fn shard_of_name(&self, name: &str) -> usize {
+        shard_of_name(name, self.setup.shards)
+    }
+
+    /// A number no other transaction of this opening has.
+    pub(crate) fn next_transaction(&self) -> TransactionNumber {
+        TransactionNumber(self.transactions.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Why the engine has failed, if it has.
+    pub(crate) fn failed(&self) -> Option<String> {
+        self.health.failed()
+    }
+
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The error for a shard that no longer answers.
+    pub(crate) fn gone(&self) -> Error {
+        Error::Unavailable(self.failed().unwrap_or_else(|| "the database is closed".into()))
+    }
+
+    /// A request to one shard.
+    pub(crate) fn request(self: &Arc<Self>, shard: usize, request: Request) -> Call {
+        Call::new(self.clone(), shard, request)
+    }
+
+    /// A command on a run, sent to the shard that owns it.
+    pub(crate) fn command(self: &Arc<Self>, run: RunId, command: Command) -> Call {
+        self.request(self.shard_of(&run), Request::Execute { run, command, snapshot: None })
+    }
+
+    /// A command in the directory of a shard, at a snapshot if one is given.
+    pub(crate) fn directory(self: &Arc<Self>, shard: usize, command: Command, snapshot: Option<Version>) -> Call {
+        self.request(shard, Request::Execute { run: RunId::DIRECTORY, command, snapshot })
+    }
+
+    /// Flushes, stops and joins everything. The second call waits for the first.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let (done, closed) = oneshot::channel();
+        if self.keeper.send(Task::Close { done }).is_err() {
+            return Ok(());
+        }
+        let result = closed.await.unwrap_or(Ok(()));
+        if !local::is_shard_thread() {
+            self.join_keeper();
+        }
+        result
+    }
+
+    fn join_keeper(&self) {
+        let thread = self.keeper_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let (done, mut closed) = oneshot::channel();
+        if self.keeper.send(Task::Close { done }).is_err() || local::is_shard_thread() {
+            return;
+        }
+        let deadline = std::time::Instant::now() + DROP_PATIENCE;
+        while std::time::Instant::now() < deadline {
+            match closed.try_recv() {
+                Ok(None) => std::thread::sleep(Duration::from_micros(200)),
+                Ok(Some(_)) | Err(oneshot::Canceled) => return self.join_keeper(),
+            }
+        }
+    }
+}

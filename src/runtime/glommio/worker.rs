@@ -1,0 +1,336 @@
+//! The worker: a shard, its requests and its files on one executor.
+//!
+//! - One long-lived task drains the mailbox in batches, hands them to the shard and carries its effects out. It awaits
+//!   in one place: the next message, the end of a write, or a timer, whichever comes first.
+//! - All replies of a batch are published before any is due to wake a sleeper again.
+//! - A write in flight is owned by the worker and always awaited to its end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use flume::Sender;
+use futures::future::LocalBoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use glommio::timer::Timer;
+use slab::Slab;
+
+use super::segment_file::SegmentFile;
+use crate::base::error::Result;
+use crate::base::limits;
+use crate::base::version::Version;
+use crate::format::record::Position;
+use crate::primitive::output::Reply;
+use crate::runtime::clock::Clock;
+use crate::runtime::engine::Health;
+use crate::runtime::keeper::Task;
+use crate::runtime::local::{LocalReply, LocalShard};
+use crate::runtime::mailbox::{Inbox, Message, ReplySender};
+use crate::runtime::spin::{Busy, Spinner};
+use crate::shard::effect::{Append, Effect};
+use crate::shard::input::{Input, Request, RequestId};
+use crate::shard::machine::Shard;
+
+/// T1: no sleep is longer than this while something is under way.
+const HEARTBEAT: Duration = Duration::from_millis(20);
+/// How many heartbeats go on after the last activity.
+const BEATS_AFTER_ACTIVITY: u32 = 3;
+
+/// What a worker is made of; it belongs to the thread and outlives every task (T4).
+pub(super) struct Worker {
+    pub(super) engine: u64,
+    pub(super) number: usize,
+    pub(super) shard: RefCell<Shard>,
+    pub(super) replies: RefCell<Slab<Option<ReplySender>>>,
+    pub(super) inbox: Inbox,
+    pub(super) clock: Arc<Clock>,
+    pub(super) health: Arc<Health>,
+    pub(super) keeper: Sender<Task>,
+    pub(super) spinner: Spinner,
+    pub(super) log_path: Box<dyn Fn(u32) -> PathBuf>,
+    /// Effects that a local call left for the loop.
+    pub(super) left: RefCell<Vec<Effect>>,
+    pub(super) loop_waker: RefCell<Option<Waker>>,
+    pub(super) local_tasks: Cell<usize>,
+}
+
+enum DiskEvent {
+    Opened { index: u32, capacity: u64, salt: u64, file: std::io::Result<SegmentFile> },
+    Wrote { through: Position, result: std::io::Result<()> },
+}
+
+/// What is under way on the disk.
+#[derive(Default)]
+pub(super) struct Disk {
+    files: HashMap<u32, SegmentFile>,
+    under_way: FuturesUnordered<LocalBoxFuture<'static, DiskEvent>>,
+    /// Events that a sleep was woken by.
+    done: Vec<DiskEvent>,
+}
+
+impl Disk {
+    /// Ready when something has ended; `take` then gives it out.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Poll::Ready(Some(event)) = self.under_way.poll_next_unpin(context) {
+            self.done.push(event);
+        }
+        if self.done.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    fn take(&mut self) -> Option<DiskEvent> {
+        self.done.pop().or_else(|| self.under_way.next().now_or_never().flatten())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.done.is_empty()
+    }
+
+    fn open(&mut self, index: u32, capacity: u64, salt: u64, path: PathBuf) {
+        let open = async move { DiskEvent::Opened { index, capacity, salt, file: SegmentFile::open(&path).await } };
+        self.under_way.push(open.boxed_local());
+    }
+
+    fn append(&mut self, append: Append) {
+        let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
+        let file = self.files.get(&append.segment).cloned();
+        let write = async move {
+            let result = match file {
+                Some(file) => file.write(append.bytes, append.offset).await,
+                None => Err(std::io::Error::other("the segment is not open")),
+            };
+            DiskEvent::Wrote { through, result }
+        };
+        self.under_way.push(write.boxed_local());
+    }
+
+    /// Waits for everything under way and closes the files. No executor may end before that.
+    pub(super) async fn finish(&mut self) {
+        while let Some(event) = self.under_way.next().await {
+            if let DiskEvent::Opened { index, file: Ok(file), .. } = event {
+                self.files.insert(index, file);
+            }
+        }
+        for (_, file) in self.files.drain() {
+            file.close().await;
+        }
+    }
+}
+
+impl Worker {
+    /// Runs until the shard has stopped.
+    pub(super) async fn run(self: Rc<Self>, disk: Rc<RefCell<Disk>>) {
+        let mut busy = Some(Busy::start());
+        let mut beats = 0;
+        loop {
+            let mut worked = self.take_messages(&disk);
+            worked |= self.take_disk_events(&disk);
+            self.tick_if_due();
+            if self.carry_out(&disk) {
+                return;
+            }
+            if worked {
+                beats = BEATS_AFTER_ACTIVITY;
+                if self.may_spin(&disk) && self.spinner.spin(|| (!self.inbox.is_empty()).then_some(())).is_some() {
+                    continue;
+                }
+            }
+            busy.take();
+            self.sleep(&disk, beats > 0).await;
+            beats = beats.saturating_sub(1);
+            busy = Some(Busy::start());
+            self.inbox.awake();
+        }
+    }
+
+    fn take_messages(self: &Rc<Self>, disk: &RefCell<Disk>) -> bool {
+        let mut now = None;
+        for taken in 0..limits::BATCH_REQUESTS {
+            if !self.shard.borrow().has_room() {
+                return taken > 0;
+            }
+            let Some(message) = self.inbox.try_receive() else { return taken > 0 };
+            // The time is read after the message was taken, once for a batch.
+            let now = *now.get_or_insert_with(|| self.clock.now());
+            match message {
+                Message::Request { request, reply } => {
+                    let id = self.replies.borrow_mut().insert(Some(reply)) as RequestId;
+                    self.handle(now, Input::Request { id, request });
+                }
+                Message::SegmentReady { index, capacity, salt } => {
+                    disk.borrow_mut().open(index, capacity, salt, (self.log_path)(index));
+                }
+                Message::SegmentFailed { index, reason } => self.handle(now, Input::SegmentFailed { index, reason }),
+                Message::Spawn(task) => self.spawn(task()),
+            }
+        }
+        true
+    }
+
+    fn handle(&self, now: Version, input: Input) {
+        self.shard.borrow_mut().handle(now, input);
+    }
+
+    /// T5: a panic in a task would end the executor. Closures of callers are caught where they are made; this is for
+    /// what surrounds them.
+    fn spawn(self: &Rc<Self>, future: LocalBoxFuture<'static, ()>) {
+        self.local_tasks.set(self.local_tasks.get() + 1);
+        let worker = self.clone();
+        let task = async move {
+            if std::panic::AssertUnwindSafe(future).catch_unwind().await.is_err() {
+                worker.health.fail(format!("a task on shard {} panicked", worker.number));
+            }
+            worker.local_tasks.set(worker.local_tasks.get() - 1);
+        };
+        glommio::spawn_local(task).detach();
+    }
+
+    fn take_disk_events(&self, disk: &RefCell<Disk>) -> bool {
+        let mut disk = disk.borrow_mut();
+        let mut worked = false;
+        while let Some(event) = disk.take() {
+            worked = true;
+            let now = self.clock.now();
+            match event {
+                DiskEvent::Opened { index, capacity, salt, file: Ok(file) } => {
+                    disk.files.retain(|old, _| old + 1 >= index);
+                    disk.files.insert(index, file);
+                    self.handle(now, Input::SegmentReady { index, capacity, salt });
+                }
+                DiskEvent::Opened { index, file: Err(error), .. } => {
+                    self.handle(now, Input::SegmentFailed { index, reason: error.to_string() });
+                }
+                DiskEvent::Wrote { through, result: Ok(()) } => self.handle(now, Input::Appended { through }),
+                DiskEvent::Wrote { result: Err(error), .. } => {
+                    tracing::error!(shard = self.number, %error, "writing the log failed");
+                    self.handle(now, Input::AppendFailed { reason: format!("writing the log failed: {error}") });
+                }
+            }
+        }
+        worked
+    }
+
+    fn tick_if_due(&self) {
+        let due = self.shard.borrow().poll_timeout();
+        if let Some(due) = due {
+            let now = self.clock.now();
+            if due <= now {
+                self.handle(now, Input::Tick);
+            }
+        }
+    }
+
+    /// Carries out what the shard wants done. Returns whether it has stopped.
+    fn carry_out(&self, disk: &RefCell<Disk>) -> bool {
+        let mut stop = false;
+        let mut effects = std::mem::take(&mut *self.left.borrow_mut());
+        self.collect(&mut effects);
+        if effects.is_empty() {
+            return false;
+        }
+        // No reply leaves before the clock has reached what it depends on.
+        self.clock.wait_until(self.shard.borrow().latest());
+        for effect in effects {
+            match effect {
+                Effect::Reply { id, result } => self.reply(id, result),
+                Effect::Append(append) => disk.borrow_mut().append(append),
+                Effect::PrepareSegment { index, capacity } => self.prepare_segment(index, capacity),
+                Effect::Stop => stop = true,
+            }
+        }
+        stop
+    }
+
+    fn collect(&self, effects: &mut Vec<Effect>) {
+        let mut shard = self.shard.borrow_mut();
+        while let Some(effect) = shard.poll_effect() {
+            effects.push(effect);
+        }
+    }
+
+    fn reply(&self, id: RequestId, result: Result<Reply>) {
+        let Ok(key) = usize::try_from(id) else { return };
+        if let Some(sender) = self.replies.borrow_mut().remove(key) {
+            // Nobody listens any more if the caller dropped its future.
+            let _ = sender.send(result);
+        }
+    }
+
+    fn prepare_segment(&self, index: u32, capacity: u64) {
+        let shard = u32::try_from(self.number).unwrap_or(u32::MAX);
+        if self.keeper.send(Task::PrepareSegment { shard, index, capacity }).is_err() {
+            let reason = "the database is closing".into();
+            self.handle(self.clock.now(), Input::SegmentFailed { index, reason });
+        }
+    }
+
+    /// Spinning starves the reactor, so only while nothing is under way there.
+    fn may_spin(&self, disk: &RefCell<Disk>) -> bool {
+        self.local_tasks.get() == 0 && disk.borrow().is_idle()
+    }
+
+    /// Sleeps until there is a message, an end of a write, something left by a local call, or something due.
+    async fn sleep(&self, disk: &RefCell<Disk>, beat: bool) {
+        let due = self.shard.borrow().poll_timeout().map(|due| due.since(self.clock.now()));
+        let under_way = beat || self.local_tasks.get() > 0 || !disk.borrow().is_idle();
+        let longest = if under_way { Some(HEARTBEAT) } else { None };
+        let wait = [due, longest].into_iter().flatten().min();
+        let mut timer = wait.map(Timer::new);
+        std::future::poll_fn(|context| self.poll_sleep(disk, timer.as_mut(), context)).await;
+        self.loop_waker.borrow_mut().take();
+    }
+
+    fn poll_sleep(&self, disk: &RefCell<Disk>, timer: Option<&mut Timer>, context: &mut Context<'_>) -> Poll<()> {
+        *self.loop_waker.borrow_mut() = Some(context.waker().clone());
+        let has_room = self.shard.borrow().has_room();
+        if has_room && self.inbox.poll_ready(context).is_ready() || !self.left.borrow().is_empty() {
+            return Poll::Ready(());
+        }
+        let mut disk = disk.borrow_mut();
+        if disk.poll_ready(context).is_ready() {
+            return Poll::Ready(());
+        }
+        timer.map_or(Poll::Pending, |timer| Pin::new(timer).poll(context).map(drop))
+    }
+}
+
+impl LocalShard for Worker {
+    fn identity(&self) -> (u64, usize) {
+        (self.engine, self.number)
+    }
+
+    fn call(&self, request: Request) -> LocalReply {
+        let key = self.replies.borrow_mut().insert(None);
+        let id = key as RequestId;
+        self.handle(self.clock.now(), Input::Request { id, request });
+        let mut effects = Vec::new();
+        self.collect(&mut effects);
+        self.clock.wait_until(self.shard.borrow().latest());
+        let mut answer = None;
+        for effect in effects {
+            match effect {
+                Effect::Reply { id: answered, result } if answered == id => answer = Some(result),
+                Effect::Reply { id, result } => self.reply(id, result),
+                other => self.left.borrow_mut().push(other),
+            }
+        }
+        if !self.left.borrow().is_empty() || self.shard.borrow().poll_timeout().is_some() {
+            if let Some(waker) = self.loop_waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+        if let Some(result) = answer {
+            self.replies.borrow_mut().remove(key);
+            return LocalReply::Now(result);
+        }
+        let (sender, receiver) = futures::channel::oneshot::channel();
+        self.replies.borrow_mut()[key] = Some(sender);
+        LocalReply::Later(receiver)
+    }
+}

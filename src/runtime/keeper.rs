@@ -1,0 +1,191 @@
+//! The keeper: one thread per database for what is slow and rare.
+//!
+//! - It makes segments ahead of need and extends the clock's reservation.
+//! - It ends the database: flush, stop and join the shards, write the last manifest, give the directory back.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use flume::{Receiver, RecvTimeoutError};
+use futures::channel::oneshot;
+
+use super::clock::{Clock, RESERVATION};
+use super::directory::Directory;
+use super::engine::Health;
+use super::mailbox::{Mailbox, Message};
+use crate::base::error::{Error, Result};
+use crate::format::manifest::{Manifest, SealedSegment};
+use crate::format::segment::{SegmentHeader, SegmentId};
+use crate::shard::input::Request;
+use crate::shard::replay::{judge, survey};
+
+/// What the keeper is asked.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Make a segment and tell the shard.
+    PrepareSegment { shard: u32, index: u32, capacity: u64 },
+    /// End the database.
+    Close { done: oneshot::Sender<Result<()>> },
+}
+
+/// What is on disk, if anything is.
+pub(crate) struct Disk {
+    pub(crate) directory: Directory,
+    pub(crate) manifest: Manifest,
+    pub(crate) strict: bool,
+    pub(crate) read_only: bool,
+}
+
+/// What the keeper looks after.
+pub(crate) struct Keeper {
+    pub(crate) tasks: Receiver<Task>,
+    pub(crate) mailboxes: Vec<Mailbox>,
+    pub(crate) threads: Vec<JoinHandle<()>>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) disk: Option<Disk>,
+}
+
+impl Keeper {
+    /// The thread's body.
+    pub(crate) fn run(mut self) {
+        let mut extend_at = Instant::now() + RESERVATION / 2;
+        loop {
+            let task = if self.disk.as_ref().is_some_and(|disk| !disk.read_only) {
+                self.tasks.recv_timeout(extend_at.saturating_duration_since(Instant::now()))
+            } else {
+                self.tasks.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match task {
+                Ok(Task::PrepareSegment { shard, index, capacity }) => self.prepare(shard, index, capacity),
+                Ok(Task::Close { done }) => {
+                    let result = self.close();
+                    if let Err(error) = &result {
+                        tracing::error!(%error, "the database did not close in good order");
+                    }
+                    let _ = done.send(result);
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.extend_reservation();
+                    extend_at = Instant::now() + RESERVATION / 2;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let _ = self.close();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn prepare(&self, shard: u32, index: u32, capacity: u64) {
+        let Some(mailbox) = self.mailboxes.get(shard as usize) else { return };
+        let message = match self.create_segment(shard, index, capacity) {
+            Ok(salt) => Message::SegmentReady { index, capacity, salt },
+            Err(error) => Message::SegmentFailed { index, reason: error.to_string() },
+        };
+        mailbox.send_blocking(message);
+    }
+
+    fn create_segment(&self, shard: u32, index: u32, capacity: u64) -> Result<u64> {
+        let Some(disk) = &self.disk else {
+            return Err(Error::InvalidOperation("the database has no directory".into()));
+        };
+        let salt = uuid::Uuid::new_v4().as_u64_pair().1;
+        let id = SegmentId { incarnation: disk.manifest.incarnation, shard, index };
+        let header = SegmentHeader { id, database: disk.manifest.database, salt, capacity, strict: disk.strict };
+        disk.directory.create_segment(&header)?;
+        Ok(salt)
+    }
+
+    fn extend_reservation(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        let mut manifest = disk.manifest.clone();
+        manifest.clock_reserved = self.clock.last().after(RESERVATION);
+        match disk.directory.write_manifest(&manifest) {
+            Ok(()) => {
+                self.clock.reserve(manifest.clock_reserved);
+                disk.manifest = manifest;
+            }
+            Err(error) => tracing::error!(%error, "the clock's reservation cannot be extended"),
+        }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let mut first_error = None;
+        let mut closing = Vec::new();
+        for mailbox in &self.mailboxes {
+            let (reply, receiver) = oneshot::channel();
+            if mailbox.send_blocking(Message::Request { request: Request::Close, reply }) {
+                closing.push(receiver);
+            }
+        }
+        self.health.close();
+        // A shard that waits for a segment needs this thread once more.
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            match self.tasks.recv_timeout(Duration::from_millis(1)) {
+                Ok(Task::PrepareSegment { shard, index, capacity }) => self.prepare(shard, index, capacity),
+                Ok(Task::Close { .. }) | Err(_) => {}
+            }
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                first_error.get_or_insert(Error::Unavailable("a shard's thread panicked".into()));
+            }
+        }
+        for mut receiver in closing {
+            match receiver.try_recv() {
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(error))) => {
+                    first_error.get_or_insert(error);
+                }
+                Ok(None) | Err(oneshot::Canceled) => {
+                    let reason = self.health.failed().unwrap_or_else(|| "a shard stopped early".into());
+                    first_error.get_or_insert(Error::Unavailable(reason));
+                }
+            }
+        }
+        if let Some(error) = first_error {
+            return Err(error);
+        }
+        self.seal()
+    }
+
+    /// Writes into the manifest how far every segment counts, and gives back the room that was not used.
+    fn seal(&mut self) -> Result<()> {
+        let Some(disk) = self.disk.take() else { return Ok(()) };
+        if disk.read_only {
+            return Ok(());
+        }
+        let mut manifest = disk.manifest.clone();
+        let incarnation = manifest.incarnation;
+        let ours: Vec<SegmentId> =
+            disk.directory.segments()?.into_iter().filter(|id| id.incarnation == incarnation).collect();
+        for shard in ours.chunk_by(|a, b| a.shard == b.shard) {
+            let mut scanned = Vec::new();
+            let mut salts = Vec::new();
+            for id in shard {
+                let bytes = disk.directory.read_segment(*id, false)?;
+                let header = SegmentHeader::read(&bytes).map_err(Error::Corruption)?;
+                salts.push(header.salt);
+                scanned.push(survey(&bytes, &header));
+            }
+            let judgement = judge(&scanned)
+                .map_err(|damage| Error::Corruption(format!("{} in {:?}", damage.what, damage.segment)))?;
+            let ends = shard.iter().zip(salts).zip(judgement.ends);
+            let used = ends.filter(|(_, end)| *end > crate::format::BLOCK as u64);
+            manifest.sealed.extend(used.map(|((id, salt), end)| SealedSegment { id: *id, salt, end }));
+        }
+        manifest.closed = true;
+        manifest.clock_reserved = self.clock.last();
+        disk.directory.write_manifest(&manifest)?;
+        for id in ours {
+            match manifest.sealed.iter().find(|segment| segment.id == id) {
+                Some(segment) => disk.directory.trim_segment(id, segment.end)?,
+                None => disk.directory.remove_segment(id)?,
+            }
+        }
+        Ok(())
+    }
+}

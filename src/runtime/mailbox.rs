@@ -1,0 +1,171 @@
+//! Mailboxes: how requests reach a shard from other threads.
+//!
+//! - Bounded: who finds it full waits. One receiver, the shard.
+//! - The receiver never registers with the channel. It parks on a waker of its own, and a sender wakes it only when
+//!   it is asleep: once per sleep, and outside the channel's lock.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::task::{Context, Poll};
+
+use flume::{Receiver, Sender, TrySendError};
+use futures::channel::oneshot;
+use futures::future::LocalBoxFuture;
+use futures::task::AtomicWaker;
+
+use crate::base::error::Result;
+use crate::base::limits;
+use crate::primitive::output::Reply;
+use crate::shard::input::Request;
+
+/// Where a reply goes.
+pub(crate) type ReplySender = oneshot::Sender<Result<Reply>>;
+/// Where a reply comes from.
+pub(crate) type ReplyReceiver = oneshot::Receiver<Result<Reply>>;
+
+/// Makes a future that runs on the shard's own thread.
+pub(crate) type LocalTask = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
+
+/// What a shard's thread is told.
+pub(crate) enum Message {
+    Request { request: Request, reply: ReplySender },
+    SegmentReady { index: u32, capacity: u64, salt: u64 },
+    SegmentFailed { index: u32, reason: String },
+    Spawn(LocalTask),
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request { request, .. } => f.debug_tuple("Request").field(request).finish(),
+            Self::SegmentReady { index, .. } => f.debug_tuple("SegmentReady").field(index).finish(),
+            Self::SegmentFailed { index, .. } => f.debug_tuple("SegmentFailed").field(index).finish(),
+            Self::Spawn(_) => f.write_str("Spawn"),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Sleeper {
+    asleep: AtomicBool,
+    /// The shard has ended: what was sent after that is never looked at.
+    dead: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Sleeper {
+    fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            self.waker.wake();
+        }
+    }
+}
+
+/// The side of the callers.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox {
+    sender: Sender<Message>,
+    sleeper: Arc<Sleeper>,
+}
+
+/// A message that waits for room.
+pub(crate) type Sending = flume::r#async::SendFut<'static, Message>;
+
+/// Why a message was not taken at once.
+pub(crate) enum Refused {
+    /// Wait for room.
+    Full(Message),
+    /// The shard is gone.
+    Gone,
+}
+
+impl Mailbox {
+    /// Hands a message over if there is room.
+    pub(crate) fn try_send(&self, message: Message) -> Result<(), Refused> {
+        match self.sender.try_send(message) {
+            Ok(()) => {
+                self.sleeper.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(message)) => Err(Refused::Full(message)),
+            Err(TrySendError::Disconnected(_)) => Err(Refused::Gone),
+        }
+    }
+
+    /// Hands a message over when there is room. Call `wake` when it has been taken.
+    pub(crate) fn send_when_room(&self, message: Message) -> Sending {
+        self.sender.clone().into_send_async(message)
+    }
+
+    /// Hands a message over, blocking the thread while there is no room; false if the shard is gone.
+    pub(crate) fn send_blocking(&self, message: Message) -> bool {
+        let sent = self.sender.send(message).is_ok();
+        self.sleeper.wake();
+        sent
+    }
+
+    /// Whether the shard has ended. Ask after sending: a message may have been too late.
+    pub(crate) fn is_dead(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.sleeper.dead.load(Ordering::SeqCst)
+    }
+
+    /// Wakes the shard if it sleeps.
+    pub(crate) fn wake(&self) {
+        self.sleeper.wake();
+    }
+}
+
+/// The side of the shard.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    /// `None` once the shard has ended (T4: tasks that leak with their executor must not keep it open).
+    receiver: RefCell<Option<Receiver<Message>>>,
+    sleeper: Arc<Sleeper>,
+}
+
+impl Inbox {
+    /// The next message, if there is one.
+    pub(crate) fn try_receive(&self) -> Option<Message> {
+        self.receiver.borrow().as_ref()?.try_recv().ok()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.receiver.borrow().as_ref().is_none_or(Receiver::is_empty)
+    }
+
+    /// Refuses messages from now on, and gives out those that came before.
+    pub(crate) fn close(&self) -> Vec<Message> {
+        self.sleeper.dead.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let receiver = self.receiver.take();
+        receiver.map_or_else(Vec::new, |receiver| receiver.drain().collect())
+    }
+
+    /// Ready when there is a message.
+    pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.sleeper.waker.register(context.waker());
+        self.sleeper.asleep.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.is_empty() {
+            return Poll::Pending;
+        }
+        self.sleeper.asleep.store(false, Ordering::SeqCst);
+        Poll::Ready(())
+    }
+
+    /// The shard is awake: senders need not wake it.
+    pub(crate) fn awake(&self) {
+        self.sleeper.asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+/// A mailbox and its other side.
+pub(crate) fn mailbox() -> (Mailbox, Inbox) {
+    let (sender, receiver) = flume::bounded(limits::MAILBOX_REQUESTS);
+    let sleeper = Arc::new(Sleeper::default());
+    (Mailbox { sender, sleeper: sleeper.clone() }, Inbox { receiver: RefCell::new(Some(receiver)), sleeper })
+}

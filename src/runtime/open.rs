@@ -1,0 +1,208 @@
+//! Opening: from options to a running engine.
+//!
+//! - Order: what the machine allows, the directory and its lock, recovery, the threads.
+//! - Runs on a thread of its own, so that `open` blocks nobody's executor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::directory::Directory;
+use super::engine::{Engine, Health, Parts, Setup, next_engine_id};
+use super::glommio::thread::ShardThread;
+use super::keeper::{Disk, Keeper, Task};
+use super::mailbox::mailbox;
+use super::recovery::{Layout, RecoveryReport, recover};
+use super::{spin, sys};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning};
+use crate::base::version::Version;
+use crate::format::segment::SegmentId;
+use crate::shard::machine::{Shard, ShardConfig};
+use crate::store::memory::Memory;
+
+/// The most locked memory an executor asks for.
+const IO_MEMORY_BYTES: u64 = 1 << 20;
+
+/// What a database is opened with.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenOptions {
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) mode: DurabilityMode,
+    pub(crate) shards: Option<usize>,
+    pub(crate) partitioning: Partitioning,
+    pub(crate) driver: Driver,
+    pub(crate) pin_cores: Option<bool>,
+    pub(crate) spin: Option<Duration>,
+    pub(crate) history: HistoryRetention,
+    pub(crate) read_only: bool,
+}
+
+/// Opens a database; blocks while it does.
+///
+/// # Errors
+/// See `DatabaseBuilder::open`.
+pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
+    let shards = check(options)?;
+    let (driver, driver_reason) = choose_driver(options.driver)?;
+    let io_memory = io_memory(shards)?;
+    sys::register_membarrier();
+    let directory = match (&options.path, options.mode) {
+        (_, DurabilityMode::InMemory) | (None, _) => None,
+        (Some(path), _) => Some(Directory::open(path)?),
+    };
+    let path = directory.as_ref().map(|directory| directory.path().to_owned());
+    let layout = Layout {
+        shards,
+        partitioning: options.partitioning,
+        history: options.history,
+        read_only: options.read_only,
+    };
+    let (memories, clock, disk, recovery) = match directory {
+        None => {
+            let memories = (0..shards).map(|_| Memory::new(options.history)).collect();
+            (memories, Clock::start_after(Version::ZERO), None, RecoveryReport { created: true, ..Default::default() })
+        }
+        Some(directory) => {
+            let recovered = recover(&directory, layout)?;
+            let strict = options.mode == DurabilityMode::Strict;
+            let disk = Disk { directory, manifest: recovered.manifest, strict, read_only: options.read_only };
+            (recovered.memories, recovered.clock, Some(disk), recovered.report)
+        }
+    };
+    let setup = Setup {
+        path,
+        mode: options.mode,
+        partitioning: options.partitioning,
+        shards,
+        driver,
+        driver_reason,
+        recovery,
+    };
+    start(options, setup, memories, Arc::new(clock), disk, io_memory)
+}
+
+fn check(options: &OpenOptions) -> Result<usize> {
+    if options.path.is_none() && options.mode != DurabilityMode::InMemory {
+        return Err(Error::InvalidOperation("a durable database needs a path, or open it InMemory".into()));
+    }
+    if options.partitioning == Partitioning::ByKey {
+        return Err(Error::InvalidOperation("partitioning by key is not available yet, use ByRun".into()));
+    }
+    let shards = options.shards.unwrap_or_else(default_shards);
+    if shards == 0 {
+        return Err(Error::InvalidOperation("a database needs at least one shard".into()));
+    }
+    if shards > limits::SHARDS {
+        return Err(Error::limit("shards", limits::SHARDS, shards));
+    }
+    Ok(shards)
+}
+
+/// Half of the cores: the callers need the others. At least one.
+fn default_shards() -> usize {
+    (spin::cores() / 2).max(1)
+}
+
+fn choose_driver(asked: Driver) -> Result<(Driver, String)> {
+    match asked {
+        Driver::Threads => {
+            Err(Error::RuntimeUnavailable("the threads driver is not available yet, use Auto or IoUring".into()))
+        }
+        Driver::Auto | Driver::IoUring => {
+            sys::probe_io_uring().map_err(Error::RuntimeUnavailable)?;
+            Ok((Driver::IoUring, "io_uring is available".into()))
+        }
+    }
+}
+
+fn io_memory(shards: usize) -> Result<usize> {
+    let limit = sys::locked_memory().map_err(Error::RuntimeUnavailable)?;
+    let share = limit.map_or(IO_MEMORY_BYTES, |limit| limit / (4 * shards as u64));
+    Ok(usize::try_from(share.min(IO_MEMORY_BYTES)).unwrap_or(usize::MAX).max(64 << 10))
+}
+
+/// Cores to pin shards to, if there are enough of them for the shards and as many callers.
+fn cores_to_pin(asked: Option<bool>, shards: usize) -> Vec<Option<usize>> {
+    let cpus = sys::allowed_cpus();
+    let enough = cpus.len() >= 4 && cpus.len() >= 2 * shards;
+    if !asked.unwrap_or(enough) || cpus.is_empty() {
+        return vec![None; shards];
+    }
+    // From the top: the lowest core usually takes the interrupts.
+    cpus.iter().rev().cycle().take(shards).copied().map(Some).collect()
+}
+
+fn start(
+    options: &OpenOptions,
+    setup: Setup,
+    memories: Vec<Memory>,
+    clock: Arc<Clock>,
+    disk: Option<Disk>,
+    io_memory: usize,
+) -> Result<Engine> {
+    let id = next_engine_id();
+    let health = Arc::new(Health::default());
+    let (keeper, tasks) = flume::unbounded::<Task>();
+    let incarnation = disk.as_ref().map_or(0, |disk| disk.manifest.incarnation);
+    let cores = cores_to_pin(options.pin_cores, setup.shards);
+    let mut mailboxes = Vec::new();
+    let mut threads = Vec::new();
+    let mut starting = Vec::new();
+    let mut failure = None;
+    for (number, memory) in memories.into_iter().enumerate() {
+        let (mailbox, inbox) = mailbox();
+        let shard = u32::try_from(number).unwrap_or(u32::MAX);
+        let config = ShardConfig { incarnation, shard, mode: setup.mode, read_only: options.read_only };
+        let log = setup.path.clone().unwrap_or_default().join("log");
+        let thread = ShardThread {
+            engine: id,
+            number,
+            shard: Shard::new(config, memory, clock.start()),
+            inbox,
+            clock: clock.clone(),
+            health: health.clone(),
+            keeper: keeper.clone(),
+            spin: options.spin,
+            core: cores[number],
+            io_memory,
+            log_path: Box::new(move |index| log.join(SegmentId { incarnation, shard, index }.file_name())),
+        };
+        mailboxes.push(mailbox);
+        match thread.start() {
+            Ok((thread, started)) => {
+                threads.push(thread);
+                starting.push(started);
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    for started in starting {
+        match futures::executor::block_on(started) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failure = Some(error),
+            Err(_) => failure = Some(Error::RuntimeUnavailable("a shard's thread ended before it began".into())),
+        }
+    }
+    let keeper_state =
+        Keeper { tasks, mailboxes: mailboxes.clone(), threads, clock: clock.clone(), health: health.clone(), disk };
+    let keeper_thread =
+        std::thread::Builder::new().name("in-mem-keeper".into()).spawn(move || keeper_state.run())?;
+    let engine = Engine::new(Parts {
+        id,
+        setup,
+        mailboxes,
+        clock,
+        health,
+        spin: options.spin,
+        keeper,
+        keeper_thread,
+    });
+    match failure {
+        // Dropping the engine stops the shards that did start.
+        Some(error) => Err(error),
+        None => Ok(engine),
+    }
+}

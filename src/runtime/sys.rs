@@ -1,0 +1,97 @@
+//! What the standard library does not offer: asking the kernel what it allows.
+//!
+//! The only module with unsafe code.
+
+use std::io;
+
+/// What stands against `io_uring` here; the text says what to change.
+pub(crate) fn probe_io_uring() -> Result<(), String> {
+    let mut ring = io_uring::IoUring::new(4).map_err(|error| why_refused(&error))?;
+    let mut probe = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(|error| why_refused(&error))?;
+    let needed = [
+        ("read", io_uring::opcode::Read::CODE),
+        ("write", io_uring::opcode::Write::CODE),
+        ("fsync", io_uring::opcode::Fsync::CODE),
+        ("timeout", io_uring::opcode::Timeout::CODE),
+        ("poll", io_uring::opcode::PollAdd::CODE),
+    ];
+    for (name, code) in needed {
+        if !probe.is_supported(code) {
+            return Err(format!("the kernel's io_uring lacks the operation {name}, use Linux 5.8 or newer"));
+        }
+    }
+    submit_nothing(&mut ring).map_err(|error| why_refused(&error))
+}
+
+/// Submits an operation that does nothing and waits for it: a seccomp filter may refuse this though it allows setup.
+#[expect(unsafe_code, reason = "submitting to a ring is unsafe; this operation uses no memory")]
+fn submit_nothing(ring: &mut io_uring::IoUring) -> io::Result<()> {
+    let nothing = io_uring::opcode::Nop::new().build();
+    // SAFETY: the operation refers to no buffer and no file.
+    unsafe { ring.submission().push(&nothing) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    Ok(())
+}
+
+fn why_refused(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => {
+            "this kernel has no io_uring: use Linux 5.8 or newer, or a sandbox that passes io_uring on".into()
+        }
+        Some(libc::EPERM) => {
+            let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+            match disabled.trim() {
+                "1" | "2" => format!(
+                    "io_uring is disabled: set kernel.io_uring_disabled=0 (it is {}) or run in the allowed group",
+                    disabled.trim()
+                ),
+                _ => "io_uring is refused, probably by a seccomp profile: allow the io_uring system calls \
+                      (docker run --security-opt seccomp=PROFILE)"
+                    .into(),
+            }
+        }
+        Some(libc::ENOMEM) => {
+            "there is too little locked memory for io_uring: raise the limit (ulimit -l, LimitMEMLOCK=)".into()
+        }
+        Some(libc::EMFILE | libc::ENFILE) => "there are too many open files: raise the limit (ulimit -n)".into(),
+        _ => format!("io_uring cannot be set up: reason={error}"),
+    }
+}
+
+/// The least locked memory that glommio starts with.
+const LOCKED_MEMORY_BYTES: u64 = 512 << 10;
+
+/// Raises the soft limit of locked memory to the hard one and returns it; `None` is no limit.
+///
+/// # Errors
+/// What to change, if it is too small.
+pub(crate) fn locked_memory() -> Result<Option<u64>, String> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Memlock);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let _ = setrlimit(Resource::Memlock, raised);
+    }
+    match getrlimit(Resource::Memlock).current {
+        Some(bytes) if bytes < LOCKED_MEMORY_BYTES => Err(format!(
+            "there is too little locked memory: limit={bytes} needed={LOCKED_MEMORY_BYTES}; raise it \
+             (ulimit -l 512, LimitMEMLOCK=512K, docker run --ulimit memlock=524288)"
+        )),
+        limit => Ok(limit),
+    }
+}
+
+/// Registers for the barrier that executors use when they park, so that the first park does not pay for it.
+#[expect(unsafe_code, reason = "there is no safe wrapper for this system call")]
+pub(crate) fn register_membarrier() {
+    const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 16;
+    // SAFETY: the call takes two integers and touches no memory of ours. Where it is missing, glommio falls back.
+    let _ = unsafe { libc::syscall(libc::SYS_membarrier, REGISTER_PRIVATE_EXPEDITED, 0) };
+}
+
+/// The CPUs this process may run on.
+pub(crate) fn allowed_cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+}

@@ -1,0 +1,370 @@
+//! Group commit: the batch that is being filled and the batch that is being written.
+//!
+//! - At most one batch is in flight. Records staged meanwhile form the next one.
+//! - `durable` only moves forward, and only to the end of a whole batch.
+//! - A batch starts on a block boundary, ends on one, and never leaves its segment. The next segment is used only when
+//!   everything in the one before is durable.
+//! - Nothing is ever written twice to the same place.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::effect::{Append, Effect};
+use super::gate::CommitCount;
+use crate::base::error::Result;
+use crate::base::options::DurabilityMode;
+use crate::base::stored::Write;
+use crate::base::version::Version;
+use crate::format::record::{self, CommitBody, Position, RecordHeader, TransactionId};
+use crate::format::{BLOCK, round_up_to_block};
+
+/// The size of a shard's first segment; each further one is twice as large.
+const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+/// The size at which segments stop growing.
+const LARGEST_SEGMENT_BYTES: u64 = 64 << 20;
+/// A batch is closed at this size, so that one write does not hold up the next replies for long.
+const BATCH_BYTES: usize = 4 << 20;
+/// `Buffered` writes this much at once without waiting for the interval.
+const BUFFERED_BATCH_BYTES: usize = 1 << 20;
+/// With this much staged, the shard takes no more requests until a batch is durable.
+const STAGED_BYTES: usize = 64 << 20;
+const _: () = assert!(BUFFERED_BATCH_BYTES <= BATCH_BYTES && BATCH_BYTES <= STAGED_BYTES, "a batch is part of a stage");
+const _: () = assert!(LARGEST_SEGMENT_BYTES > (BATCH_BYTES + BLOCK) as u64, "a full batch fits a segment");
+
+/// A segment that is being written or waits to be.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    index: u32,
+    capacity: u64,
+    salt: u64,
+    used: u64,
+}
+
+impl Segment {
+    const fn room(&self) -> u64 {
+        self.capacity - self.used
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    end: Position,
+    commits: u64,
+}
+
+/// A shard's log: what is staged, what is in flight, what is durable.
+#[derive(Debug)]
+pub(crate) struct Log {
+    mode: DurabilityMode,
+    staged: Vec<u8>,
+    /// Where each staged record ends.
+    staged_ends: VecDeque<usize>,
+    /// When the oldest staged record was staged.
+    staged_since: Version,
+    /// Somebody waits for what is staged.
+    hurry: bool,
+    flight: Option<Flight>,
+    segment: Option<Segment>,
+    next: Option<Segment>,
+    /// The segment asked for. Only one at a time, so that a segment in use is never made anew.
+    asked: Option<u32>,
+    /// A segment could not be made ahead of need; it is asked for again when it is needed.
+    refused: bool,
+    durable: Position,
+    durable_commits: u64,
+    /// Versions of commits that are not durable yet, in order.
+    pending: VecDeque<Version>,
+}
+
+impl Log {
+    pub(crate) const fn new(mode: DurabilityMode) -> Self {
+        Self {
+            mode,
+            staged: Vec::new(),
+            staged_ends: VecDeque::new(),
+            staged_since: Version::ZERO,
+            hurry: false,
+            flight: None,
+            segment: None,
+            next: None,
+            asked: None,
+            refused: false,
+            durable: Position::START,
+            durable_commits: 0,
+            pending: VecDeque::new(),
+        }
+    }
+
+    /// Stages the record of a commit.
+    ///
+    /// # Errors
+    /// `Serialization` or `LimitExceeded` if it cannot be encoded; nothing is staged then.
+    pub(crate) fn stage(
+        &mut self,
+        now: Version,
+        version: Version,
+        transaction: TransactionId,
+        writes: &[Write],
+    ) -> Result<CommitCount> {
+        record::stage(&mut self.staged, RecordHeader::commit(version, transaction), &CommitBody { writes })?;
+        if self.staged_ends.is_empty() {
+            self.staged_since = now;
+        }
+        self.staged_ends.push_back(self.staged.len());
+        self.pending.push_back(version);
+        Ok(self.logged())
+    }
+
+    /// How many commits have been logged.
+    pub(crate) fn logged(&self) -> CommitCount {
+        CommitCount(self.durable_commits + self.pending.len() as u64)
+    }
+
+    /// How many commits are durable.
+    pub(crate) const fn durable(&self) -> CommitCount {
+        CommitCount(self.durable_commits)
+    }
+
+    /// The commit that must be durable before somebody may know what was read at this version.
+    pub(crate) fn commit_of(&self, seen: Version) -> CommitCount {
+        let depends = self.pending.partition_point(|version| *version <= seen);
+        CommitCount(self.durable_commits + depends as u64)
+    }
+
+    /// The version of the oldest commit that is not durable.
+    pub(crate) fn first_pending(&self) -> Option<Version> {
+        self.pending.front().copied()
+    }
+
+    /// Writes what is staged at the next opportunity.
+    pub(crate) fn hurry(&mut self) {
+        self.hurry = !self.staged_ends.is_empty();
+    }
+
+    /// Whether more may be staged.
+    pub(crate) fn has_room(&self) -> bool {
+        self.staged.len() < STAGED_BYTES
+    }
+
+    /// Whether a batch is being written.
+    pub(crate) const fn is_writing(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    pub(crate) fn segment_ready(&mut self, index: u32, capacity: u64, salt: u64) {
+        assert_eq!(self.asked.take(), Some(index), "the segment that is ready is the one that was asked for");
+        self.refused = false;
+        self.next = Some(Segment { index, capacity, salt, used: BLOCK as u64 });
+    }
+
+    /// A segment cannot be made. Returns whether something waits for it.
+    pub(crate) fn segment_failed(&mut self) -> bool {
+        self.asked = None;
+        let needed = self.first_batch_bytes();
+        let waits = !self.staged_ends.is_empty()
+            && self.flight.is_none()
+            && self.segment.is_none_or(|segment| segment.room() < needed);
+        self.refused = true;
+        waits
+    }
+
+    /// The batch in flight is durable.
+    ///
+    /// # Panics
+    /// If no batch ends there: the driver has lost track of what it wrote.
+    pub(crate) fn appended(&mut self, through: Position) {
+        let flight = self.flight.take();
+        let Some(flight) = flight.filter(|flight| flight.end == through) else {
+            panic!("the batch that became durable is the one in flight: through={through:?} flight={flight:?}");
+        };
+        assert!(flight.end > self.durable, "durable only moves forward");
+        self.durable = flight.end;
+        for _ in 0..flight.commits {
+            self.pending.pop_front();
+        }
+        self.durable_commits += flight.commits;
+    }
+
+    /// The next thing to do, if any: write a batch, or ask for a segment.
+    pub(crate) fn poll(&mut self, now: Version) -> Option<Effect> {
+        if self.flight.is_none() && !self.staged_ends.is_empty() && self.is_due(now) {
+            if let Some(append) = self.start_batch() {
+                return Some(Effect::Append(append));
+            }
+            return self.ask(self.first_batch_bytes());
+        }
+        let running_out = self.segment.is_some_and(|segment| segment.room() < segment.capacity / 2);
+        if running_out && self.next.is_none() && !self.refused { self.ask(0) } else { None }
+    }
+
+    /// When to poll again if nothing else happens.
+    pub(crate) fn poll_timeout(&self) -> Option<Version> {
+        if self.flight.is_some() || self.staged_ends.is_empty() || self.asked.is_some() {
+            return None;
+        }
+        Some(self.deadline())
+    }
+
+    fn deadline(&self) -> Version {
+        match self.mode {
+            DurabilityMode::Buffered { flush_interval_ms, .. } => {
+                self.staged_since.after(Duration::from_millis(flush_interval_ms))
+            }
+            DurabilityMode::InMemory | DurabilityMode::Strict => self.staged_since,
+        }
+    }
+
+    fn is_due(&self, now: Version) -> bool {
+        let crowded = match self.mode {
+            DurabilityMode::Buffered { max_pending_writes, .. } => self.pending.len() * 2 >= max_pending_writes,
+            DurabilityMode::InMemory | DurabilityMode::Strict => true,
+        };
+        crowded || self.hurry || self.staged.len() >= BUFFERED_BATCH_BYTES || now >= self.deadline()
+    }
+
+    /// The bytes of the smallest batch that makes progress: one record.
+    fn first_batch_bytes(&self) -> u64 {
+        round_up_to_block(self.staged_ends.front().copied().unwrap_or(0)) as u64
+    }
+
+    fn ask(&mut self, needed: u64) -> Option<Effect> {
+        let index = self.segment.map_or(0, |segment| segment.index + 1);
+        let usual = FIRST_SEGMENT_BYTES.checked_shl(index.min(16)).unwrap_or(LARGEST_SEGMENT_BYTES);
+        let capacity = usual.min(LARGEST_SEGMENT_BYTES).max(needed + BLOCK as u64);
+        if self.asked.is_some() {
+            return None;
+        }
+        self.asked = Some(index);
+        Some(Effect::PrepareSegment { index, capacity })
+    }
+
+    fn start_batch(&mut self) -> Option<Append> {
+        let needed = self.first_batch_bytes();
+        if self.segment.is_none_or(|segment| segment.room() < needed) {
+            let next = self.next.take_if(|next| next.room() >= needed)?;
+            self.segment = Some(next);
+        }
+        let segment = self.segment.as_mut()?;
+        let room = usize::try_from(segment.room()).unwrap_or(usize::MAX).min(BATCH_BYTES.max(self.staged_ends[0]));
+        let commits = self.staged_ends.partition_point(|end| *end <= room).max(1);
+        let length = self.staged_ends[commits - 1];
+        let mut bytes: Vec<u8> = if commits == self.staged_ends.len() {
+            self.staged_ends.clear();
+            std::mem::take(&mut self.staged)
+        } else {
+            self.staged_ends.drain(..commits);
+            for end in &mut self.staged_ends {
+                *end -= length;
+            }
+            self.staged.drain(..length).collect()
+        };
+        self.hurry = self.hurry && !self.staged_ends.is_empty();
+        let start = Position::new(segment.index, segment.used);
+        record::seal(&mut bytes, start, self.durable, segment.salt);
+        bytes.resize(round_up_to_block(length), 0);
+        let append = Append { segment: segment.index, offset: segment.used, bytes };
+        segment.used += append.bytes.len() as u64;
+        assert!(segment.used <= segment.capacity, "a batch never leaves its segment");
+        self.flight = Some(Flight { end: Position::new(segment.index, segment.used), commits: commits as u64 });
+        Some(append)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::key::{Name, Space};
+    use crate::base::run_id::RunId;
+    use crate::base::stored::Stored;
+
+    fn write(bytes: usize) -> Vec<Write> {
+        vec![Write::Put {
+            run: RunId::from_bytes([1; 16]),
+            space: Space::Kv,
+            name: Name::from_slice(b"k"),
+            stored: Stored::Value("x".repeat(bytes).into()),
+            expires: None,
+        }]
+    }
+
+    fn stage(log: &mut Log, at: u64, bytes: usize) -> CommitCount {
+        log.stage(at.into(), at.into(), TransactionId::default(), &write(bytes)).unwrap()
+    }
+
+    fn poll_append(log: &mut Log, now: u64) -> Option<Append> {
+        match log.poll(now.into()) {
+            Some(Effect::Append(append)) => Some(append),
+            Some(Effect::PrepareSegment { index, capacity }) => {
+                log.segment_ready(index, capacity, 1);
+                poll_append(log, now)
+            }
+            _ => None,
+        }
+    }
+
+    fn end(append: &Append) -> Position {
+        Position::new(append.segment, append.offset + append.bytes.len() as u64)
+    }
+
+    #[test]
+    fn one_batch_is_in_flight_and_the_next_gathers_what_comes_meanwhile() {
+        let mut log = Log::new(DurabilityMode::Strict);
+        stage(&mut log, 1, 10);
+        let first = poll_append(&mut log, 1).unwrap();
+        stage(&mut log, 2, 10);
+        let last = stage(&mut log, 3, 10);
+        assert!(poll_append(&mut log, 3).is_none());
+        assert_eq!(log.commit_of(Version::from(2)), CommitCount(2));
+        log.appended(end(&first));
+        assert_eq!(log.durable(), CommitCount(1));
+        let second = poll_append(&mut log, 3).unwrap();
+        assert_eq!(second.offset, first.offset + first.bytes.len() as u64);
+        log.appended(end(&second));
+        assert_eq!(log.durable(), last);
+    }
+
+    #[test]
+    fn buffered_waits_for_the_interval_or_for_half_of_what_may_be_lost() {
+        let mode = DurabilityMode::Buffered { flush_interval_ms: 1, max_pending_writes: 10 };
+        let mut log = Log::new(mode);
+        stage(&mut log, 100, 10);
+        assert!(poll_append(&mut log, 100).is_none());
+        assert_eq!(log.poll_timeout(), Some(Version::from(1_000_100)));
+        assert!(poll_append(&mut log, 1_000_100).is_some());
+        let mut log = Log::new(mode);
+        for at in 0..4 {
+            stage(&mut log, at, 10);
+            assert!(poll_append(&mut log, at).is_none());
+        }
+        stage(&mut log, 5, 10);
+        assert!(poll_append(&mut log, 5).is_some());
+    }
+
+    #[test]
+    fn a_record_larger_than_the_usual_segment_gets_one_that_fits() {
+        let mut log = Log::new(DurabilityMode::Strict);
+        stage(&mut log, 1, 10);
+        let first = poll_append(&mut log, 1).unwrap();
+        log.appended(end(&first));
+        stage(&mut log, 2, 5 << 20);
+        let large = poll_append(&mut log, 2).unwrap();
+        assert_eq!((large.segment, large.offset), (1, BLOCK as u64));
+        assert!(large.bytes.len() > 5 << 20);
+        log.appended(end(&large));
+    }
+
+    #[test]
+    fn segments_are_filled_in_order_without_overlap() {
+        let mut log = Log::new(DurabilityMode::Strict);
+        let mut at = Position::START;
+        for number in 1..400 {
+            stage(&mut log, number, 20_000);
+            let append = poll_append(&mut log, number).unwrap();
+            let start = Position::new(append.segment, append.offset);
+            assert!(start >= at, "batch {number} starts behind the one before");
+            at = end(&append);
+            log.appended(at);
+        }
+        assert!(at.segment() > 1);
+    }
+}

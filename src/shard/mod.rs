@@ -1,0 +1,15 @@
+//! Layer 5: the shard, a deterministic state machine that owns a part of the keyspace and its log.
+//!
+//! - `(state, now, input) -> effects`. No async, no clock, no file, no thread, no random source, no hash-order
+//!   iteration: one seeded thread can run many shards over a fake disk (`sim`).
+//! - Nothing in here suspends. Whatever has to wait (a reply for the disk, a batch for its segment) is data.
+//! - The shard, not the driver, orders durability: a reply leaves only when what it depends on is on disk.
+
+pub(crate) mod effect;
+pub(crate) mod gate;
+pub(crate) mod input;
+pub(crate) mod log;
+pub(crate) mod machine;
+pub(crate) mod replay;
+pub(crate) mod route;
+pub(crate) mod transactions;

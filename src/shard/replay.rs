@@ -1,0 +1,147 @@
+//! Replay: from segments back to memory.
+//!
+//! - A bad record is a torn tail only behind every position that any record knows to be durable. At or below it, it is
+//!   corruption, and the database does not open.
+//! - Segments of an earlier opening count exactly as far as the manifest says, whatever is behind that.
+//! - A pure function of the bytes: the same segments give the same memory.
+
+use super::route::shard_of_write;
+use crate::base::version::Version;
+use crate::format::record::{self, Position, RecordHeader};
+use crate::format::scan::{SegmentScan, scan_segment};
+use crate::format::segment::{SegmentHeader, SegmentId};
+use crate::primitive::index;
+use crate::store::memory::Memory;
+
+/// A place in a segment and what is wrong there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Damage {
+    pub(crate) segment: SegmentId,
+    pub(crate) offset: u64,
+    pub(crate) what: String,
+}
+
+/// How much a judged log holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    /// How far each segment counts, in order.
+    pub(crate) ends: Vec<u64>,
+    /// The segment and the offset of a torn tail that was cut off.
+    pub(crate) torn: Option<(SegmentId, u64)>,
+    /// The highest timestamp in any valid record.
+    pub(crate) latest: Version,
+}
+
+/// What is known of one segment after its scan.
+#[derive(Clone, Debug)]
+pub(crate) struct ScannedSegment {
+    pub(crate) id: SegmentId,
+    pub(crate) scan: SegmentScan,
+    pub(crate) latest: Version,
+}
+
+/// Scans a segment without keeping what is in it.
+pub(crate) fn survey(bytes: &[u8], header: &SegmentHeader) -> ScannedSegment {
+    let mut latest = Version::ZERO;
+    let scan = scan_segment(bytes, header, None, |_, record, _| latest = latest.max(record.version()));
+    ScannedSegment { id: header.id, scan, latest }
+}
+
+/// Decides how far the log of one shard counts, from all its segments in order.
+///
+/// # Errors
+/// The first damage that is no torn tail.
+pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
+    let durable = segments.iter().map(|segment| segment.scan.durable).max().unwrap_or(Position::START);
+    let mut judgement = Judgement::default();
+    let mut expected = 0;
+    for (at, segment) in segments.iter().enumerate() {
+        let damage = |offset: u64, what: String| Damage { segment: segment.id, offset, what };
+        if segment.id.index != expected {
+            return Err(damage(0, format!("segment {expected} before it is missing")));
+        }
+        expected += 1;
+        if judgement.torn.is_some() {
+            if segment.scan.end > crate::format::BLOCK as u64 || segment.scan.damage.is_some() {
+                return Err(damage(0, "records follow a torn batch in the segment before it".into()));
+            }
+            judgement.ends.push(segment.scan.end);
+            continue;
+        }
+        if Position::new(segment.id.index, segment.scan.end) < durable && segment.id.index == durable.segment() {
+            let at = segment.scan.damage.unwrap_or(segment.scan.end);
+            return Err(damage(at, format!("a record that was durable is damaged or missing: durable={}", durable.offset())));
+        }
+        let told = segments.get(at + 1).and_then(|next| next.scan.before);
+        if let Some(told) = told.filter(|told| told.segment() == segment.id.index && told.offset() != segment.scan.end) {
+            let what = format!("the segment ends early, the next one knows its end: end={}", told.offset());
+            return Err(damage(segment.scan.end, what));
+        }
+        if let Some(offset) = segment.scan.damage {
+            if segment.id.index < durable.segment() {
+                return Err(damage(offset, "a record in a finished segment is damaged".into()));
+            }
+            judgement.torn = Some((segment.id, offset));
+        }
+        judgement.ends.push(segment.scan.end);
+        judgement.latest = judgement.latest.max(segment.latest);
+    }
+    Ok(judgement)
+}
+
+/// Which of the new shards a replay is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) shard: usize,
+    pub(crate) shards: usize,
+}
+
+/// Applies the records of a segment, up to its end, to the memory of one of the new shards. Returns how many records
+/// it held and the highest version.
+///
+/// # Errors
+/// The first byte below the end that is not as written.
+pub(crate) fn replay_segment(
+    bytes: &[u8],
+    header: &SegmentHeader,
+    end: u64,
+    target: Target,
+    memory: &mut Memory,
+) -> Result<(u64, Version), Damage> {
+    let damage = |offset: u64, what: String| Damage { segment: header.id, offset, what };
+    let mut records = 0;
+    let mut latest = Version::ZERO;
+    let mut bad = None;
+    let scan = scan_segment(bytes, header, Some(end), |offset, record, body| {
+        if bad.is_some() {
+            return;
+        }
+        records += 1;
+        latest = latest.max(record.version());
+        if let Err(what) = replay_record(&record, body, target, memory) {
+            bad = Some(damage(offset, what));
+        }
+    });
+    if let Some(damage) = bad {
+        return Err(damage);
+    }
+    if scan.end < end || scan.damage.is_some() {
+        let at = scan.damage.unwrap_or(scan.end);
+        return Err(damage(at, format!("a record below the durable end is damaged: end={end}")));
+    }
+    Ok((records, latest))
+}
+
+fn replay_record(record: &RecordHeader, body: &[u8], target: Target, memory: &mut Memory) -> Result<(), String> {
+    if record.kind() != Some(record::RecordKind::Commit) || record.parts.get() != 1 {
+        return Err(format!("a record of an unknown kind: kind={} parts={}", record.kind, record.parts));
+    }
+    let body = record::decode_body(body).map_err(|error| error.to_string())?;
+    let version = record.version();
+    for write in body.writes {
+        if shard_of_write(&write, target.shards) == target.shard {
+            index::apply(memory, write, version, version.previous());
+        }
+    }
+    Ok(())
+}

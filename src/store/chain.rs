@@ -1,0 +1,260 @@
+//! Chains: the revisions of one key.
+//!
+//! - Versions rise along a chain. Two writes of one commit to one key leave the later one.
+//! - Revision i is needed by readers at versions from its own up to the next one's.
+
+use std::time::Duration;
+
+use crate::base::options::HistoryRetention;
+use crate::base::stored::Stored;
+use crate::base::version::Version;
+
+/// What a key held from one version on.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Revision {
+    /// The version of the commit that wrote it.
+    pub(crate) version: Version,
+    /// From this version on it counts as deleted; `MAX` is never.
+    pub(crate) expires: Version,
+    /// What was written; `None` is a delete.
+    pub(crate) stored: Option<Stored>,
+}
+
+impl Revision {
+    /// What a reader at this version sees.
+    pub(crate) fn live_at(&self, snapshot: Version) -> Option<&Stored> {
+        if snapshot < self.expires { self.stored.as_ref() } else { None }
+    }
+}
+
+/// The revisions of one key.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    newest: Revision,
+    /// Older ones, oldest first; boxed because most keys have none.
+    older: Option<Box<Past>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Past {
+    revisions: Vec<Revision>,
+}
+
+/// What decides whether an old revision may go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention {
+    /// No reader is at or will come below this version.
+    pub(crate) horizon: Version,
+    /// What history asks to keep.
+    pub(crate) history: HistoryRetention,
+}
+
+impl Retention {
+    /// Whether a revision may go that was replaced at `replaced` and has `newer` revisions after it.
+    fn lets_go(&self, replaced: Version, newer: u64) -> bool {
+        replaced <= self.horizon
+            && match self.history {
+                HistoryRetention::Off => true,
+                HistoryRetention::For(duration) => replaced <= self.horizon.before(duration),
+                HistoryRetention::Commits(count) => newer >= count.max(1),
+                HistoryRetention::Forever => false,
+            }
+    }
+
+    /// The first horizon at which something replaced at `replaced` may be let go because of time alone.
+    fn due(&self, replaced: Version) -> Option<Version> {
+        match self.history {
+            HistoryRetention::Off | HistoryRetention::Commits(_) => Some(replaced),
+            HistoryRetention::For(duration) => Some(replaced.after(duration)),
+            HistoryRetention::Forever => None,
+        }
+    }
+}
+
+/// What is left to do about a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leftover {
+    /// Nothing.
+    Settled,
+    /// Look again when the horizon has reached this version.
+    LookAgain(Version),
+    /// The chain holds nothing any more: remove the key.
+    Empty,
+}
+
+impl Chain {
+    pub(crate) const fn new(newest: Revision) -> Self {
+        Self { newest, older: None }
+    }
+
+    pub(crate) const fn newest(&self) -> &Revision {
+        &self.newest
+    }
+
+    /// The revision a reader at this version sees, deletes included.
+    pub(crate) fn at(&self, snapshot: Version) -> Option<&Revision> {
+        if self.newest.version <= snapshot {
+            return Some(&self.newest);
+        }
+        let older = &self.older.as_ref()?.revisions;
+        let above = older.partition_point(|revision| revision.version <= snapshot);
+        above.checked_sub(1).map(|at| &older[at])
+    }
+
+    /// All revisions, oldest first.
+    pub(crate) fn revisions(&self) -> impl Iterator<Item = &Revision> {
+        self.older.iter().flat_map(|past| past.revisions.iter()).chain(std::iter::once(&self.newest))
+    }
+
+    /// Adds a revision on top.
+    pub(crate) fn push(&mut self, revision: Revision, retention: Retention) -> Leftover {
+        assert!(revision.version >= self.newest.version, "versions rise along a chain");
+        if revision.version == self.newest.version
+            || (self.older.is_none() && retention.lets_go(revision.version, 1))
+        {
+            self.newest = revision;
+            return self.leftover(retention);
+        }
+        let before = std::mem::replace(&mut self.newest, revision);
+        self.older.get_or_insert_default().revisions.push(before);
+        self.prune(retention)
+    }
+
+    /// Forgets what may be forgotten.
+    pub(crate) fn prune(&mut self, retention: Retention) -> Leftover {
+        if matches!(retention.history, HistoryRetention::Forever) {
+            return self.leftover(retention);
+        }
+        if let Some(past) = &mut self.older {
+            let count = past.revisions.len();
+            let replaced = |at: usize| past.revisions.get(at + 1).map_or(self.newest.version, |next| next.version);
+            let gone = (0..count).take_while(|&at| retention.lets_go(replaced(at), (count - at) as u64)).count();
+            past.revisions.drain(..gone);
+            if past.revisions.is_empty() {
+                self.older = None;
+            }
+        }
+        self.leftover(retention)
+    }
+
+    fn leftover(&self, retention: Retention) -> Leftover {
+        let gone_at = if self.newest.stored.is_none() { self.newest.version } else { self.newest.expires };
+        let next = match &self.older {
+            None => gone_at,
+            Some(past) => past.revisions.get(1).map_or(self.newest.version, |second| second.version),
+        };
+        if next == Version::MAX {
+            return Leftover::Settled;
+        }
+        if self.older.is_none() && retention.lets_go(gone_at, u64::MAX) {
+            return Leftover::Empty;
+        }
+        match retention.due(next) {
+            Some(due) if self.older.is_none() || !matches!(retention.history, HistoryRetention::Commits(_)) => {
+                Leftover::LookAgain(due)
+            }
+            Some(_) | None => Leftover::Settled,
+        }
+    }
+}
+
+/// Retention for spaces that keep no history.
+pub(crate) const fn without_history(horizon: Version) -> Retention {
+    Retention { horizon, history: HistoryRetention::Off }
+}
+
+/// The longest a `For` policy keeps anything, for timers.
+pub(crate) const fn history_duration(history: HistoryRetention) -> Duration {
+    match history {
+        HistoryRetention::For(duration) => duration,
+        _ => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision(version: u64, value: Option<i64>) -> Revision {
+        Revision {
+            version: version.into(),
+            expires: Version::MAX,
+            stored: value.map(|value| Stored::Value(value.into())),
+        }
+    }
+
+    fn keeping(horizon: u64, history: HistoryRetention) -> Retention {
+        Retention { horizon: horizon.into(), history }
+    }
+
+    fn versions(chain: &Chain) -> Vec<u64> {
+        chain.revisions().map(|revision| revision.version.get()).collect()
+    }
+
+    #[test]
+    fn a_reader_sees_the_newest_revision_at_or_below_its_snapshot() {
+        let mut chain = Chain::new(revision(10, Some(1)));
+        let _ = chain.push(revision(20, Some(2)), keeping(5, HistoryRetention::Off));
+        let _ = chain.push(revision(30, None), keeping(5, HistoryRetention::Off));
+        let at = |snapshot: u64| chain.at(snapshot.into()).map(|revision| revision.version.get());
+        assert_eq!([at(9), at(10), at(19), at(20), at(29), at(99)], [None, Some(10), Some(10), Some(20), Some(20), Some(30)]);
+    }
+
+    #[test]
+    fn revisions_below_the_horizon_go_and_those_a_reader_needs_stay() {
+        let mut chain = Chain::new(revision(10, Some(1)));
+        for version in [20, 30, 40] {
+            let _ = chain.push(revision(version, Some(0)), keeping(5, HistoryRetention::Off));
+        }
+        assert_eq!(chain.prune(keeping(25, HistoryRetention::Off)), Leftover::LookAgain(30.into()));
+        assert_eq!(versions(&chain), [20, 30, 40], "a reader at 25 needs the revision of 20");
+        assert_eq!(chain.prune(keeping(40, HistoryRetention::Off)), Leftover::Settled);
+        assert_eq!(versions(&chain), [40]);
+    }
+
+    #[test]
+    fn an_overwrite_nobody_can_look_behind_allocates_nothing() {
+        let mut chain = Chain::new(revision(10, Some(1)));
+        assert_eq!(chain.push(revision(20, Some(2)), keeping(20, HistoryRetention::Off)), Leftover::Settled);
+        assert!(chain.older.is_none());
+    }
+
+    #[test]
+    fn deletes_do_not_erase_versions_while_history_keeps_them() {
+        let mut chain = Chain::new(revision(10, Some(1)));
+        assert_eq!(chain.push(revision(20, None), keeping(99, HistoryRetention::Forever)), Leftover::Settled);
+        assert_eq!(versions(&chain), [10, 20]);
+        let mut forgetful = Chain::new(revision(10, Some(1)));
+        assert_eq!(forgetful.push(revision(20, None), keeping(99, HistoryRetention::Off)), Leftover::Empty);
+    }
+
+    #[test]
+    fn counted_history_keeps_that_many() {
+        let mut chain = Chain::new(revision(1, Some(0)));
+        for version in 2..10 {
+            let _ = chain.push(revision(version, Some(0)), keeping(99, HistoryRetention::Commits(3)));
+        }
+        assert_eq!(versions(&chain), [7, 8, 9]);
+    }
+
+    #[test]
+    fn timed_history_keeps_what_was_current_within_the_time() {
+        let mut chain = Chain::new(revision(100, Some(0)));
+        let history = HistoryRetention::For(Duration::from_nanos(50));
+        assert_eq!(chain.push(revision(200, Some(1)), keeping(200, history)), Leftover::LookAgain(250.into()));
+        assert_eq!(versions(&chain), [100, 200]);
+        assert_eq!(chain.prune(keeping(250, history)), Leftover::Settled);
+        assert_eq!(versions(&chain), [200]);
+    }
+
+    #[test]
+    fn what_expired_is_invisible_at_once_and_removed_when_nobody_can_look() {
+        let mut expiring = revision(10, Some(1));
+        expiring.expires = 30.into();
+        let mut chain = Chain::new(expiring);
+        assert!(chain.newest().live_at(29.into()).is_some());
+        assert!(chain.newest().live_at(30.into()).is_none());
+        assert_eq!(chain.prune(keeping(29, HistoryRetention::Off)), Leftover::LookAgain(30.into()));
+        assert_eq!(chain.prune(keeping(30, HistoryRetention::Off)), Leftover::Empty);
+    }
+}
