@@ -1,5 +1,23 @@
 //! in-mem: an embedded, async-first database for AI agents.
-#![deny(unsafe_code)]
+//!
+//! Every operation belongs to a *run*. Five primitives (key-value pairs, an event log, state cells, traces and the index
+//! of runs) share one transactional, durable store, partitioned over shards that each own a core, their memory and their
+//! log. Callers live on any async runtime: operations are plain futures.
+//!
+//! ```
+//! use in_mem::prelude::*;
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let db = Database::open_in_memory().await?;
+//! let run = db.start_run(RunOptions::default()).await?;
+//! run.kv().put("goal", "fix the bug").await?;
+//! run.events().append("started", Value::Null).await?;
+//! assert_eq!(run.kv().get("goal").await?, Some("fix the bug".into()));
+//! # Result::Ok(())
+//! # }).unwrap();
+//! ```
+//!
+//! Start with [`Database`] and the modules [`prelude`] and [`primitives`].
 
 mod api;
 mod base;
@@ -9,3 +27,43 @@ mod primitive;
 mod runtime;
 mod shard;
 mod store;
+
+pub use api::builder::DatabaseBuilder;
+pub use api::database::{BeginRun, Database, DatabaseHealth, DatabaseInfo};
+pub use api::local_run::LocalRun;
+pub use api::op::Op;
+pub use api::run_handle::RunHandle;
+pub use api::transaction::{CommitOutcome, OpenTransaction, Transaction, TransactionOptions};
+pub use base::error::{Conflict, Error, Result};
+pub use base::event::{ChainVerification, Event};
+pub use base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning};
+pub use base::run::{RunMetadata, RunOptions, RunStatus};
+pub use base::run_id::RunId;
+pub use base::state::State;
+pub use base::trace::{Trace, TraceTree, TraceType};
+pub use base::value::{Text, Value};
+pub use base::version::{Version, Versioned};
+pub use runtime::recovery::RecoveryReport;
+
+pub use bytes::Bytes;
+pub use serde_json;
+
+/// The primitives: handles for the whole database, for one run, and short names for transactions.
+pub mod primitives {
+    pub use crate::api::event_log::{EventLog, EventStream, RunEvents};
+    pub use crate::api::extensions::{EventLogExt, KVStoreExt, StateCellExt, TraceStoreExt};
+    pub use crate::api::kv_store::{KVStore, KVTransaction, RunKv, Scan, ScanOptions};
+    pub use crate::api::run_index::{RunIndex, RunRef};
+    pub use crate::api::state_cell::{RunStates, StateCell};
+    pub use crate::api::trace_store::{RunTraces, TraceStore, TraceStream};
+    pub use crate::{ChainVerification, Event, RunMetadata, RunStatus, State, Trace, TraceTree, TraceType, Versioned};
+}
+
+/// Everything most programs need.
+pub mod prelude {
+    pub use crate::primitives::*;
+    pub use crate::{
+        CommitOutcome, Database, DurabilityMode, Error, LocalRun, OpenTransaction, Result, RunHandle, RunId,
+        RunOptions, Transaction, TransactionOptions, Value, Version,
+    };
+}

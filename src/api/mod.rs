@@ -1,1 +1,23 @@
+//! Layer 7: what users hold.
+//!
+//! - An operation is a value: its arguments are converted before the method returns, nothing is borrowed, nothing
+//!   happens before it is awaited.
+//! - Sizes and shapes are checked here, at the door; a shard never sees what is too large.
+//! - Every primitive is written once, on a run's handle (`RunKv`, `RunEvents` ...), in or outside a transaction; the
+//!   store-wide handles (`KVStore`, `EventLog` ...) pass on to those.
 
+pub(crate) mod builder;
+pub(crate) mod database;
+pub(crate) mod event_log;
+pub(crate) mod extensions;
+pub(crate) mod kv_store;
+pub(crate) mod local_run;
+pub(crate) mod op;
+pub(crate) mod pages;
+pub(crate) mod run_handle;
+pub(crate) mod run_index;
+pub(crate) mod run_names;
+pub(crate) mod scope;
+pub(crate) mod state_cell;
+pub(crate) mod trace_store;
+pub(crate) mod transaction;

@@ -150,55 +150,18 @@ struct Bounds {
 impl Bounds {
     /// The keys in [start, end) that have the prefix and lie behind `after` in the direction of travel.
     fn scan(self) -> Scan {
-        let name = |text: &str| Name::from_slice(text.as_bytes());
-        let mut low = Bound::Unbounded;
-        let mut high = Bound::Unbounded;
-        if let Some(prefix) = &self.prefix {
-            low = Bound::Included(name(prefix));
-            high = prefix_end(prefix.as_bytes()).map_or(Bound::Unbounded, Bound::Excluded);
-        }
-        if let Some(start) = &self.start {
-            low = higher(low, Bound::Included(name(start)));
-        }
-        if let Some(end) = &self.end {
-            high = lower(high, name(end));
-        }
-        match &self.after {
-            Some(after) if self.reverse => high = lower(high, name(after)),
-            Some(after) => low = higher(low, Bound::Excluded(name(after))),
-            None => {}
-        }
+        let name = |text: &String| Name::from_slice(text.as_bytes());
+        let (above, below) = if self.reverse { (None, self.after) } else { (self.after, None) };
+        // Nothing is below every text.
+        let from = self.prefix.as_ref().max(self.start.as_ref());
+        let low = match &above {
+            Some(above) if Some(above) >= from => Bound::Excluded(name(above)),
+            _ => from.map(name).map_or(Bound::Unbounded, Bound::Included),
+        };
+        let behind_prefix = self.prefix.as_ref().and_then(|prefix| prefix_end(prefix.as_bytes()));
+        let ends = [behind_prefix, self.end.as_ref().map(name), below.as_ref().map(name)];
+        let high = ends.into_iter().flatten().min().map_or(Bound::Unbounded, Bound::Excluded);
         Scan { reverse: self.reverse, ..Scan::range((low, high)) }
-    }
-}
-
-/// The lower bound that lets less through.
-fn higher(one: Bound<Name>, other: Bound<Name>) -> Bound<Name> {
-    match (&one, &other) {
-        (Bound::Unbounded, _) => other,
-        (_, Bound::Unbounded) => one,
-        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b)) => {
-            if a >= b {
-                one
-            } else {
-                other
-            }
-        }
-        (Bound::Included(a) | Bound::Excluded(a), Bound::Excluded(b)) => {
-            if a > b {
-                one
-            } else {
-                other
-            }
-        }
-    }
-}
-
-/// The upper bound that lets less through; upper bounds are exclusive.
-fn lower(one: Bound<Name>, other: Name) -> Bound<Name> {
-    match one {
-        Bound::Excluded(name) | Bound::Included(name) => Bound::Excluded(name.min(other)),
-        Bound::Unbounded => Bound::Excluded(other),
     }
 }
 
@@ -275,6 +238,12 @@ mod tests {
         harness.now += 10_000;
         harness.commit(part).unwrap();
         assert_eq!(harness.run(get("k")).unwrap(), Output::Value(None));
+        let Output::History(history) = harness.run(KvCommand::History { key: "k".into() }).unwrap() else {
+            panic!("there is a history")
+        };
+        let ends: Vec<_> = history.iter().map(|entry| (entry.value.is_some(), entry.version)).collect();
+        let committed = Version::from(harness.now - 2_000);
+        assert_eq!(ends, [(true, Version::from(1_001_000)), (false, committed)], "it expired as it was committed");
     }
 
     #[test]

@@ -216,6 +216,7 @@ mod tests {
     use super::super::command::{Command, KvCommand, StateCommand};
     use super::super::harness::{Harness, OTHER, RUN, append, assert_refused, create};
     use super::*;
+    use crate::commit::part::Part;
 
     fn to(status: RunStatus) -> RunCommand {
         RunCommand::UpdateStatus { to: status, error: None }
@@ -328,7 +329,9 @@ mod tests {
     fn a_forbidden_run_can_never_be_made_and_a_known_one_is_not_forbidden() {
         let mut harness = Harness::new();
         assert_eq!(harness.run(RunCommand::Forbid).unwrap(), Output::Flag(false));
-        assert_eq!(harness.run(RunCommand::Forbid).unwrap(), Output::Flag(false));
+        let mut again = Part::immediate(harness.version());
+        assert_eq!(harness.step_in(&mut again, RUN, RunCommand::Forbid).unwrap(), Output::Flag(false));
+        assert!(again.writes().is_empty(), "once is enough");
         assert_refused(harness.run(create("r", None, &[])), "the run was deleted");
         harness.run_in(OTHER, create("r", None, &[])).unwrap();
         assert_eq!(harness.run_in(OTHER, RunCommand::Forbid).unwrap(), Output::Flag(true));

@@ -177,7 +177,7 @@ impl Call {
             if sent.is_err() {
                 return Poll::Ready(Err(self.engine.gone()));
             }
-            self.engine.mailbox(self.shard).wake();
+            self.engine.mailbox(self.shard).announce();
             if let Some(result) = self.sent(receiver) {
                 return Poll::Ready(result);
             }

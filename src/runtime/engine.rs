@@ -3,6 +3,7 @@
 //! - It lives as long as the last handle. Dropping it closes the database.
 //! - When a shard panics, the whole engine has failed: every call from then on gets `Unavailable`.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -88,6 +89,9 @@ pub(crate) struct Engine {
     keeper: Sender<Task>,
     keeper_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     transactions: AtomicU64,
+    /// Runs that `begin_run` could not register, and why; their first write says so.
+    unregistered: Mutex<HashMap<RunId, Error>>,
+    any_unregistered: AtomicBool,
 }
 
 /// A new identity for an engine.
@@ -119,6 +123,8 @@ impl Engine {
             keeper: parts.keeper,
             keeper_thread: Mutex::new(Some(parts.keeper_thread)),
             transactions: AtomicU64::new(1),
+            unregistered: Mutex::default(),
+            any_unregistered: AtomicBool::new(false),
         }
     }
 
@@ -188,6 +194,20 @@ impl Engine {
     /// A command in the directory of a shard, at a snapshot if one is given.
     pub(crate) fn directory(self: &Arc<Self>, shard: usize, command: Command, snapshot: Option<Version>) -> Call {
         self.request(shard, Request::Execute { run: RunId::DIRECTORY, command, snapshot })
+    }
+
+    /// Remembers that a run could not be registered.
+    pub(crate) fn remember_unregistered(&self, run: RunId, error: Error) {
+        self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).insert(run, error);
+        self.any_unregistered.store(true, Ordering::SeqCst);
+    }
+
+    /// Why a run could not be registered, the first time somebody writes into it.
+    pub(crate) fn unregistered(&self, run: &RunId) -> Option<Error> {
+        if !self.any_unregistered.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.unregistered.lock().unwrap_or_else(PoisonError::into_inner).remove(run)
     }
 
     /// Flushes, stops and joins everything. The second call waits for the first.

@@ -4,10 +4,10 @@
 //! - The receiver never registers with the channel. It parks on a waker of its own, and a sender wakes it only when
 //!   it is asleep: once per sleep, and outside the channel's lock.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::task::{Context, Poll};
 
 use flume::{Receiver, Sender, TrySendError};
@@ -52,10 +52,18 @@ struct Sleeper {
     asleep: AtomicBool,
     /// The shard has ended: what was sent after that is never looked at.
     dead: AtomicBool,
+    /// How many messages have been sent: what a spinning shard looks at, so that it stays off the channel's lock.
+    sent: AtomicU64,
     waker: AtomicWaker,
 }
 
 impl Sleeper {
+    /// A message is in the channel.
+    fn announce(&self) {
+        self.sent.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
     fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
@@ -87,7 +95,7 @@ impl Mailbox {
     pub(crate) fn try_send(&self, message: Message) -> Result<(), Refused> {
         match self.sender.try_send(message) {
             Ok(()) => {
-                self.sleeper.wake();
+                self.sleeper.announce();
                 Ok(())
             }
             Err(TrySendError::Full(message)) => Err(Refused::Full(message)),
@@ -95,7 +103,7 @@ impl Mailbox {
         }
     }
 
-    /// Hands a message over when there is room. Call `wake` when it has been taken.
+    /// Hands a message over when there is room. Call `announce` when it has been taken.
     pub(crate) fn send_when_room(&self, message: Message) -> Sending {
         self.sender.clone().into_send_async(message)
     }
@@ -103,7 +111,7 @@ impl Mailbox {
     /// Hands a message over, blocking the thread while there is no room; false if the shard is gone.
     pub(crate) fn send_blocking(&self, message: Message) -> bool {
         let sent = self.sender.send(message).is_ok();
-        self.sleeper.wake();
+        self.sleeper.announce();
         sent
     }
 
@@ -113,9 +121,9 @@ impl Mailbox {
         self.sleeper.dead.load(Ordering::SeqCst)
     }
 
-    /// Wakes the shard if it sleeps.
-    pub(crate) fn wake(&self) {
-        self.sleeper.wake();
+    /// A message that waited for room has been taken: wakes the shard if it sleeps.
+    pub(crate) fn announce(&self) {
+        self.sleeper.announce();
     }
 }
 
@@ -124,13 +132,22 @@ impl Mailbox {
 pub(crate) struct Inbox {
     /// `None` once the shard has ended (T4: tasks that leak with their executor must not keep it open).
     receiver: RefCell<Option<Receiver<Message>>>,
+    taken: Cell<u64>,
     sleeper: Arc<Sleeper>,
 }
 
 impl Inbox {
     /// The next message, if there is one.
     pub(crate) fn try_receive(&self) -> Option<Message> {
-        self.receiver.borrow().as_ref()?.try_recv().ok()
+        let message = self.receiver.borrow().as_ref()?.try_recv().ok()?;
+        self.taken.set(self.taken.get().wrapping_add(1));
+        Some(message)
+    }
+
+    /// Whether messages were sent that have not been taken. Cheap, but a message can be there before it is announced.
+    pub(crate) fn looks_full(&self) -> bool {
+        let ahead = self.sleeper.sent.load(Ordering::Acquire).wrapping_sub(self.taken.get());
+        ahead != 0 && ahead < u64::MAX / 2
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -167,5 +184,5 @@ impl Inbox {
 pub(crate) fn mailbox() -> (Mailbox, Inbox) {
     let (sender, receiver) = flume::bounded(limits::MAILBOX_REQUESTS);
     let sleeper = Arc::new(Sleeper::default());
-    (Mailbox { sender, sleeper: sleeper.clone() }, Inbox { receiver: RefCell::new(Some(receiver)), sleeper })
+    (Mailbox { sender, sleeper: sleeper.clone() }, Inbox { receiver: RefCell::new(Some(receiver)), taken: Cell::new(0), sleeper })
 }

@@ -137,7 +137,7 @@ impl Worker {
             }
             if worked {
                 beats = BEATS_AFTER_ACTIVITY;
-                if self.may_spin(&disk) && self.spinner.spin(|| (!self.inbox.is_empty()).then_some(())).is_some() {
+                if self.may_spin(&disk) && self.spinner.spin(|| self.inbox.looks_full().then_some(())).is_some() {
                     continue;
                 }
             }

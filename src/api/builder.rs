@@ -1,0 +1,131 @@
+//! The builder: what a database is opened with.
+
+use std::future::IntoFuture;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::channel::oneshot;
+
+use super::database::Database;
+use super::op::Op;
+use crate::base::error::{Error, Result};
+use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning};
+use crate::runtime::open::{OpenOptions, open};
+use crate::runtime::spin;
+
+/// Collects what a database is opened with; see [`Database::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is opened"]
+pub struct DatabaseBuilder {
+    options: OpenOptions,
+    durability: Option<DurabilityMode>,
+}
+
+impl DatabaseBuilder {
+    pub(crate) const fn new() -> Self {
+        let options = OpenOptions {
+            path: None,
+            mode: DurabilityMode::Strict,
+            shards: None,
+            partitioning: Partitioning::ByRun,
+            driver: Driver::Auto,
+            pin_cores: None,
+            spin: Some(spin::WINDOW),
+            history: HistoryRetention::Forever,
+            read_only: false,
+        };
+        Self { options, durability: None }
+    }
+
+    /// The directory; made if it is not there. Without one the database is `InMemory`.
+    pub fn path(mut self, path: impl AsRef<Path>) -> Self {
+        self.options.path = Some(PathBuf::from(path.as_ref()));
+        self
+    }
+
+    /// When a commit is acknowledged. Default: `Strict` with a path, `InMemory` without.
+    pub const fn durability(mut self, mode: DurabilityMode) -> Self {
+        self.durability = Some(mode);
+        self
+    }
+
+    /// How many shards, 1 to 1024. Default: half of the cores, at least one. A database can be opened with another
+    /// number each time.
+    pub const fn shards(mut self, shards: usize) -> Self {
+        self.options.shards = Some(shards);
+        self
+    }
+
+    /// How keys are spread over the shards. Default: by run.
+    pub const fn partitioning(mut self, partitioning: Partitioning) -> Self {
+        self.options.partitioning = partitioning;
+        self
+    }
+
+    /// What runs the shards. Default: what this machine allows.
+    pub const fn driver(mut self, driver: Driver) -> Self {
+        self.options.driver = driver;
+        self
+    }
+
+    /// Whether each shard stays on a core of its own. Default: where there are at least four cores and twice as many
+    /// as shards.
+    pub const fn pin_cores(mut self, pin: bool) -> Self {
+        self.options.pin_cores = Some(pin);
+        self
+    }
+
+    /// How long a caller and a shard look for each other before they sleep; `None` never spins. Default: 40 µs where
+    /// there is more than one core, and only while no more threads are at work than there are cores.
+    pub const fn spin(mut self, window: Option<Duration>) -> Self {
+        self.options.spin = window;
+        self
+    }
+
+    /// How many old versions of keys are kept. Default: all.
+    pub const fn history(mut self, history: HistoryRetention) -> Self {
+        self.options.history = history;
+        self
+    }
+
+    /// Whether every write is refused, and nothing in the directory is changed.
+    pub const fn read_only(mut self, read_only: bool) -> Self {
+        self.options.read_only = read_only;
+        self
+    }
+
+    /// Opens the database.
+    ///
+    /// # Errors
+    /// `Locked` if it is open elsewhere, `Corruption` with file and offset, `Io`, `RuntimeUnavailable` if `io_uring` or
+    /// locked memory is refused, `InvalidOperation` for options that make no sense.
+    ///
+    /// # Cancel safety
+    /// A database that was being opened is closed again.
+    pub fn open(mut self) -> Op<Database> {
+        let default = if self.options.path.is_some() { DurabilityMode::Strict } else { DurabilityMode::InMemory };
+        self.options.mode = self.durability.unwrap_or(default);
+        Op::steps(open_on_thread(self.options))
+    }
+}
+
+impl IntoFuture for DatabaseBuilder {
+    type Output = Result<Database>;
+    type IntoFuture = Op<Database>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.open()
+    }
+}
+
+/// Recovery reads files and may take long: it runs on a thread of its own, so that nobody's executor is blocked.
+async fn open_on_thread(options: OpenOptions) -> Result<Database> {
+    let (sender, receiver) = oneshot::channel();
+    let open = move || {
+        let _ = sender.send(open(&options));
+    };
+    std::thread::Builder::new().name("in-mem-open".into()).spawn(open)?;
+    let engine = receiver.await.map_err(|_| Error::Unavailable("opening the database panicked".into()))??;
+    Ok(Database::new(Arc::new(engine)))
+}

@@ -1,0 +1,134 @@
+//! Scopes: a run, and perhaps a transaction, that operations belong to.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use super::op::Op;
+use crate::base::error::{Error, Result};
+use crate::base::run_id::RunId;
+use crate::primitive::command::Command;
+use crate::primitive::output::Reply;
+use crate::runtime::call::{Call, Progress};
+use crate::runtime::engine::Engine;
+use crate::shard::input::Request;
+
+/// A transaction as its handles share it. The last handle to go aborts it, if it has not ended.
+pub(crate) struct Transacting {
+    engine: Arc<Engine>,
+    shard: usize,
+    progress: Arc<Progress>,
+}
+
+impl Transacting {
+    pub(crate) fn begin(engine: Arc<Engine>, run: &RunId) -> Self {
+        let progress = Arc::new(Progress::new(engine.next_transaction()));
+        Self { shard: engine.shard_of(run), engine, progress }
+    }
+
+    /// The request that commits it; `None` if it had ended before.
+    pub(crate) fn commit(&self) -> Option<Call> {
+        let operations = self.progress.end()?;
+        let request = Request::Commit { transaction: self.progress.number(), operations };
+        Some(self.engine.request(self.shard, request))
+    }
+
+    /// Aborts it if it has not ended.
+    pub(crate) fn abort(&self) {
+        if self.progress.end().is_some_and(|operations| operations > 0) {
+            let request = Request::Abort { transaction: self.progress.number() };
+            // Sent, not awaited. If the mailbox is full, the shard forgets the transaction when it has been idle.
+            let _ = self.engine.request(self.shard, request).start();
+        }
+    }
+}
+
+impl Drop for Transacting {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+impl fmt::Debug for Transacting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Transacting").field(&self.progress.number()).finish()
+    }
+}
+
+/// A run, and perhaps a transaction, that operations belong to.
+#[derive(Clone)]
+pub(crate) struct Scope {
+    engine: Arc<Engine>,
+    run: RunId,
+    transaction: Option<Arc<Transacting>>,
+    read_only: bool,
+}
+
+impl Scope {
+    /// Operations on a run, each a transaction of its own.
+    pub(crate) fn of_run(engine: &Arc<Engine>, run: impl Borrow<RunId>) -> Self {
+        Self { engine: engine.clone(), run: *run.borrow(), transaction: None, read_only: false }
+    }
+
+    /// Operations on a run within a transaction.
+    pub(crate) const fn of_transaction(engine: Arc<Engine>, run: RunId, transaction: Arc<Transacting>) -> Self {
+        Self { engine, run, transaction: Some(transaction), read_only: false }
+    }
+
+    /// The same scope with writes refused.
+    pub(crate) const fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    pub(crate) const fn run(&self) -> RunId {
+        self.run
+    }
+
+    pub(crate) const fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(crate) const fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// One command, and how its reply reads. `checked` is what was found wrong with its arguments at the door.
+    pub(crate) fn op<T>(&self, checked: Result<()>, command: Command, read: fn(Reply) -> Result<T>) -> Op<T> {
+        if let Err(error) = checked.and_then(|()| self.check_run(&command)) {
+            return Op::done(Err(error));
+        }
+        let call = match &self.transaction {
+            None => self.engine.command(self.run, command),
+            Some(transaction) => {
+                let progress = transaction.progress.clone();
+                Call::step(self.engine.clone(), transaction.shard, progress, self.run, command)
+            }
+        };
+        Op::call(call, read)
+    }
+
+    fn check_run(&self, command: &Command) -> Result<()> {
+        if self.run == RunId::DIRECTORY {
+            return Err(Error::InvalidOperation("the nil uuid is not a run id".into()));
+        }
+        if command.is_read() {
+            return Ok(());
+        }
+        if self.read_only {
+            return Err(Error::InvalidOperation("the transaction is read-only".into()));
+        }
+        self.engine.unregistered(&self.run).map_or(Ok(()), Err)
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Scope");
+        shown.field("run", &self.run);
+        if let Some(transaction) = &self.transaction {
+            shown.field("transaction", transaction);
+        }
+        shown.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,47 @@
+//! An idle database uses no processor time. In a process of its own: the figure is that of the whole process.
+
+mod support;
+
+use std::time::Duration;
+
+use in_mem::prelude::*;
+use support::{BUFFERED, MODES, directory, on_tokio};
+
+/// User and system time of this process so far.
+fn processor_time() -> Duration {
+    let usage = std::fs::read_to_string("/proc/self/stat").expect("the kernel tells");
+    let behind_name = usage.rsplit_once(')').expect("the name is in parentheses").1;
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    // Fields 14 and 15 of the line, in ticks of 10 ms; the first field here is the third.
+    let ticks: u64 = [11, 12].iter().map(|at| fields[*at].parse::<u64>().expect("a number")).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+fn an_idle_database_uses_no_measurable_processor_time() {
+    on_tokio(async {
+        let mut databases = Vec::new();
+        let directories: Vec<_> = MODES.iter().map(|_| directory()).collect();
+        for (mode, directory) in MODES.into_iter().zip(&directories) {
+            let database = support::open(directory.path(), mode, 2).await;
+            let run = database.start_run(RunOptions::default()).await.unwrap();
+            for number in 0..1000 {
+                run.kv().put(format!("key-{number}"), number).await.unwrap();
+                if mode == DurabilityMode::Strict && number == 50 {
+                    break;
+                }
+            }
+            databases.push(database);
+        }
+        assert_eq!(databases.len(), 3, "{BUFFERED:?} is among them");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // Three databases with two shards each. The least of several seconds: the machine may be busy with others.
+        let mut least = Duration::MAX;
+        for _ in 0..3 {
+            let before = processor_time();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            least = least.min(processor_time() - before);
+        }
+        assert!(least <= Duration::from_millis(10), "an idle second took {least:?}");
+    });
+}

@@ -1,0 +1,72 @@
+//! What the integration tests share.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use in_mem::prelude::*;
+
+/// A directory on a real file system, removed when dropped.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory is made")
+}
+
+/// The buffered mode most tests use.
+pub const BUFFERED: DurabilityMode = DurabilityMode::Buffered { flush_interval_ms: 20, max_pending_writes: 1000 };
+
+/// The three modes.
+pub const MODES: [DurabilityMode; 3] = [DurabilityMode::InMemory, BUFFERED, DurabilityMode::Strict];
+
+/// Runs a future on tokio, and fails if it takes so long that something must hang.
+pub fn on_tokio<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(120), future).await.expect("the test ends within two minutes")
+    })
+}
+
+/// Opens a database.
+pub async fn open(path: &Path, mode: DurabilityMode, shards: usize) -> Database {
+    Database::builder().path(path).durability(mode).shards(shards).open().await.expect("the database opens")
+}
+
+/// A database in memory and a run in it.
+pub async fn in_memory() -> (Database, RunHandle) {
+    let database = Database::open_in_memory().await.expect("the database opens");
+    let run = database.start_run(RunOptions::default()).await.expect("the run begins");
+    (database, run)
+}
+
+/// Starts a test of this binary again as a child process that plays another part.
+pub fn spawn_part(test: &str, part: &str, path: &Path) -> Child {
+    Command::new(std::env::current_exe().expect("the test knows itself"))
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env("IN_MEM_TEST_PART", part)
+        .env("IN_MEM_TEST_PATH", path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the child starts")
+}
+
+/// The part that this process plays, and the path it was given; `None` in the test itself.
+pub fn part() -> Option<(String, PathBuf)> {
+    let part = std::env::var("IN_MEM_TEST_PART").ok()?;
+    Some((part, std::env::var_os("IN_MEM_TEST_PATH")?.into()))
+}
+
+/// The log segments of a database, in order.
+pub fn segments(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path.join("log")).expect("the log directory is there");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "log"));
+    files.sort();
+    files
+}
