@@ -114,7 +114,8 @@ fn bench_mode(criterion: &mut Criterion, mode: DurabilityMode, name: &str) {
             });
         });
         group.bench_function(format!("tokio/{label}"), |bencher| {
-            bencher.iter_custom(|count| runtime.block_on(repeat(&run, operation, count)).expect("the operations succeed"));
+            bencher
+                .iter_custom(|count| runtime.block_on(repeat(&run, operation, count)).expect("the operations succeed"));
         });
     }
     if mode == DurabilityMode::Strict {

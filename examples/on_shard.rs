@@ -37,7 +37,10 @@ async fn main() -> Result<()> {
     let took = start.elapsed();
 
     let calls = steps * 4;
-    println!("{steps} steps, {calls} calls in {took:.1?}: {:.2} µs a call", took.as_secs_f64() * 1e6 / f64::from(calls));
+    println!(
+        "{steps} steps, {calls} calls in {took:.1?}: {:.2} µs a call",
+        took.as_secs_f64() * 1e6 / f64::from(calls)
+    );
     println!("position: {}", run.states().read("position").await?.map_or(Value::Null, |state| state.value));
     println!("events: {}, traces: {}", run.events().len().await?, run.traces().count().await?);
     println!("chain: {}", if run.events().verify_chain().await?.is_valid { "valid" } else { "broken" });

@@ -53,8 +53,9 @@ pub mod primitives {
     pub use crate::api::event_log::{EventLog, EventStream, RunEvents};
     pub use crate::api::extensions::{EventLogExt, KVStoreExt, StateCellExt, TraceStoreExt};
     pub use crate::api::kv_store::{KVStore, KVTransaction, RunKv, Scan, ScanOptions};
+    pub use crate::api::pages::PageStream;
     pub use crate::api::run_index::{RunIndex, RunRef};
-    pub use crate::api::state_cell::{RunStates, StateCell};
+    pub use crate::api::state_cell::{RunStates, StateCell, Transition};
     pub use crate::api::trace_store::{RunTraces, TraceStore, TraceStream};
     pub use crate::{ChainVerification, Event, RunMetadata, RunStatus, State, Trace, TraceTree, TraceType, Versioned};
 }

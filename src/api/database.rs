@@ -309,11 +309,7 @@ impl Database {
     ///
     /// # Cancel safety
     /// Committed or not, never half.
-    pub fn transaction<'f, T, F, Fut>(
-        &self,
-        run: impl Borrow<RunId>,
-        f: F,
-    ) -> BoxFuture<'f, Result<T>>
+    pub fn transaction<'f, T, F, Fut>(&self, run: impl Borrow<RunId>, f: F) -> BoxFuture<'f, Result<T>>
     where
         F: FnMut(Transaction) -> Fut + Send + 'f,
         Fut: Future<Output = Result<T>> + Send + 'f,
@@ -350,11 +346,7 @@ impl Database {
     ///
     /// # Cancel safety
     /// Committed or not, never half.
-    pub fn try_transaction<'f, T, E, F, Fut>(
-        &self,
-        run: impl Borrow<RunId>,
-        f: F,
-    ) -> BoxFuture<'f, Result<T, E>>
+    pub fn try_transaction<'f, T, E, F, Fut>(&self, run: impl Borrow<RunId>, f: F) -> BoxFuture<'f, Result<T, E>>
     where
         F: FnMut(Transaction) -> Fut + Send + 'f,
         Fut: Future<Output = Result<T, E>> + Send + 'f,
@@ -375,7 +367,7 @@ impl Database {
         if let Some(reason) = self.engine.failed() {
             return Op::done(Err(Error::Unavailable(reason)));
         }
-        Op::done(Ok(OpenTransaction::begin(self.engine.clone(), *run.borrow())))
+        Op::done(Ok(OpenTransaction::begin(&self.engine, *run.borrow())))
     }
 
     /// Runs a closure's future on the shard that owns a run. There, operations on that run are function calls.

@@ -8,7 +8,7 @@ use super::database::Database;
 use super::kv_store::check_count;
 use super::op::{Op, read};
 use super::pages::{PAGE, PageStream, Pages};
-use super::scope::{Scope, Transacting};
+use super::scope::Scope;
 use crate::base::error::Result;
 use crate::base::event::{ChainVerification, Event};
 use crate::base::limits::{check_key, check_value};
@@ -204,7 +204,7 @@ impl RunEvents {
     /// # Cancel safety
     /// Reads only; dropping the stream releases its snapshot.
     pub fn stream(&self, from: u64) -> EventStream {
-        let reader = Self::new(snapshot_of(&self.scope));
+        let reader = Self::new(self.scope.at_one_snapshot());
         let events = reader.clone();
         let pages = Pages::new(reader.scope, move |last: Option<&Event>| {
             let start = last.map_or(from, |event| event.sequence.saturating_add(1));
@@ -229,16 +229,6 @@ impl RunEvents {
 
 fn check_event(event_type: &str, payload: &Value) -> Result<()> {
     check_key("event type", event_type).and_then(|()| check_value(payload))
-}
-
-/// The same run at one snapshot for as long as the scope lives; a transaction is one already.
-pub(super) fn snapshot_of(scope: &Scope) -> Scope {
-    if scope.in_transaction() {
-        return scope.clone();
-    }
-    let (engine, run) = (scope.engine(), scope.run());
-    let transaction = Arc::new(Transacting::begin(engine.clone(), &run));
-    Scope::of_transaction(engine.clone(), run, transaction)
 }
 
 impl EventLog {

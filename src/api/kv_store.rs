@@ -3,7 +3,6 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::database::Database;
 use super::op::{Op, read};
 use super::pages::{PAGE, Pages};
-use super::scope::{Scope, Transacting};
+use super::scope::Scope;
 use super::transaction::Transaction;
 use crate::base::error::{Error, Result};
 use crate::base::limits::{TRANSACTION_OPERATIONS, check_key, check_value};
@@ -338,7 +337,7 @@ impl RunKv {
         let cursor = options.cursor.clone();
         let mut left = options.limit.unwrap_or(usize::MAX);
         let total = left;
-        let reader = self.reader();
+        let reader = Self::new(self.scope.at_one_snapshot());
         let kv = reader.clone();
         let pages = Pages::new(reader.scope, move |last: Option<&(String, Value)>| {
             let after = last.map(|(key, _)| key.clone()).or_else(|| options.cursor.clone());
@@ -349,16 +348,6 @@ impl RunKv {
             kv.op(Ok(()), command, read!(Pairs(pairs) => pairs))
         });
         Scan { pages, cursor, left: total }
-    }
-
-    /// The same pairs at one snapshot for as long as the handle lives.
-    fn reader(&self) -> Self {
-        if self.scope.in_transaction() {
-            return self.clone();
-        }
-        let (engine, run) = (self.scope.engine(), self.scope.run());
-        let transaction = Arc::new(Transacting::begin(engine.clone(), &run));
-        Self::new(Scope::of_transaction(engine.clone(), run, transaction))
     }
 }
 
@@ -551,11 +540,7 @@ impl KVStore {
     ///
     /// # Cancel safety
     /// All deleted or none.
-    pub fn delete_many<K: AsRef<str>>(
-        &self,
-        run: impl Borrow<RunId>,
-        keys: impl IntoIterator<Item = K>,
-    ) -> Op<u64> {
+    pub fn delete_many<K: AsRef<str>>(&self, run: impl Borrow<RunId>, keys: impl IntoIterator<Item = K>) -> Op<u64> {
         self.of(run).delete_many(keys)
     }
 
@@ -627,11 +612,7 @@ impl KVStore {
     ///
     /// # Cancel safety
     /// Committed or not, never half.
-    pub fn transaction<'f, T, F, Fut>(
-        &self,
-        run: impl Borrow<RunId>,
-        mut f: F,
-    ) -> BoxFuture<'f, Result<T>>
+    pub fn transaction<'f, T, F, Fut>(&self, run: impl Borrow<RunId>, mut f: F) -> BoxFuture<'f, Result<T>>
     where
         F: FnMut(KVTransaction) -> Fut + Send + 'f,
         Fut: Future<Output = Result<T>> + Send + 'f,

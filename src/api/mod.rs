@@ -21,3 +21,4 @@ pub(crate) mod scope;
 pub(crate) mod state_cell;
 pub(crate) mod trace_store;
 pub(crate) mod transaction;
+pub(crate) mod turn;

@@ -129,7 +129,7 @@ fn beginning(options: RunOptions) -> Result<(Option<RunId>, Option<String>, RunC
     let mut seen = HashSet::new();
     tags.retain(|tag| seen.insert(tag.clone()));
     let name = own_name.clone().unwrap_or_default();
-    Ok((id, own_name, RunCommand::Create { name, parent, tags, metadata, history }))
+    Ok((id, own_name, RunCommand::Create { name, parent, tags, metadata }))
 }
 
 fn named_by_id(mut command: RunCommand, id: RunId) -> RunCommand {

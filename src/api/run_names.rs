@@ -16,9 +16,9 @@
 //! B replaces the claim.
 
 use std::sync::Arc;
-use std::task::Poll;
 
 use super::op::{Op, read};
+use super::turn::let_others_run;
 use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
 use crate::base::run::RunMetadata;
@@ -102,7 +102,7 @@ async fn is_void(engine: &Arc<Engine>, name: &str, holder: RunId) -> Result<bool
         if let Some(run) = find(engine, holder).await? {
             return Ok(run.name != name);
         }
-        let_others_go_first().await;
+        let_others_run().await;
     }
     let call = engine.command(holder, Command::Run(RunCommand::Forbid));
     let exists = Op::call(call, read!(Flag(exists) => exists)).await?;
@@ -139,17 +139,4 @@ async fn settle(engine: &Arc<Engine>, shard: usize, next: usize) -> Result<()> {
 
 fn contended(name: &str) -> Error {
     Error::AlreadyExists(format!("run: name={name:?}, which several others are claiming at this moment"))
-}
-
-/// Lets other tasks run once.
-async fn let_others_go_first() {
-    let mut is_later = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut is_later, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

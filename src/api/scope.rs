@@ -93,6 +93,15 @@ impl Scope {
         self.transaction.is_some()
     }
 
+    /// The same run at one snapshot for as long as the scope lives; a transaction is one already.
+    pub(crate) fn at_one_snapshot(&self) -> Self {
+        if self.in_transaction() {
+            return self.clone();
+        }
+        let transaction = Arc::new(Transacting::begin(self.engine.clone(), &self.run));
+        Self::of_transaction(self.engine.clone(), self.run, transaction)
+    }
+
     /// One command, and how its reply reads. `checked` is what was found wrong with its arguments at the door.
     pub(crate) fn op<T>(&self, checked: Result<()>, command: Command, read: fn(Reply) -> Result<T>) -> Op<T> {
         if let Err(error) = checked.and_then(|()| self.check_run(&command)) {

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::database::Database;
-use super::event_log::snapshot_of;
 use super::kv_store::check_count;
 use super::op::{Op, read};
 use super::pages::{PAGE, PageStream, Pages};
@@ -194,7 +193,7 @@ impl RunTraces {
     /// # Cancel safety
     /// Reads only; dropping the stream releases its snapshot.
     pub fn stream(&self) -> TraceStream {
-        let reader = Self::new(snapshot_of(&self.scope));
+        let reader = Self::new(self.scope.at_one_snapshot());
         let traces = reader.clone();
         let pages = Pages::new(reader.scope, move |last: Option<&Trace>| match last.map_or(Ok(0), number_of) {
             Ok(after) => traces.traces(Ok(()), TraceCommand::Page { after, limit: PAGE }),

@@ -10,6 +10,7 @@ use super::op::Op;
 use super::scope::{Scope, Transacting};
 use super::state_cell::RunStates;
 use super::trace_store::RunTraces;
+use super::turn::let_others_run;
 use crate::base::error::{Conflict, Error, Result};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
@@ -99,8 +100,8 @@ pub struct OpenTransaction {
 }
 
 impl OpenTransaction {
-    pub(crate) fn begin(engine: Arc<Engine>, run: RunId) -> Self {
-        let (transaction, transacting) = Transaction::begin(&engine, run, false);
+    pub(crate) fn begin(engine: &Arc<Engine>, run: RunId) -> Self {
+        let (transaction, transacting) = Transaction::begin(engine, run, false);
         Self { transaction, transacting }
     }
 
@@ -190,14 +191,6 @@ async fn back_off(attempt: u32, jitter: u64) {
     let mixed = (jitter ^ (jitter >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let turns = mixed % (2_u64 << attempt.min(6));
     for _ in 0..turns {
-        let mut yielded = false;
-        std::future::poll_fn(|context| {
-            if std::mem::replace(&mut yielded, true) {
-                return std::task::Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            std::task::Poll::Pending
-        })
-        .await;
+        let_others_run().await;
     }
 }

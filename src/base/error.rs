@@ -141,15 +141,6 @@ impl Error {
     pub(crate) fn limit(what: &str, limit: usize, actual: usize) -> Self {
         Self::LimitExceeded { what: what.into(), limit: limit as u64, actual: actual as u64 }
     }
-
-    pub(crate) fn conflict(
-        run: RunId,
-        primitive: &'static str,
-        key: impl Into<String>,
-        winner: Option<Version>,
-    ) -> Self {
-        Self::TransactionConflict(Conflict { run, primitive, key: key.into(), winner })
-    }
 }
 
 impl From<serde_json::Error> for Error {

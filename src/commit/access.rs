@@ -59,10 +59,6 @@ impl<'a> Access<'a> {
         self.now
     }
 
-    pub(crate) const fn snapshot(&self) -> Version {
-        self.part.snapshot
-    }
-
     /// The highest version that was read.
     pub(crate) const fn seen(&self) -> Version {
         self.seen
@@ -102,7 +98,7 @@ impl<'a> Access<'a> {
         &mut self,
         run: RunId,
         space: Space,
-        scan: Scan,
+        scan: &Scan,
         mut visit: impl FnMut(&Name, &Stored) -> bool,
     ) {
         self.part.note_range(run, space, scan.range.clone());
@@ -287,7 +283,7 @@ mod tests {
 
     fn names(access: &mut Access<'_>, reverse: bool, limit: usize) -> Vec<String> {
         let mut found = vec![];
-        access.scan(RUN, Space::Kv, Scan { reverse, limit, ..Scan::all() }, |name, _| {
+        access.scan(RUN, Space::Kv, &Scan { reverse, limit, ..Scan::all() }, |name, _| {
             found.push(Space::Kv.show(name));
             true
         });

@@ -117,11 +117,7 @@ impl Part {
             return Err(Error::limit("transaction bytes", limits::TRANSACTION_BYTES, self.weight));
         }
         if self.writes.len() >= limits::TRANSACTION_OPERATIONS {
-            return Err(Error::limit(
-                "transaction operations",
-                limits::TRANSACTION_OPERATIONS,
-                self.writes.len() + 1,
-            ));
+            return Err(Error::limit("transaction operations", limits::TRANSACTION_OPERATIONS, self.writes.len() + 1));
         }
         self.writes.push(write);
         Ok(())

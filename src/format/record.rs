@@ -30,7 +30,6 @@ impl Position {
         Self(((segment as u64) << Self::OFFSET_BITS) | offset)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "what is left after the shift has 24 bits")]
     pub(crate) const fn segment(self) -> u32 {
         (self.0 >> Self::OFFSET_BITS) as u32
     }

@@ -7,7 +7,6 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::base::options::HistoryRetention;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
 use crate::base::trace::TraceType;
@@ -54,7 +53,14 @@ pub(crate) enum KvCommand {
     /// -> `Count`
     Count { prefix: Option<String> },
     /// -> `Pairs`, at most `limit` of them
-    Scan { prefix: Option<String>, start: Option<String>, end: Option<String>, after: Option<String>, reverse: bool, limit: usize },
+    Scan {
+        prefix: Option<String>,
+        start: Option<String>,
+        end: Option<String>,
+        after: Option<String>,
+        reverse: bool,
+        limit: usize,
+    },
 }
 
 /// The event log.
@@ -132,7 +138,7 @@ pub(crate) enum TraceCommand {
 #[derive(Clone, Debug)]
 pub(crate) enum RunCommand {
     /// -> `Run`; `AlreadyExists` if the run is there, `InvalidOperation` if it was deleted
-    Create { name: String, parent: Option<RunId>, tags: Vec<String>, metadata: Value, history: Option<HistoryRetention> },
+    Create { name: String, parent: Option<RunId>, tags: Vec<String>, metadata: Value },
     /// -> `MaybeRun`
     Get,
     /// -> `Run`; `InvalidStatusTransition`, `KeyNotFound`
@@ -183,9 +189,7 @@ impl Command {
                     | KvCommand::Count { .. }
                     | KvCommand::Scan { .. }
             ),
-            Self::Event(command) => {
-                !matches!(command, EventCommand::Append { .. } | EventCommand::AppendMany { .. })
-            }
+            Self::Event(command) => !matches!(command, EventCommand::Append { .. } | EventCommand::AppendMany { .. }),
             Self::State(command) => {
                 matches!(command, StateCommand::Read { .. } | StateCommand::Exists { .. } | StateCommand::List)
             }

@@ -79,7 +79,7 @@ fn read(access: &mut Access<'_>, run: RunId, sequence: u64) -> Option<Arc<Event>
 fn read_range(access: &mut Access<'_>, run: RunId, range: Range<u64>, limit: usize) -> Vec<Arc<Event>> {
     let mut events = Vec::new();
     let scan = Scan { limit, ..Scan::range(names(range)) };
-    access.scan(run, Space::Event, scan, |_, stored| {
+    access.scan(run, Space::Event, &scan, |_, stored| {
         events.push(Arc::clone(event_of(stored)));
         true
     });
@@ -88,7 +88,7 @@ fn read_range(access: &mut Access<'_>, run: RunId, range: Range<u64>, limit: usi
 
 fn read_by_type(access: &mut Access<'_>, run: RunId, event_type: &str) -> Result<Output> {
     let mut sequences = Vec::new();
-    access.scan(run, Space::EventType, Scan::prefix(&text_prefix(event_type)), |name, _| {
+    access.scan(run, Space::EventType, &Scan::prefix(&text_prefix(event_type)), |name, _| {
         sequences.extend(number_at_end(name));
         true
     });
@@ -113,7 +113,7 @@ fn read_by_time(access: &mut Access<'_>, run: RunId, range: Range<i64>) -> Resul
         }
     }
     let mut events = Vec::new();
-    access.scan(run, Space::Event, Scan::range(names(sequences.start..end)), |_, stored| {
+    access.scan(run, Space::Event, &Scan::range(names(sequences.start..end)), |_, stored| {
         let event = event_of(stored);
         let is_within = event.timestamp < range.end;
         if is_within {
@@ -131,7 +131,7 @@ fn types(access: &mut Access<'_>, run: RunId) -> Vec<String> {
     loop {
         let mut next = None;
         let scan = Scan { limit: 1, ..Scan::range((from, Bound::Unbounded)) };
-        access.scan(run, Space::EventType, scan, |name, _| {
+        access.scan(run, Space::EventType, &scan, |name, _| {
             next = leading_text(name);
             true
         });
@@ -150,7 +150,7 @@ fn verify(access: &mut Access<'_>, run: RunId) -> ChainVerification {
     let head = head(access, run);
     let mut walk = Walk { len: 0, hash: [0; 32] };
     let mut wrong: Option<(u64, String)> = None;
-    access.scan(run, Space::Event, Scan::all(), |name, stored| {
+    access.scan(run, Space::Event, &Scan::all(), |name, stored| {
         wrong = walk.step(number_at_end(name), event_of(stored)).err();
         wrong.is_none()
     });

@@ -47,16 +47,16 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: KvCommand) -
         KvCommand::CompareAndPut { key, expected, value } => compare_and_put(access, run, &key, expected, value),
         KvCommand::List { prefix } => {
             let mut keys = Vec::new();
-            access.scan(run, Space::Kv, prefixed(prefix.as_deref()), |name, _| {
+            access.scan(run, Space::Kv, &prefixed(prefix.as_deref()), |name, _| {
                 keys.push(text_of(name));
                 true
             });
             Ok(Output::Texts(keys))
         }
-        KvCommand::ListWithValues { prefix } => Ok(pairs(access, run, prefixed(prefix.as_deref()))),
+        KvCommand::ListWithValues { prefix } => Ok(pairs(access, run, &prefixed(prefix.as_deref()))),
         KvCommand::Count { prefix } => {
             let mut count = 0;
-            access.scan(run, Space::Kv, prefixed(prefix.as_deref()), |_, _| {
+            access.scan(run, Space::Kv, &prefixed(prefix.as_deref()), |_, _| {
                 count += 1;
                 true
             });
@@ -64,7 +64,7 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: KvCommand) -
         }
         KvCommand::Scan { prefix, start, end, after, reverse, limit } => {
             let bounds = Bounds { prefix, start, end, after, reverse };
-            Ok(pairs(access, run, Scan { limit, ..bounds.scan() }))
+            Ok(pairs(access, run, &Scan { limit, ..bounds.scan() }))
         }
     }
 }
@@ -117,7 +117,7 @@ fn compare_and_put(
     Ok(Output::Unit)
 }
 
-fn pairs(access: &mut Access<'_>, run: RunId, scan: Scan) -> Output {
+fn pairs(access: &mut Access<'_>, run: RunId, scan: &Scan) -> Output {
     let mut pairs = Vec::new();
     access.scan(run, Space::Kv, scan, |name, stored| {
         pairs.push((text_of(name), value_of(stored.clone())));

@@ -22,8 +22,7 @@ use crate::commit::access::{Access, Scan};
 
 pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: RunCommand) -> Result<Output> {
     match command {
-        // Retention by run comes with history on disk; until then the api refuses `history`.
-        RunCommand::Create { name, parent, tags, metadata, history: _ } => {
+        RunCommand::Create { name, parent, tags, metadata } => {
             create(access, run, Beginning { name, parent, tags, metadata })
         }
         RunCommand::Get => Ok(Output::MaybeRun(metadata(access, run))),
@@ -141,7 +140,8 @@ fn delete(access: &mut Access<'_>, run: RunId) -> Result<Output> {
 
 fn forbid(access: &mut Access<'_>, run: RunId) -> Result<Output> {
     alone(access, run)?;
-    if metadata(access, run).is_some() {
+    // What was written into a run that was never begun is not taken away for the sake of a name.
+    if metadata(access, run).is_some() || holds_anything(access, run) {
         return Ok(Output::Flag(true));
     }
     if !access.is_deleted(run) {
@@ -163,7 +163,7 @@ fn alone(access: &Access<'_>, run: RunId) -> Result<()> {
 fn holds_anything(access: &mut Access<'_>, run: RunId) -> bool {
     [Space::Run, Space::Kv, Space::Event, Space::State, Space::Trace].into_iter().any(|space| {
         let mut found = false;
-        access.scan(run, space, Scan { limit: 1, ..Scan::all() }, |_, _| {
+        access.scan(run, space, &Scan { limit: 1, ..Scan::all() }, |_, _| {
             found = true;
             false
         });
@@ -200,7 +200,7 @@ fn list(access: &mut Access<'_>, filter: &RunFilter) -> Result<Output> {
         RunFilter::Parent(parent) => (Space::RunChild, Scan::prefix(parent.as_bytes())),
     };
     let mut ids = Vec::new();
-    access.scan(RunId::DIRECTORY, space, scan, |name, _| {
+    access.scan(RunId::DIRECTORY, space, &scan, |name, _| {
         ids.extend(run_at_end(name));
         true
     });

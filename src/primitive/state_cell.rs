@@ -103,7 +103,7 @@ fn delete(access: &mut Access<'_>, run: RunId, name: &Text) -> Result<Output> {
 
 fn list(access: &mut Access<'_>, run: RunId) -> Output {
     let mut names = Vec::new();
-    access.scan(run, Space::State, Scan::all(), |name, stored| {
+    access.scan(run, Space::State, &Scan::all(), |name, stored| {
         if matches!(stored, Stored::State(_)) {
             names.push(text_of(name));
         }

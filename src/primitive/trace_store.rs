@@ -60,7 +60,7 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: TraceCommand
         TraceCommand::Count => Ok(Output::Count(count(access, run))),
         TraceCommand::Page { after, limit } => {
             let range = (Bound::Excluded(number_name(after)), Bound::Unbounded);
-            Ok(Output::Traces(scan(access, run, Scan { limit, ..Scan::range(range) })))
+            Ok(Output::Traces(scan(access, run, &Scan { limit, ..Scan::range(range) })))
         }
     }
 }
@@ -101,7 +101,7 @@ fn get(access: &mut Access<'_>, run: RunId, number: u64) -> Option<Arc<Trace>> {
     access.get(run, Space::Trace, &number_name(number)).map(|stored| Arc::clone(trace_of(&stored)))
 }
 
-fn scan(access: &mut Access<'_>, run: RunId, scan: Scan) -> Vec<Arc<Trace>> {
+fn scan(access: &mut Access<'_>, run: RunId, scan: &Scan) -> Vec<Arc<Trace>> {
     let mut traces = Vec::new();
     access.scan(run, Space::Trace, scan, |_, stored| {
         traces.push(Arc::clone(trace_of(stored)));
@@ -113,7 +113,7 @@ fn scan(access: &mut Access<'_>, run: RunId, scan: Scan) -> Vec<Arc<Trace>> {
 /// The numbers that an index holds under a prefix, in order.
 fn numbers(access: &mut Access<'_>, run: RunId, space: Space, prefix: &[u8]) -> Vec<u64> {
     let mut numbers = Vec::new();
-    access.scan(run, space, Scan::prefix(prefix), |name, _| {
+    access.scan(run, space, &Scan::prefix(prefix), |name, _| {
         numbers.extend(number_at_end(name));
         true
     });
@@ -139,7 +139,7 @@ fn fetch(access: &mut Access<'_>, run: RunId, numbers: Vec<u64>) -> Result<Vec<A
 fn by_time(access: &mut Access<'_>, run: RunId, range: Range<i64>) -> Vec<Arc<Trace>> {
     let number = |micros: i64| number_name(u64::try_from(micros).unwrap_or(0).saturating_mul(1_000));
     let range = (Bound::Included(number(range.start)), Bound::Excluded(number(range.end)));
-    scan(access, run, Scan::range(range))
+    scan(access, run, &Scan::range(range))
 }
 
 fn count(access: &mut Access<'_>, run: RunId) -> u64 {

@@ -58,7 +58,7 @@ impl Directory {
             .and_then(|_| lock.write_all(holder.as_bytes()))
             .map_err(|error| naming("cannot write", &file, &error))?;
         let directory = Self { path: path.to_owned(), _lock: lock };
-        directory.sync(path)?;
+        sync_directory(path)?;
         Ok(directory)
     }
 
@@ -103,7 +103,7 @@ impl Directory {
             std::fs::rename(&temporary, &file)
         };
         write().map_err(|error| naming("cannot write", &file, &error))?;
-        self.sync(&self.path)
+        sync_directory(&self.path)
     }
 
     /// The segments there are, in order.
@@ -151,7 +151,7 @@ impl Directory {
             let _ = std::fs::remove_file(&temporary);
             return Err(naming("cannot make the segment", &file, &error));
         }
-        self.sync(&self.path.join(LOG))?;
+        sync_directory(&self.path.join(LOG))?;
         Ok(file)
     }
 
@@ -191,12 +191,11 @@ impl Directory {
         let trim = || OpenOptions::new().write(true).open(&path)?.set_len(end);
         trim().map_err(|error| naming("cannot trim", &path, &error))
     }
+}
 
-    fn sync(&self, directory: &Path) -> Result<()> {
-        File::open(directory)
-            .and_then(|file| file.sync_all())
-            .map_err(|error| naming("cannot sync the directory", directory, &error))
-    }
+/// Makes the names in a directory durable.
+fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| naming("cannot sync the directory", path, &error))
 }
 
 /// An error of the operating system, with the file it is about.

@@ -184,5 +184,8 @@ impl Inbox {
 pub(crate) fn mailbox() -> (Mailbox, Inbox) {
     let (sender, receiver) = flume::bounded(limits::MAILBOX_REQUESTS);
     let sleeper = Arc::new(Sleeper::default());
-    (Mailbox { sender, sleeper: sleeper.clone() }, Inbox { receiver: RefCell::new(Some(receiver)), taken: Cell::new(0), sleeper })
+    (
+        Mailbox { sender, sleeper: sleeper.clone() },
+        Inbox { receiver: RefCell::new(Some(receiver)), taken: Cell::new(0), sleeper },
+    )
 }

@@ -54,12 +54,8 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
         (Some(path), _) => Some(Directory::open(path)?),
     };
     let path = directory.as_ref().map(|directory| directory.path().to_owned());
-    let layout = Layout {
-        shards,
-        partitioning: options.partitioning,
-        history: options.history,
-        read_only: options.read_only,
-    };
+    let layout =
+        Layout { shards, partitioning: options.partitioning, history: options.history, read_only: options.read_only };
     let (memories, clock, disk, recovery) = match directory {
         None => {
             let memories = (0..shards).map(|_| Memory::new(options.history)).collect();
@@ -72,15 +68,8 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
             (recovered.memories, recovered.clock, Some(disk), recovered.report)
         }
     };
-    let setup = Setup {
-        path,
-        mode: options.mode,
-        partitioning: options.partitioning,
-        shards,
-        driver,
-        driver_reason,
-        recovery,
-    };
+    let setup =
+        Setup { path, mode: options.mode, partitioning: options.partitioning, shards, driver, driver_reason, recovery };
     start(options, setup, memories, Arc::new(clock), disk, io_memory)
 }
 
@@ -188,18 +177,8 @@ fn start(
     }
     let keeper_state =
         Keeper { tasks, mailboxes: mailboxes.clone(), threads, clock: clock.clone(), health: health.clone(), disk };
-    let keeper_thread =
-        std::thread::Builder::new().name("in-mem-keeper".into()).spawn(move || keeper_state.run())?;
-    let engine = Engine::new(Parts {
-        id,
-        setup,
-        mailboxes,
-        clock,
-        health,
-        spin: options.spin,
-        keeper,
-        keeper_thread,
-    });
+    let keeper_thread = std::thread::Builder::new().name("in-mem-keeper".into()).spawn(move || keeper_state.run())?;
+    let engine = Engine::new(Parts { id, setup, mailboxes, clock, health, spin: options.spin, keeper, keeper_thread });
     match failure {
         // Dropping the engine stops the shards that did start.
         Some(error) => Err(error),

@@ -138,12 +138,7 @@ struct Built {
     latest: Version,
 }
 
-fn build(
-    directory: &Directory,
-    database: &[u8; 16],
-    sealed: &[SealedSegment],
-    layout: Layout,
-) -> Result<Vec<Built>> {
+fn build(directory: &Directory, database: &[u8; 16], sealed: &[SealedSegment], layout: Layout) -> Result<Vec<Built>> {
     std::thread::scope(|scope| {
         let builders: Vec<_> = (0..layout.shards)
             .map(|shard| scope.spawn(move || build_shard(directory, database, sealed, layout, shard)))

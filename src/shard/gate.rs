@@ -47,11 +47,8 @@ impl Gate {
         held.into_values()
             .map(|held| {
                 let wrote = matches!(&held.result, Ok(reply) if reply.version.is_some());
-                let error = if wrote {
-                    Error::CommitUnknown(reason.to_owned())
-                } else {
-                    Error::Unavailable(reason.to_owned())
-                };
+                let error =
+                    if wrote { Error::CommitUnknown(reason.to_owned()) } else { Error::Unavailable(reason.to_owned()) };
                 (held.id, Err(error))
             })
             .collect()

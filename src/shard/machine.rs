@@ -90,14 +90,14 @@ impl Shard {
             Input::SegmentReady { index, capacity, salt } => self.log.segment_ready(index, capacity, salt),
             Input::SegmentFailed { index, reason } => {
                 if self.log.segment_failed() {
-                    self.poison(format!("segment {index} cannot be made: {reason}"));
+                    self.poison(&format!("segment {index} cannot be made: {reason}"));
                 }
             }
             Input::Appended { through } => {
                 self.log.appended(through);
                 self.release();
             }
-            Input::AppendFailed { reason } => self.poison(reason),
+            Input::AppendFailed { reason } => self.poison(&reason),
             Input::Tick => self.tick(),
         }
     }
@@ -122,11 +122,7 @@ impl Shard {
     /// When to come back with `Tick` if nothing else happens.
     pub(crate) fn poll_timeout(&self) -> Option<Version> {
         let sweep = self.memory.sweep_due().and_then(|due| {
-            if due <= self.horizon() {
-                Some(self.now)
-            } else {
-                Some(due).filter(|due| *due > self.latest)
-            }
+            if due <= self.horizon() { Some(self.now) } else { Some(due).filter(|due| *due > self.latest) }
         });
         let flush = if self.poisoned.is_none() { self.log.poll_timeout() } else { None };
         [sweep, flush, self.transactions.poll_timeout()].into_iter().flatten().min()
@@ -287,11 +283,8 @@ impl Shard {
     /// Logs and applies the writes of a part that nothing stands against.
     fn commit(&mut self, part: Part, output: Output, version: Version) -> Outcome {
         if self.config.mode != DurabilityMode::InMemory {
-            let transaction = TransactionId {
-                incarnation: self.config.incarnation,
-                shard: self.config.shard,
-                number: self.commits,
-            };
+            let transaction =
+                TransactionId { incarnation: self.config.incarnation, shard: self.config.shard, number: self.commits };
             if let Err(error) = self.log.stage(self.now, version, transaction, part.writes()) {
                 return (Err(error), Version::ZERO);
             }
@@ -310,12 +303,11 @@ impl Shard {
     fn answer(&mut self, id: RequestId, (result, depends_on): Outcome) {
         let wrote = matches!(&result, Ok(reply) if reply.version.is_some());
         let until = match self.config.mode {
-            DurabilityMode::InMemory => CommitCount::default(),
             DurabilityMode::Strict => self.log.commit_of(depends_on),
             DurabilityMode::Buffered { max_pending_writes, .. } if wrote => {
                 CommitCount(self.log.logged().0.saturating_sub(max_pending_writes as u64))
             }
-            DurabilityMode::Buffered { .. } => CommitCount::default(),
+            DurabilityMode::InMemory | DurabilityMode::Buffered { .. } => CommitCount::default(),
         };
         self.hold_or_send(id, result, until);
     }
@@ -340,7 +332,7 @@ impl Shard {
         self.memory.sweep(self.horizon(), SWEEP_WITH_TICK);
     }
 
-    fn poison(&mut self, reason: String) {
+    fn poison(&mut self, reason: &str) {
         let reason = format!("shard {} stopped writing, reopen the database: {reason}", self.config.shard);
         for (id, result) in self.gate.fail_all(&reason) {
             self.effects.push_back(Effect::Reply { id, result });
@@ -361,8 +353,7 @@ impl Shard {
 
     /// Whether nothing is left to write or to answer.
     fn is_settled(&self) -> bool {
-        self.poisoned.is_some() && !self.log.is_writing()
-            || self.gate.is_empty() && self.log.first_pending().is_none()
+        self.poisoned.is_some() && !self.log.is_writing() || self.gate.is_empty() && self.log.first_pending().is_none()
     }
 
     #[cfg(test)]

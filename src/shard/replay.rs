@@ -54,13 +54,11 @@ pub(crate) fn survey(bytes: &[u8], header: &SegmentHeader) -> ScannedSegment {
 pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
     let durable = segments.iter().map(|segment| segment.scan.durable).max().unwrap_or(Position::START);
     let mut judgement = Judgement::default();
-    let mut expected = 0;
-    for (at, segment) in segments.iter().enumerate() {
+    for (at, (expected, segment)) in (0_u32..).zip(segments).enumerate() {
         let damage = |offset: u64, what: String| Damage { segment: segment.id, offset, what };
         if segment.id.index != expected {
             return Err(damage(0, format!("segment {expected} before it is missing")));
         }
-        expected += 1;
         if judgement.torn.is_some() {
             if segment.scan.end > crate::format::BLOCK as u64 || segment.scan.damage.is_some() {
                 return Err(damage(0, "records follow a torn batch in the segment before it".into()));
@@ -70,10 +68,14 @@ pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
         }
         if Position::new(segment.id.index, segment.scan.end) < durable && segment.id.index == durable.segment() {
             let at = segment.scan.damage.unwrap_or(segment.scan.end);
-            return Err(damage(at, format!("a record that was durable is damaged or missing: durable={}", durable.offset())));
+            return Err(damage(
+                at,
+                format!("a record that was durable is damaged or missing: durable={}", durable.offset()),
+            ));
         }
         let told = segments.get(at + 1).and_then(|next| next.scan.before);
-        if let Some(told) = told.filter(|told| told.segment() == segment.id.index && told.offset() != segment.scan.end) {
+        if let Some(told) = told.filter(|told| told.segment() == segment.id.index && told.offset() != segment.scan.end)
+        {
             let what = format!("the segment ends early, the next one knows its end: end={}", told.offset());
             return Err(damage(segment.scan.end, what));
         }

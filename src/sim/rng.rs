@@ -56,7 +56,13 @@ impl Rng {
     /// An index, each as likely as its weight.
     pub(super) fn weighted(&mut self, weights: &[u64]) -> usize {
         let mut left = self.below(weights.iter().sum());
-        weights.iter().position(|weight| left.checked_sub(*weight).is_none_or(|rest| { left = rest; false })).unwrap()
+        for (index, weight) in weights.iter().enumerate() {
+            if left < *weight {
+                return index;
+            }
+            left -= weight;
+        }
+        unreachable!("the number is below the sum of the weights")
     }
 
     pub(super) fn bytes(&mut self) -> [u8; 16] {

@@ -3,8 +3,6 @@
 //! - Versions rise along a chain. Two writes of one commit to one key leave the later one.
 //! - Revision i is needed by readers at versions from its own up to the next one's.
 
-use std::time::Duration;
-
 use crate::base::options::HistoryRetention;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
@@ -109,9 +107,7 @@ impl Chain {
     /// Adds a revision on top.
     pub(crate) fn push(&mut self, revision: Revision, retention: Retention) -> Leftover {
         assert!(revision.version >= self.newest.version, "versions rise along a chain");
-        if revision.version == self.newest.version
-            || (self.older.is_none() && retention.lets_go(revision.version, 1))
-        {
+        if revision.version == self.newest.version || (self.older.is_none() && retention.lets_go(revision.version, 1)) {
             self.newest = revision;
             return self.leftover(retention);
         }
@@ -163,16 +159,10 @@ pub(crate) const fn without_history(horizon: Version) -> Retention {
     Retention { horizon, history: HistoryRetention::Off }
 }
 
-/// The longest a `For` policy keeps anything, for timers.
-pub(crate) const fn history_duration(history: HistoryRetention) -> Duration {
-    match history {
-        HistoryRetention::For(duration) => duration,
-        _ => Duration::ZERO,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn revision(version: u64, value: Option<i64>) -> Revision {
@@ -197,7 +187,10 @@ mod tests {
         let _ = chain.push(revision(20, Some(2)), keeping(5, HistoryRetention::Off));
         let _ = chain.push(revision(30, None), keeping(5, HistoryRetention::Off));
         let at = |snapshot: u64| chain.at(snapshot.into()).map(|revision| revision.version.get());
-        assert_eq!([at(9), at(10), at(19), at(20), at(29), at(99)], [None, Some(10), Some(10), Some(20), Some(20), Some(30)]);
+        assert_eq!(
+            [at(9), at(10), at(19), at(20), at(29), at(99)],
+            [None, Some(10), Some(10), Some(20), Some(20), Some(30)]
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the integration tests share.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -21,11 +22,8 @@ pub const MODES: [DurabilityMode; 3] = [DurabilityMode::InMemory, BUFFERED, Dura
 
 /// Runs a future on tokio, and fails if it takes so long that something must hang.
 pub fn on_tokio<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime starts");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts");
     runtime.block_on(async {
         tokio::time::timeout(Duration::from_secs(120), future).await.expect("the test ends within two minutes")
     })

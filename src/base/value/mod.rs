@@ -172,7 +172,7 @@ impl Value {
     ///
     /// `Serialization` if the value has another shape than the type; the message says what was expected.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(self::serde::Decoder(self)).map_err(|error| Error::Serialization(error.to_string()))
+        T::deserialize(serde::Decoder(self)).map_err(|error| Error::Serialization(error.to_string()))
     }
 }
 

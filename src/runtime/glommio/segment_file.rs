@@ -49,7 +49,8 @@ impl SegmentFile {
                 // T6: a panic in there would hang the executor.
                 let write = move || {
                     let write = || file.write_all_at(&bytes, offset).and_then(|()| file.sync_data());
-                    catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(io::Error::other("the write panicked")))
+                    catch_unwind(AssertUnwindSafe(write))
+                        .unwrap_or_else(|_| Err(io::Error::other("the write panicked")))
                 };
                 glommio::executor().spawn_blocking(write).await
             }

@@ -75,7 +75,6 @@ impl ShardThread {
                 return;
             }
         };
-        let log_path = self.log_path;
         let worker = Rc::new(Worker {
             engine: self.engine,
             number,
@@ -86,7 +85,7 @@ impl ShardThread {
             health: self.health,
             keeper: self.keeper,
             spinner: Spinner::new(self.spin),
-            log_path: Box::new(move |index| log_path(index)),
+            log_path: self.log_path,
             left: RefCell::new(Vec::new()),
             loop_waker: RefCell::new(None),
             local_tasks: Cell::new(0),

@@ -54,7 +54,7 @@ pub(super) struct Worker {
     pub(super) health: Arc<Health>,
     pub(super) keeper: Sender<Task>,
     pub(super) spinner: Spinner,
-    pub(super) log_path: Box<dyn Fn(u32) -> PathBuf>,
+    pub(super) log_path: Box<dyn Fn(u32) -> PathBuf + Send>,
     /// Effects that a local call left for the loop.
     pub(super) left: RefCell<Vec<Effect>>,
     pub(super) loop_waker: RefCell<Option<Waker>>,
@@ -320,10 +320,9 @@ impl LocalShard for Worker {
                 other => self.left.borrow_mut().push(other),
             }
         }
-        if !self.left.borrow().is_empty() || self.shard.borrow().poll_timeout().is_some() {
-            if let Some(waker) = self.loop_waker.borrow_mut().take() {
-                waker.wake();
-            }
+        let loop_is_needed = !self.left.borrow().is_empty() || self.shard.borrow().poll_timeout().is_some();
+        if let Some(waker) = self.loop_waker.borrow_mut().take_if(|_| loop_is_needed) {
+            waker.wake();
         }
         if let Some(result) = answer {
             self.replies.borrow_mut().remove(key);

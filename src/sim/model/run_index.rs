@@ -11,7 +11,7 @@ use crate::primitive::output::Output;
 impl Desk<'_> {
     pub(super) fn run_index(&mut self, run: RunId, command: &RunCommand) -> Result<Output, Refusal> {
         Ok(match command {
-            RunCommand::Create { name, parent, tags, metadata, history: _ } => {
+            RunCommand::Create { name, parent, tags, metadata } => {
                 let state = self.run(run);
                 if state.deleted {
                     return Err(Refusal::Invalid);

@@ -1,0 +1,135 @@
+//! Audits: the whole state of every shard against the model, and what must be so when nothing happens any more.
+
+use super::model::{Home, dump::Dump};
+use super::world::World;
+use crate::base::options::DurabilityMode;
+use crate::base::run::RunStatus;
+use crate::base::run_id::RunId;
+use crate::base::version::Version;
+use crate::primitive::command::{
+    Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand,
+};
+use crate::shard::input::{Input, Request};
+
+/// Longer than any open transaction may be idle, and the check for it may take.
+const IDLE: u64 = 70_000_000_000;
+
+impl World {
+    /// Every shard's memory holds what the model holds.
+    pub(super) fn assert_memories(&mut self) {
+        self.stats.audits += 1;
+        let shards = self.nodes.len();
+        for (shard, node) in self.nodes.iter().enumerate() {
+            let at = node.shard.latest();
+            let expected = self.oracle.model.dump(Home { shard, shards }, at);
+            assert_same(&node.shard.memory().dump(at), &expected, shard);
+        }
+    }
+
+    /// Everybody is done: looks at everything through commands, waits until what is idle is forgotten, and opens once
+    /// more.
+    pub(super) fn finish(&mut self) {
+        self.assert_memories();
+        self.swarm.crash = 0;
+        self.swarm.crash_in_write = 0;
+        self.audit();
+        self.settle();
+        let until = self.now + IDLE;
+        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= until) {
+            self.next_event();
+        }
+        self.now = until;
+        for (shard, node) in self.nodes.iter().enumerate() {
+            assert_eq!(node.shard.open_transactions(), 0, "shard {shard} keeps transactions open");
+            let ledger = &self.oracle.ledgers[shard];
+            let is_written = ledger.durable == ledger.commits.len() || self.swarm.mode == DurabilityMode::InMemory;
+            assert!(is_written || node.is_poisoned || self.stood_still, "shard {shard} keeps commits unwritten");
+        }
+        if self.rng.chance(500) {
+            self.crash();
+        } else {
+            self.close();
+            let serving = self.manifest.as_ref().map(|manifest| manifest.incarnation);
+            while self.manifest.as_ref().map(|manifest| manifest.incarnation) == serving && self.is_closing() {
+                self.next_event();
+            }
+        }
+        self.audit();
+        self.settle();
+    }
+
+    /// Until every question is answered.
+    fn settle(&mut self) {
+        while self.oracle.unanswered() > 0 || self.nodes.iter().any(|node| !node.inbox.is_empty()) {
+            self.next_event();
+        }
+    }
+
+    /// Asks every shard about everything.
+    fn audit(&mut self) {
+        let runs: Vec<RunId> = self.oracle.model.runs.keys().copied().collect();
+        let shards = self.nodes.len();
+        for run in runs {
+            let shard = Home::of_run(&run, shards);
+            for question in self.questions(run) {
+                self.ask(shard, run, question);
+            }
+        }
+        let names: Vec<String> = self.oracle.model.names.keys().cloned().collect();
+        for name in names {
+            let shard = Home::of_name(&name, shards);
+            self.ask(shard, RunId::DIRECTORY, Command::Run(RunCommand::LookUpName { name }));
+        }
+        for shard in 0..shards {
+            let filters = [RunFilter::All, RunFilter::Status(RunStatus::Active), RunFilter::Tag("a".into())];
+            for filter in filters.into_iter().chain(self.runs.clone().into_iter().map(RunFilter::Parent)) {
+                self.ask(shard, RunId::DIRECTORY, Command::Run(RunCommand::List(filter)));
+            }
+        }
+    }
+
+    fn ask(&mut self, shard: usize, run: RunId, command: Command) {
+        self.requests += 1;
+        let request = Request::Execute { run, command, snapshot: None };
+        self.tell(shard, Input::Request { id: self.requests, request });
+    }
+
+    fn questions(&self, run: RunId) -> Vec<Command> {
+        let state = self.oracle.model.run(run);
+        let mut questions = vec![
+            Command::Run(RunCommand::Get),
+            Command::Kv(KvCommand::ListWithValues { prefix: None }),
+            Command::Event(EventCommand::Verify),
+            Command::Event(EventCommand::ReadRange { range: 0..u64::MAX, limit: usize::MAX }),
+            Command::Event(EventCommand::Types),
+            Command::State(StateCommand::List),
+            Command::Trace(TraceCommand::Count),
+            Command::Trace(TraceCommand::Roots),
+            Command::Trace(TraceCommand::ByTag { tag: "a".into() }),
+            Command::Trace(TraceCommand::ByKind { kind: "Custom".into() }),
+            Command::Trace(TraceCommand::Page { after: 0, limit: usize::MAX }),
+        ];
+        for key in state.pairs.keys() {
+            questions.push(Command::Kv(KvCommand::GetVersioned { key: key.as_str().into() }));
+            questions.push(Command::Kv(KvCommand::History { key: key.as_str().into() }));
+        }
+        let names = state.cells.keys();
+        questions.extend(names.map(|name| Command::State(StateCommand::Read { name: name.as_str().into() })));
+        questions
+    }
+}
+
+fn assert_same(actual: &Dump, expected: &Dump, shard: usize) {
+    for (key, stored) in expected {
+        let found = actual.get(key);
+        assert_eq!(found, Some(stored), "shard {shard} lost or changed {key:?}");
+    }
+    for key in actual.keys() {
+        assert!(expected.contains_key(key), "shard {shard} holds what nobody wrote: {key:?} {:?}", actual[key]);
+    }
+}
+
+#[expect(dead_code, reason = "for a debugger")]
+fn never(version: Version) -> u64 {
+    version.get()
+}

@@ -1,0 +1,194 @@
+//! The driver of a shard: the twin of `runtime/glommio/worker.rs` in the simulated world.
+//!
+//! - It takes what has arrived, hands it to the shard, ticks if that is due, and carries the effects out.
+
+use super::disk::Write;
+use super::mesh::{Message, Party};
+use super::oracle::Moment;
+use super::planted::Bug;
+use super::recovery::DATABASE;
+use super::world::{Event, World};
+use crate::base::error::Result;
+use crate::base::options::DurabilityMode;
+use crate::format::record::Position;
+use crate::format::segment::{SegmentHeader, SegmentId};
+use crate::primitive::output::Reply;
+use crate::shard::effect::{Append, Effect};
+use crate::shard::input::{Input, Request, RequestId};
+
+/// How many inputs a shard takes before its effects are carried out.
+const BATCH: usize = 16;
+
+impl World {
+    pub(super) fn wake(&mut self, shard: usize) {
+        for _ in 0..BATCH {
+            let node = &mut self.nodes[shard];
+            let has_room = node.shard.has_room();
+            let next = node.inbox.iter().position(|input| has_room || !matches!(input, Input::Request { .. }));
+            let Some(input) = next.and_then(|next| node.inbox.remove(next)) else { break };
+            self.feed(shard, input);
+        }
+        let due = self.nodes[shard].shard.poll_timeout();
+        if due.is_some_and(|due| due <= self.clock.at(self.now)) && self.bug != Some(Bug::TicksForgotten) {
+            self.feed(shard, Input::Tick);
+        }
+        let mut effects = Vec::new();
+        while let Some(effect) = self.nodes[shard].shard.poll_effect() {
+            effects.push(effect);
+        }
+        for effect in effects {
+            self.carry_out(shard, effect);
+        }
+        self.sleep(shard);
+    }
+
+    fn sleep(&mut self, shard: usize) {
+        let node = &self.nodes[shard];
+        if !node.inbox.is_empty() && node.shard.has_room() {
+            return self.wake_by(shard, self.now);
+        }
+        if self.bug == Some(Bug::TicksForgotten) {
+            return;
+        }
+        // Time that stands still at the reservation goes on when that is extended.
+        if let Some(at) = node.shard.poll_timeout().and_then(|due| self.clock.when(due)) {
+            assert!(at > self.now || !self.nodes[shard].is_stopped, "a stopped shard wants to be woken");
+            // A driver is never on time to the nanosecond.
+            let late = self.rng.below(3) * self.rng.below(5_000);
+            self.wake_by(shard, at.max(self.now + 1) + late);
+        }
+    }
+
+    /// Hands an input to a shard, and to the oracle what the shard made of it.
+    fn feed(&mut self, shard: usize, input: Input) {
+        self.trace.note(self.now, format_args!("{shard} <- {input:?}"));
+        let now = self.clock.at(self.now);
+        let node = &mut self.nodes[shard];
+        let request = match &input {
+            Input::Request { id, request } => Some((*id, request.clone())),
+            _ => None,
+        };
+        if let Input::Appended { .. } = &input {
+            self.oracle.ledgers[shard].appended();
+        }
+        let must_poison = matches!(input, Input::AppendFailed { .. });
+        let before = node.shard.latest();
+        let was_poisoned = node.is_poisoned;
+        node.shard.handle(now, input);
+        node.is_poisoned = node.shard.is_poisoned();
+        assert!(node.is_poisoned || !(must_poison || was_poisoned), "a failed write poisons the shard for good");
+        let after = node.shard.latest();
+        assert!(after >= before, "the versions of a shard never fall");
+        let is_closed = node.is_closing;
+        if let Some((id, request)) = request {
+            node.is_closing |= matches!(request, Request::Close);
+            let is_poisoned = was_poisoned;
+            let moment = Moment { shard, now, at: self.now, before, after, is_poisoned, is_closed };
+            self.oracle.handled(moment, id, request);
+        }
+        if node.is_poisoned && !was_poisoned {
+            // Nothing can be written any more: sooner or later somebody opens the database again.
+            let patience = self.rng.below(self.swarm.think * 20);
+            let event = if self.rng.chance(500) { Event::Close } else { Event::Crash };
+            self.schedule(self.now + patience, event);
+        }
+    }
+
+    fn carry_out(&mut self, shard: usize, effect: Effect) {
+        self.trace.effect(self.now, shard, &effect);
+        match effect {
+            Effect::Reply { id, result } => self.reply(shard, id, result),
+            Effect::Append(append) => self.append(shard, append),
+            Effect::PrepareSegment { index, capacity } => {
+                let fails = self.rng.chance(self.swarm.prepare_fails);
+                let takes = self.rng.below(self.swarm.longest_prepare);
+                self.schedule(self.now + takes, Event::Prepared { shard, index, capacity, fails });
+            }
+            Effect::Stop => self.stopped(shard),
+        }
+    }
+
+    /// No reply leaves before the clock has reached what it depends on.
+    fn reply(&mut self, shard: usize, id: RequestId, result: Result<Reply>) {
+        let node = &self.nodes[shard];
+        if self.bug == Some(Bug::ReplyLost) && self.rng.chance(10) {
+            return;
+        }
+        self.oracle.replied(shard, id, node.is_poisoned, &result);
+        let leaves = self.clock.when(node.shard.latest()).unwrap_or(self.now).max(self.now);
+        let to = match self.clients.iter().position(|client| client.waits_for.contains(&id)) {
+            Some(client) => Party::Client(client),
+            None => Party::Keeper,
+        };
+        let at = self.mesh.send(&mut self.rng, leaves, Party::Shard(shard), to, self.swarm.longest_link);
+        self.schedule(at, Event::Arrive { to, message: Message::Reply { id, result } });
+    }
+
+    fn append(&mut self, shard: usize, append: Append) {
+        self.oracle.ledgers[shard].appending(&append.bytes);
+        let incarnation = self.manifest.as_ref().expect("a shard that writes has a disk").incarnation;
+        let segment = SegmentId { incarnation, shard: u32::try_from(shard).unwrap(), index: append.segment };
+        let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
+        let mut write = Write { segment, offset: append.offset, bytes: append.bytes };
+        if self.bug == Some(Bug::WriteMisdirected) && self.rng.chance(50) {
+            write.offset += crate::format::BLOCK as u64;
+        }
+        let ticket = self.disk.start(write);
+        let fails = self.rng.chance(self.swarm.write_fails);
+        let takes = self.rng.below(self.swarm.longest_write);
+        self.schedule(self.now + takes, Event::Written { shard, ticket, through, fails });
+        if self.rng.chance(self.swarm.crash_in_write) {
+            self.stats.crashes_in_writes += 1;
+            let after = self.rng.below(takes + 2);
+            self.schedule(self.now + after, Event::Crash);
+        }
+        if self.bug == Some(Bug::AcknowledgedEarly) {
+            self.tell(shard, Input::Appended { through });
+        }
+    }
+
+    pub(super) fn tell(&mut self, shard: usize, input: Input) {
+        self.nodes[shard].inbox.push_back(input);
+        let service = self.rng.below(2) * self.rng.below(5_000);
+        self.wake_by(shard, self.now + service);
+    }
+
+    pub(super) fn written(&mut self, shard: usize, ticket: u64, through: Position, fails: bool) {
+        let lies = self.bug == Some(Bug::WriteForgotten) && self.rng.chance(50);
+        match (fails, lies) {
+            (true, _) => {
+                self.stats.faults += 1;
+                self.disk.fail(ticket, &mut self.rng);
+            }
+            (false, true) => self.disk.drop_write(ticket),
+            (false, false) => self.disk.complete(ticket),
+        }
+        match self.bug {
+            Some(Bug::AcknowledgedEarly) => {}
+            Some(Bug::FailedWriteRetried) => self.tell(shard, Input::Appended { through }),
+            _ if fails => self.tell(shard, Input::AppendFailed { reason: "simulated EIO".into() }),
+            _ => self.tell(shard, Input::Appended { through }),
+        }
+    }
+
+    pub(super) fn prepared(&mut self, shard: usize, index: u32, capacity: u64, fails: bool) {
+        if fails {
+            self.stats.faults += 1;
+            return self.tell(shard, Input::SegmentFailed { index, reason: "simulated ENOSPC".into() });
+        }
+        self.stats.segments += 1;
+        let manifest = self.manifest.as_ref().expect("a shard that writes has a disk");
+        let id = SegmentId { incarnation: manifest.incarnation, shard: u32::try_from(shard).unwrap(), index };
+        let strict = self.swarm.mode == DurabilityMode::Strict;
+        let mut header = SegmentHeader { id, database: DATABASE, salt: self.rng.next(), capacity, strict };
+        let old = self.disk.segments().find(|old| (old.shard, old.index) == (id.shard, index) && *old != id);
+        match old.filter(|_| self.bug == Some(Bug::SaltReused)) {
+            Some(old) => {
+                header.salt = manifest.sealed.iter().find(|segment| segment.id == old).unwrap().salt;
+                self.disk.recycle(&header, old);
+            }
+            None => self.disk.create(&header),
+        }
+        self.tell(shard, Input::SegmentReady { index, capacity, salt: header.salt });
+    }
+}

@@ -1,0 +1,219 @@
+//! Opening, closing, crashing.
+//!
+//! - Recovery itself may crash, before its decisions are in the manifest and after, any number of times.
+//! - Writes of a dead process may land at any moment of the recovery, and after it.
+
+use std::collections::VecDeque;
+
+use super::clock::Clock;
+use super::ledger::{Crash, Ledger};
+use super::model::{Home, Model};
+use super::planted::Bug;
+use super::recovery::{Built, Found, Layout, build, decide, manifest, remove_strays, seal};
+use super::world::{Event, Node, World};
+use crate::base::options::DurabilityMode;
+use crate::base::version::Version;
+use crate::shard::input::{Input, Request};
+use crate::shard::machine::{Shard, ShardConfig};
+use crate::store::memory::Memory;
+
+impl World {
+    /// The process dies.
+    pub(super) fn crash(&mut self) {
+        let under_way = self.disk.crash(&mut self.rng);
+        self.trace.note(self.now, format_args!("crash, writes under way: {under_way}"));
+        self.stats.crashes += 1;
+        let crash = Crash { at: self.now, slack: self.slack(), is_late: false };
+        self.reopen(Some(crash));
+    }
+
+    /// The longest a commit may take to the disk behind its deadline.
+    fn slack(&self) -> u64 {
+        3 * self.swarm.longest_write + 3 * self.swarm.longest_prepare + 200_000
+    }
+
+    pub(super) fn close(&mut self) {
+        for shard in 0..self.nodes.len() {
+            if !self.nodes[shard].is_closing {
+                self.requests += 1;
+                self.tell(shard, Input::Request { id: self.requests, request: Request::Close });
+            }
+        }
+    }
+
+    /// A shard has ended. When all have, the database is closed, and opened again.
+    pub(super) fn stopped(&mut self, shard: usize) {
+        self.nodes[shard].is_stopped = true;
+        self.nodes[shard].inbox.clear();
+        if self.nodes.iter().any(|node| !node.is_stopped) {
+            return;
+        }
+        let is_clean = self.nodes.iter().all(|node| !node.is_poisoned);
+        self.trace.note(self.now, format_args!("closed, clean: {is_clean}"));
+        if let Some(manifest) = self.manifest.take_if(|_| is_clean) {
+            self.stats.closes += 1;
+            seal(&mut self.disk, manifest, self.clock.last(self.now));
+            for (shard, ledger) in self.oracle.ledgers.iter_mut().enumerate() {
+                let commits = ledger.commits.len();
+                assert_eq!(ledger.durable, commits, "shard {shard} stopped before everything was written");
+                ledger.flushed(commits);
+            }
+        }
+        let crash = Crash { at: self.now, slack: self.slack(), is_late: true };
+        self.reopen(Some(crash));
+    }
+
+    /// Opens the database; `crash` says how the last opening ended.
+    pub(super) fn reopen(&mut self, crash: Option<Crash>) {
+        let is_late = self.stood_still || self.nodes.iter().any(|node| node.is_poisoned);
+        let crash = crash.map(|crash| Crash { is_late: crash.is_late || is_late, ..crash });
+        self.queue.clear();
+        self.mesh.crash();
+        self.clients.iter_mut().for_each(super::client::Client::disconnect);
+        self.oracle.forget_requests();
+        self.highest = self.nodes.iter().map(|node| node.shard.latest()).max().unwrap_or_default();
+        let served = self.manifest.take().map_or_else(|| decide(&self.disk, None).incarnation, |last| last.incarnation);
+        self.now += self.rng.below(3_000_000);
+        if self.nodes.is_empty() || !self.rng.chance(self.swarm.reshard) {
+            // As many shards as before.
+        } else {
+            self.stats.reshards += 1;
+            self.swarm.shards = self.rng.index(4) + 1;
+        }
+        if self.swarm.mode == DurabilityMode::InMemory {
+            return self.begin_again();
+        }
+        let (built, torn) = self.recover();
+        self.stats.torn += torn;
+        self.survived(&built.found, served, crash);
+        self.serve(built.memories);
+        self.assert_memories();
+    }
+
+    /// Nothing is kept.
+    fn begin_again(&mut self) {
+        self.oracle.model = Model::default();
+        self.clock = Clock::start_after(self.highest, self.now, 0);
+        let memories = (0..self.swarm.shards).map(|_| Memory::new(self.swarm.history)).collect();
+        self.serve(memories);
+    }
+
+    /// Recovers until it does not crash.
+    fn recover(&mut self) -> (Built, u64) {
+        let believed = if self.bug == Some(Bug::OldShardCount) { self.nodes.len().max(1) } else { self.swarm.shards };
+        let layout = Layout { shards: self.swarm.shards, believed, history: self.swarm.history, bug: self.bug };
+        loop {
+            let decision = decide(&self.disk, self.bug);
+            if self.crashes_in_recovery() {
+                continue;
+            }
+            let built = build(&self.disk, &decision.sealed, layout);
+            let last = match self.bug {
+                Some(Bug::ClockBack) => Version::ZERO,
+                _ => decision.reserved.max(built.latest),
+            };
+            let skew = *self.rng.pick(&[0, 0, -3_600_000_000_000, 5_000_000]);
+            self.clock = Clock::start_after(last, self.now, skew);
+            let reserved = Version::from(self.clock.start().get() + self.swarm.reservation);
+            let manifest = manifest(&decision, self.swarm.shards, reserved);
+            if self.crashes_in_recovery() {
+                continue;
+            }
+            self.disk.write_manifest(manifest.to_bytes());
+            if self.crashes_in_recovery() {
+                continue;
+            }
+            remove_strays(&mut self.disk, &manifest);
+            self.clock.reserve(reserved);
+            self.manifest = Some(manifest);
+            self.stats.late += self.disk.land_late_writes(&mut self.rng) as u64;
+            return (built, decision.torn);
+        }
+    }
+
+    fn crashes_in_recovery(&mut self) -> bool {
+        let crashes = self.rng.chance(self.swarm.crash_in_recovery);
+        if crashes {
+            self.stats.crashes_in_recovery += 1;
+            if self.rng.chance(500) {
+                self.stats.late += self.disk.land_late_writes(&mut self.rng) as u64;
+            }
+        }
+        crashes
+    }
+
+    /// Tells the oracle what is left of every shard, and asks it whether that is enough.
+    fn survived(&mut self, found: &Found, served: u32, crash: Option<Crash>) {
+        let ledgers = std::mem::take(&mut self.oracle.ledgers);
+        let shards = ledgers.len();
+        let mut commits = Vec::new();
+        for (shard, ledger) in ledgers.iter().enumerate() {
+            let key = (served, u32::try_from(shard).unwrap());
+            let (records, latest) = found.get(&key).copied().unwrap_or((0, ledger.version_of(0)));
+            let records = usize::try_from(records).unwrap();
+            assert!(records <= ledger.commits.len(), "{records} commits of {} were found", ledger.commits.len());
+            let last = ledger.version_of(records);
+            assert_eq!(latest, last, "what survives is a prefix of what was committed");
+            self.oracle.model.cut(Home { shard, shards }, last);
+            self.oracle.tally.lost += (ledger.commits.len() - records) as u64;
+            self.oracle.tally.revived += (records.saturating_sub(ledger.durable)) as u64;
+            commits.push(records);
+        }
+        if let Some(crash) = crash {
+            for (shard, ledger) in ledgers.iter().enumerate() {
+                let home = Home { shard, shards };
+                ledger.assert_survived(commits[shard], self.swarm.mode, crash, home, &self.oracle.model);
+            }
+        }
+    }
+
+    fn serve(&mut self, memories: Vec<Memory>) {
+        let start = self.clock.start();
+        assert!(start > self.highest || self.nodes.is_empty(), "the clock went back: {start} {}", self.highest);
+        self.trace.note(self.now, format_args!("serve {} shards from {start}", memories.len()));
+        let incarnation = self.manifest.as_ref().map_or(0, |manifest| manifest.incarnation);
+        let mode = self.swarm.mode;
+        self.stood_still = false;
+        self.oracle.ledgers = memories.iter().map(|_| Ledger::new(start)).collect();
+        let node = |(number, memory): (usize, Memory)| {
+            let config =
+                ShardConfig { incarnation, shard: u32::try_from(number).unwrap(), mode, read_only: false };
+            Node {
+                shard: Shard::new(config, memory, start),
+                inbox: VecDeque::new(),
+                wake_at: None,
+                is_closing: false,
+                is_stopped: false,
+                is_poisoned: false,
+            }
+        };
+        self.nodes = memories.into_iter().enumerate().map(node).collect();
+        for shard in 0..self.nodes.len() {
+            self.wake_by(shard, self.now);
+        }
+        for client in 0..self.clients.len() {
+            let after = self.rng.below(self.swarm.think);
+            self.schedule(self.now + after, Event::Think { client });
+        }
+        if self.manifest.is_some() {
+            self.schedule(self.now + self.swarm.reservation / 2, Event::Reserve);
+        }
+    }
+
+    /// The keeper extends the reservation ahead of use. If it cannot, time stands still there.
+    pub(super) fn reserve(&mut self) {
+        self.schedule(self.now + self.swarm.reservation / 2, Event::Reserve);
+        let Some(manifest) = &mut self.manifest else { return };
+        if self.rng.chance(self.swarm.reserve_fails) {
+            self.stood_still = true;
+            self.stats.faults += 1;
+            return;
+        }
+        manifest.clock_reserved = Version::from(self.clock.last(self.now).get() + self.swarm.reservation);
+        self.disk.write_manifest(manifest.to_bytes());
+        self.clock.reserve(manifest.clock_reserved);
+        for shard in 0..self.nodes.len() {
+            self.wake_by(shard, self.now);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The simulator: one seeded thread runs several shards over a fake disk and a fake mesh, and a model says what is
+//! right.
+//!
+//! - One seed decides everything: the options, the requests, every delay, every fault. The same seed gives the same
+//!   trace.
+//! - `SIM_SEED=n` runs one seed and prints its trace; `SIM_RUNS=n` runs n times as many seeds.
+
+mod audit;
+mod client;
+mod clock;
+mod disk;
+mod driver;
+mod ledger;
+mod lifecycle;
+mod mesh;
+mod mix;
+mod model;
+mod oracle;
+mod planted;
+mod recovery;
+mod rng;
+mod session;
+mod swarm;
+mod trace;
+mod trial;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use self::planted::Bug;
+use self::swarm::Mode;
+use self::world::World;
+
+/// Runs a seed; the error says what was wrong.
+fn run_seed(seed: u64, mode: Mode, bug: Option<Bug>, verbose: bool) -> Result<World, String> {
+    let run = || {
+        let mut world = World::new(seed, mode, bug, verbose);
+        world.run();
+        world
+    };
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    })
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn run_seeds(test: &str, mode: Mode, count: u64) {
+    let one = number("SIM_SEED");
+    let seeds = one.map_or(0..count * number("SIM_RUNS").unwrap_or(1), |seed| seed..seed + 1);
+    let mut total = Total::default();
+    for seed in seeds {
+        match run_seed(seed, mode, None, one.is_some()) {
+            Ok(world) => total.add(&world),
+            Err(what) => panic!("{what}\nSIM_SEED={seed} cargo test --lib sim::{test} -- --nocapture"),
+        }
+    }
+    println!("{test}: {total:?}");
+}
+
+/// What all seeds did.
+#[derive(Debug, Default)]
+struct Total {
+    seeds: u64,
+    events: u64,
+    requests: u64,
+    commits: u64,
+    transactions: u64,
+    conflicts: u64,
+    refused: u64,
+    too_old: u64,
+    lost: u64,
+    revived: u64,
+    crashes: u64,
+    crashes_in_recovery: u64,
+    torn: u64,
+    late: u64,
+    closes: u64,
+    reshards: u64,
+    faults: u64,
+    segments: u64,
+}
+
+impl Total {
+    fn add(&mut self, world: &World) {
+        let (tally, stats) = (&world.oracle.tally, &world.stats);
+        self.seeds += 1;
+        self.events += world.trace.lines();
+        self.requests += tally.requests;
+        self.commits += tally.commits;
+        self.transactions += tally.transactions;
+        self.conflicts += tally.conflicts;
+        self.refused += tally.refused;
+        self.too_old += tally.too_old;
+        self.lost += tally.lost;
+        self.revived += tally.revived;
+        self.crashes += stats.crashes;
+        self.crashes_in_recovery += stats.crashes_in_recovery;
+        self.torn += stats.torn;
+        self.late += stats.late;
+        self.closes += stats.closes;
+        self.reshards += stats.reshards;
+        self.faults += stats.faults;
+        self.segments += stats.segments;
+    }
+}
+
+#[test]
+fn strict() {
+    run_seeds("strict", Mode::Strict, 100);
+}
+
+#[test]
+fn buffered() {
+    run_seeds("buffered", Mode::Buffered, 100);
+}
+
+#[test]
+fn in_memory() {
+    run_seeds("in_memory", Mode::InMemory, 50);
+}
+
+#[test]
+fn the_same_seed_twice_gives_the_same_trace() {
+    for mode in [Mode::Strict, Mode::Buffered, Mode::InMemory] {
+        for seed in 0..5 {
+            let hash = || run_seed(seed, mode, None, false).map(|world| world.trace.finish());
+            assert_eq!(hash(), hash(), "SIM_SEED={seed}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The world: shards, clients, the disk, the mesh and one clock, driven by one seed.
+//!
+//! - Everything that happens is an event with a time; events of one time happen in the order they were made.
+//! - Nothing here decides what is right: that is the oracle.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::client::Client;
+use super::clock::Clock;
+use super::disk::{Disk, Ticket};
+use super::mesh::{Mesh, Message, Party};
+use super::oracle::Oracle;
+use super::planted::Bug;
+use super::rng::Rng;
+use super::swarm::{Mode, Swarm};
+use super::trace::Trace;
+use crate::base::run_id::RunId;
+use crate::base::version::Version;
+use crate::format::manifest::Manifest;
+use crate::format::record::Position;
+use crate::shard::input::{Input, RequestId};
+use crate::shard::machine::Shard;
+
+/// What can happen.
+#[derive(Debug)]
+pub(super) enum Event {
+    Arrive { to: Party, message: Message },
+    /// A shard has something to do.
+    Wake { shard: usize },
+    Written { shard: usize, ticket: Ticket, through: Position, fails: bool },
+    Prepared { shard: usize, index: u32, capacity: u64, fails: bool },
+    /// A client goes on.
+    Think { client: usize },
+    /// The keeper extends the clock's reservation.
+    Reserve,
+    Crash,
+    Close,
+}
+
+/// A shard and what its driver keeps.
+pub(super) struct Node {
+    pub(super) shard: Shard,
+    pub(super) inbox: VecDeque<Input>,
+    pub(super) wake_at: Option<u64>,
+    pub(super) is_closing: bool,
+    pub(super) is_stopped: bool,
+    pub(super) is_poisoned: bool,
+}
+
+/// What happened how often.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stats {
+    pub(super) crashes: u64,
+    pub(super) crashes_in_recovery: u64,
+    pub(super) crashes_in_writes: u64,
+    pub(super) torn: u64,
+    pub(super) late: u64,
+    pub(super) closes: u64,
+    pub(super) reshards: u64,
+    pub(super) faults: u64,
+    pub(super) segments: u64,
+    pub(super) audits: u64,
+}
+
+/// Everything there is.
+pub(super) struct World {
+    pub(super) swarm: Swarm,
+    pub(super) bug: Option<Bug>,
+    pub(super) rng: Rng,
+    pub(super) now: u64,
+    made: u64,
+    pub(super) queue: BTreeMap<(u64, u64), Event>,
+    pub(super) disk: Disk,
+    pub(super) mesh: Mesh,
+    pub(super) clock: Clock,
+    pub(super) nodes: Vec<Node>,
+    pub(super) manifest: Option<Manifest>,
+    pub(super) clients: Vec<Client>,
+    pub(super) runs: Vec<RunId>,
+    pub(super) requests: RequestId,
+    pub(super) transactions: u64,
+    /// Whether time stood still at the reservation in this opening.
+    pub(super) stood_still: bool,
+    /// Database time of the last crash.
+    pub(super) highest: Version,
+    pub(super) oracle: Oracle,
+    pub(super) trace: Trace,
+    pub(super) stats: Stats,
+}
+
+/// No run of a seed takes more events.
+const EVENTS: u64 = 400_000;
+
+impl World {
+    pub(super) fn new(seed: u64, mode: Mode, bug: Option<Bug>, verbose: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let mut swarm = Swarm::new(mode, &mut rng);
+        if let Some(bug) = bug {
+            bug.adjust(&mut swarm);
+        }
+        let clients = swarm.clients as u64;
+        let runs = (0..swarm.runs).map(|_| RunId::from_bytes(rng.bytes())).collect();
+        let mut trace = Trace::new(verbose);
+        trace.note(0, format_args!("{swarm:?}"));
+        Self {
+            bug,
+            now: 0,
+            made: 0,
+            queue: BTreeMap::new(),
+            disk: Disk::default(),
+            mesh: Mesh::default(),
+            clock: Clock::start_after(Version::ZERO, 0, 0),
+            nodes: Vec::new(),
+            manifest: None,
+            clients: (0..clients).map(|_| Client::new(swarm.scripts / clients + 1)).collect(),
+            runs,
+            requests: 0,
+            transactions: 0,
+            stood_still: false,
+            highest: Version::ZERO,
+            oracle: Oracle::new(swarm.mode, swarm.history),
+            trace,
+            stats: Stats::default(),
+            swarm,
+            rng,
+        }
+    }
+
+    /// Runs a seed to its end.
+    pub(super) fn run(&mut self) {
+        self.reopen(None);
+        for _ in 0..EVENTS {
+            if self.is_done() {
+                return self.finish();
+            }
+            self.next_event();
+        }
+        panic!("the simulation does not come to an end: {:?}", self.queue.iter().take(5).collect::<Vec<_>>());
+    }
+
+    fn is_done(&self) -> bool {
+        self.clients.iter().all(Client::is_done) && self.oracle.unanswered() == 0 && !self.is_closing()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.nodes.iter().any(|node| node.is_closing || !node.inbox.is_empty())
+    }
+
+    /// Handles the next event.
+    pub(super) fn next_event(&mut self) {
+        let Some(((now, _), event)) = self.queue.pop_first() else {
+            let waiting: Vec<_> = self.clients.iter().map(|client| &client.waits_for).collect();
+            panic!("nothing happens any more, and somebody waits: {waiting:?} handled={}", self.oracle.unanswered());
+        };
+        self.now = now;
+        match event {
+            Event::Arrive { to, message } => self.arrive(to, message),
+            Event::Wake { shard } => {
+                if self.nodes[shard].wake_at.take_if(|at| *at == now).is_some() {
+                    self.wake(shard);
+                }
+            }
+            Event::Written { shard, ticket, through, fails } => self.written(shard, ticket, through, fails),
+            Event::Prepared { shard, index, capacity, fails } => self.prepared(shard, index, capacity, fails),
+            Event::Think { client } => self.think(client),
+            Event::Reserve => self.reserve(),
+            Event::Crash => return self.crash(),
+            Event::Close => self.close(),
+        }
+        if self.rng.below(100_000) < self.swarm.crash {
+            self.crash();
+        }
+    }
+
+    pub(super) fn schedule(&mut self, at: u64, event: Event) {
+        self.made += 1;
+        self.queue.insert((at.max(self.now), self.made), event);
+    }
+
+    /// Lets a shard come to life at a time, unless it does so earlier.
+    pub(super) fn wake_by(&mut self, shard: usize, at: u64) {
+        let node = &mut self.nodes[shard];
+        if !node.is_stopped && node.wake_at.is_none_or(|planned| at < planned) {
+            node.wake_at = Some(at);
+            self.schedule(at, Event::Wake { shard });
+        }
+    }
+
+    fn arrive(&mut self, to: Party, message: Message) {
+        match (to, message) {
+            (Party::Shard(shard), Message::Request { id, request }) => {
+                self.nodes[shard].inbox.push_back(Input::Request { id, request });
+                let service = self.rng.below(2) * self.rng.below(2_000);
+                self.wake_by(shard, self.now + service);
+            }
+            (Party::Client(client), Message::Reply { id, .. }) => {
+                let client_state = &mut self.clients[client];
+                assert!(client_state.waits_for.remove(&id), "client {client} got an answer it does not wait for: {id}");
+                if client_state.waits_for.is_empty() {
+                    let think = self.rng.below(self.swarm.think);
+                    self.schedule(self.now + think, Event::Think { client });
+                }
+            }
+            (Party::Keeper, _) => {}
+            (to, message) => panic!("{to:?} does not understand {message:?}"),
+        }
+    }
+}
