@@ -543,6 +543,23 @@ fn check_links(path: &str, document: &str, exists: impl Fn(&Path) -> bool) -> Ve
     broken.map(|link| format!("{path}: the link {link} leads nowhere")).collect()
 }
 
+/// Dependencies of a manifest for which a document gives no reason: no row of a table starts with their name.
+fn check_dependencies(manifest: &str, document: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut is_inside = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            is_inside = line.ends_with("dependencies]");
+        } else if let Some((name, _)) = line.split_once('=').filter(|_| is_inside) {
+            let row = format!("| `{}` |", name.trim());
+            if !document.lines().any(|line| line.starts_with(&row)) {
+                complaints.push(format!("docs/DEPENDENCIES.md gives no reason for {}", name.trim()));
+            }
+        }
+    }
+    complaints
+}
+
 /// `ignored` is what the version control does not keep.
 fn check_top_level<'a>(entries: impl Iterator<Item = &'a str>, ignored: &str) -> Vec<String> {
     let is_known = |entry: &str| {
@@ -662,6 +679,11 @@ fn links_in_documents_resolve() {
         .extend(["README.md", "CHANGELOG.md"].map(String::from).into_iter().filter(|path| root().join(path).exists()));
     let check = |path: &String| check_links(path, &read(&root().join(path)), |file| root().join(file).exists());
     assert_none(documents.iter().flat_map(check));
+}
+
+#[test]
+fn every_dependency_has_a_reason() {
+    assert_none(check_dependencies(&read(&root().join("Cargo.toml")), &read(&root().join("docs/DEPENDENCIES.md"))));
 }
 
 #[test]
@@ -790,12 +812,15 @@ fn planted_leftovers_are_noticed() {
 }
 
 #[test]
-fn planted_links_and_folders_are_noticed() {
+fn planted_links_dependencies_and_folders_are_noticed() {
     let document =
         "[a](A.md#b) [web](https://x.y) [self](#c) `[d](D.md)`\n```\n[e](E.md)\n```\n[f](../F.md)\n[g]: G.md\n";
     assert_eq!(links(document), ["A.md", "../F.md", "G.md"]);
     let complaints = check_links("docs/X.md", document, |path| path != Path::new("docs/../F.md"));
     assert_eq!(complaints, ["docs/X.md: the link ../F.md leads nowhere"]);
+    let manifest = "[package]\nname = \"x\"\n[dependencies]\na = \"1\"\n[target.'cfg(unix)'.dependencies]\nb = \"1\"\n";
+    let complaints = check_dependencies(manifest, "| `a` | why |\n");
+    assert_eq!(complaints, ["docs/DEPENDENCIES.md gives no reason for b"]);
     let entries = ["src", ".ci", "target", "notes", "README.md"];
     assert_eq!(check_top_level(entries.into_iter(), "/target\n"), ["notes: not at the top level"]);
 }

@@ -189,7 +189,7 @@ where
 /// between those who wait. Needs no timer, and so no particular runtime.
 async fn back_off(attempt: u32, jitter: u64) {
     let mixed = (jitter ^ (jitter >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let turns = mixed % (2_u64 << attempt.min(6));
+    let turns = mixed % (2_u64 << attempt.min(12));
     for _ in 0..turns {
         let_others_run().await;
     }

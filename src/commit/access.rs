@@ -21,6 +21,7 @@ pub(crate) struct Access<'a> {
     part: &'a mut Part,
     now: Version,
     seen: Version,
+    missed: Option<RunId>,
 }
 
 /// Which names, in which order, how many.
@@ -52,7 +53,7 @@ impl Scan {
 impl<'a> Access<'a> {
     /// `now` is the version that a write made now would have.
     pub(crate) const fn new(memory: &'a Memory, part: &'a mut Part, now: Version) -> Self {
-        Self { memory, part, now, seen: Version::ZERO }
+        Self { memory, part, now, seen: Version::ZERO, missed: None }
     }
 
     pub(crate) const fn now(&self) -> Version {
@@ -62,6 +63,11 @@ impl<'a> Access<'a> {
     /// The highest version that was read.
     pub(crate) const fn seen(&self) -> Version {
         self.seen
+    }
+
+    /// The run in which a key was last looked for and not found.
+    pub(crate) const fn missed(&self) -> Option<RunId> {
+        self.missed
     }
 
     /// What a key holds.
@@ -76,10 +82,11 @@ impl<'a> Access<'a> {
             return Some((stored.clone(), self.part.snapshot));
         }
         self.part.note_read(run, space, name);
-        if let Some(deleted) = self.memory.deleted(&run).filter(|deleted| *deleted <= self.part.snapshot) {
-            self.seen = self.seen.max(deleted);
-        }
-        let revision = self.memory.at(&run, space, name, self.part.snapshot)?;
+        self.is_deleted(run);
+        let Some(revision) = self.memory.at(&run, space, name, self.part.snapshot) else {
+            self.missed = Some(run);
+            return None;
+        };
         self.seen = self.seen.max(revision.version);
         let stored = revision.live_at(self.part.snapshot)?;
         self.part.note_expiry(revision.expires);
@@ -102,9 +109,7 @@ impl<'a> Access<'a> {
         mut visit: impl FnMut(&Name, &Stored) -> bool,
     ) {
         self.part.note_range(run, space, scan.range.clone());
-        if let Some(deleted) = self.memory.deleted(&run) {
-            self.seen = self.seen.max(deleted);
-        }
+        self.is_deleted(run);
         let snapshot = self.part.snapshot;
         let memory = self.memory;
         let in_range = |name: &Name| std::ops::RangeBounds::<Name>::contains(&scan.range, name);
@@ -152,13 +157,16 @@ impl<'a> Access<'a> {
         let snapshot = self.part.snapshot;
         let revisions = self.memory.revisions(&run, space, name).filter(|revision| revision.version <= snapshot);
         let mut all = Vec::new();
+        let mut ends = Version::MAX;
         for revision in revisions {
             self.seen = self.seen.max(revision.version);
+            ends = if snapshot < revision.expires { revision.expires } else { Version::MAX };
             all.push((revision.version, revision.stored.clone()));
             if revision.stored.is_some() && revision.expires <= snapshot {
                 all.push((revision.expires, None));
             }
         }
+        self.part.note_expiry(ends);
         // What replaced a value before it expired ended it: the expiry never happened.
         let starts: Vec<Version> = all.iter().map(|(version, _)| *version).collect();
         let mut at = 0;

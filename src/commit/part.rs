@@ -5,7 +5,7 @@
 //!   count they expect, so that a lost part can never look like an empty one.
 //! - A part that read something that expires commits only at a version below the earliest expiry it saw.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::base::error::{Conflict, Error, Result};
 use crate::base::key::{Name, Space};
@@ -26,7 +26,7 @@ pub(crate) struct Part {
     pub(crate) operations: u64,
     /// Whether reads are recorded and writes are overlaid: not needed when a command commits at once.
     tracking: bool,
-    reads: BTreeSet<(RunId, Space, Name)>,
+    reads: Vec<(RunId, Space, Name)>,
     ranges: Vec<(RunId, Space, NameRange)>,
     earliest_expiry: Version,
     writes: Vec<Write>,
@@ -43,7 +43,7 @@ impl Part {
             snapshot,
             operations: 0,
             tracking: false,
-            reads: BTreeSet::new(),
+            reads: Vec::new(),
             ranges: Vec::new(),
             earliest_expiry: Version::MAX,
             writes: Vec::new(),
@@ -74,7 +74,7 @@ impl Part {
 
     pub(super) fn note_read(&mut self, run: RunId, space: Space, name: &[u8]) {
         if self.tracking {
-            self.reads.insert((run, space, Name::from_slice(name)));
+            self.reads.push((run, space, Name::from_slice(name)));
         }
     }
 

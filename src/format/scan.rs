@@ -34,8 +34,16 @@ pub(crate) fn scan_segment<'a>(
     let place = |offset: usize| Position::new(header.id.index, offset as u64);
     let mut scan = SegmentScan { end: BLOCK as u64, damage: None, durable: Position::START, before: None };
     let mut at = BLOCK;
+    let mut is_behind_padding = false;
     while at < limit {
         if let Some((record, body)) = record::read(&bytes[at..limit], place(at), header.salt) {
+            // Behind padding starts a new batch, which knows that everything before it is durable. A record that does
+            // not is the rest of a torn batch, and what looks like padding is a hole in it.
+            if is_behind_padding && record.durable() < place(at) {
+                scan.damage = Some(at as u64);
+                break;
+            }
+            is_behind_padding = false;
             scan.durable = scan.durable.max(record.durable());
             scan.before.get_or_insert(record.durable());
             visit(at as u64, record, body);
@@ -55,6 +63,7 @@ pub(crate) fn scan_segment<'a>(
             break;
         }
         at = boundary;
+        is_behind_padding = true;
     }
     if scan.damage.is_some() {
         look_behind(bytes, at, header, &mut scan);
@@ -75,7 +84,11 @@ fn look_behind(bytes: &[u8], from: usize, header: &SegmentHeader, scan: &mut Seg
 }
 
 fn first_nonzero(bytes: &[u8], from: usize, to: usize) -> Option<usize> {
-    bytes[from..to].iter().position(|&byte| byte != 0).map(|at| from + at)
+    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    let mut blocks = bytes[from..to].chunks(BLOCK).zip((from..).step_by(BLOCK));
+    // Compared as a whole first: most of a segment is zeros.
+    let (block, start) = blocks.find(|(block, _)| **block != ZEROS[..block.len()])?;
+    block.iter().position(|&byte| byte != 0).map(|at| start + at)
 }
 
 #[cfg(test)]
@@ -134,6 +147,24 @@ mod tests {
         assert_eq!((count, scan.end), (2, ends[0]));
         assert_eq!(scan.damage, Some(ends[0]));
         assert_eq!(scan.durable, Position::new(2, ends[1]), "the third batch knows that the second was durable");
+    }
+
+    #[test]
+    fn a_hole_in_a_torn_batch_is_no_padding() {
+        let mut batch = vec![];
+        for bytes in [446, 3518, 40] {
+            let record = RecordHeader::commit(Version::from(1), TransactionId::default());
+            record::stage(&mut batch, record, &CommitBody { writes: Vec::<u8>::from(vec![7; bytes]) }).unwrap();
+        }
+        record::seal(&mut batch, Position::new(2, BLOCK as u64), Position::START, 42);
+        let mut bytes = header().to_block();
+        bytes.extend_from_slice(&batch);
+        bytes.resize(16 * BLOCK, 0);
+        assert_eq!(scan(&bytes).0, 3);
+        // The second record fills sectors 1 to 7 of its block, and none of them was written.
+        bytes[BLOCK + 512..2 * BLOCK].fill(0);
+        let (count, scan) = scan(&bytes);
+        assert_eq!((count, scan.end, scan.damage), (1, 2 * BLOCK as u64, Some(2 * BLOCK as u64)));
     }
 
     #[test]

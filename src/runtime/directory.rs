@@ -32,13 +32,15 @@ impl Directory {
     ///
     /// # Errors
     /// `Locked` if it is open elsewhere, `Io` if it cannot be made, read or written.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path.join(LOG)).map_err(|error| naming("cannot make the directory", path, &error))?;
+    pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self> {
+        if !read_only {
+            std::fs::create_dir_all(path.join(LOG)).map_err(|error| naming("cannot make the directory", path, &error))?;
+        }
         let file = path.join(LOCK);
         let mut lock = OpenOptions::new()
             .read(true)
-            .write(true)
-            .create(true)
+            .write(!read_only)
+            .create(!read_only)
             .truncate(false)
             .open(&file)
             .map_err(|error| naming("cannot open", &file, &error))?;
@@ -51,6 +53,9 @@ impl Directory {
                 return Err(Error::Locked { path: path.to_owned(), holder });
             }
             Err(TryLockError::Error(error)) => return Err(naming("cannot lock", &file, &error)),
+        }
+        if read_only {
+            return Ok(Self { path: path.to_owned(), _lock: lock });
         }
         let holder = format!("process {}", std::process::id());
         lock.set_len(0)

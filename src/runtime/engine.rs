@@ -246,3 +246,62 @@ impl Drop for Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::options::HistoryRetention;
+    use crate::primitive::command::KvCommand;
+    use crate::runtime::open::{OpenOptions, open};
+
+    fn engine(shards: usize) -> Arc<Engine> {
+        let options = OpenOptions {
+            path: None,
+            mode: DurabilityMode::InMemory,
+            shards: Some(shards),
+            partitioning: Partitioning::ByRun,
+            driver: Driver::Auto,
+            pin_cores: None,
+            spin: Some(Duration::from_micros(40)),
+            history: HistoryRetention::Off,
+            read_only: false,
+        };
+        Arc::new(open(&options).unwrap())
+    }
+
+    fn put(number: i64) -> Command {
+        Command::Kv(KvCommand::Put { key: "key".into(), value: number.into(), ttl: None })
+    }
+
+    #[test]
+    fn a_panic_inside_a_shard_surfaces_as_unavailable_to_every_caller_and_nobody_hangs() {
+        for round in 0..10 {
+            let engine = engine(2);
+            let runs: Vec<RunId> = (0..8).map(|_| RunId::new()).collect();
+            let callers: Vec<_> = runs
+                .into_iter()
+                .map(|run| {
+                    let engine = engine.clone();
+                    std::thread::spawn(move || {
+                        for number in 0.. {
+                            if let Err(error) = futures::executor::block_on(engine.command(run, put(number))) {
+                                return error;
+                            }
+                        }
+                        unreachable!("numbers do not end");
+                    })
+                })
+                .collect();
+            let panic = engine.request(round % 2, Request::Panic);
+            assert!(matches!(futures::executor::block_on(panic), Err(Error::Unavailable(_))));
+            for caller in callers {
+                let error = caller.join().unwrap();
+                assert!(matches!(&error, Error::Unavailable(_)), "{error}");
+            }
+            let closed = futures::executor::block_on(engine.close());
+            assert!(matches!(&closed, Err(Error::Unavailable(reason)) if reason.contains("asked to panic")), "{closed:?}");
+        }
+    }
+}

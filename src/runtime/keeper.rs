@@ -113,7 +113,7 @@ impl Keeper {
     }
 
     fn close(&mut self) -> Result<()> {
-        let mut first_error = None;
+        let mut first_error = self.health.failed().map(Error::Unavailable);
         let mut closing = Vec::new();
         for mailbox in &self.mailboxes {
             let (reply, receiver) = oneshot::channel();

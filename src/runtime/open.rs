@@ -51,7 +51,7 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
     sys::register_membarrier();
     let directory = match (&options.path, options.mode) {
         (_, DurabilityMode::InMemory) | (None, _) => None,
-        (Some(path), _) => Some(Directory::open(path)?),
+        (Some(path), _) => Some(Directory::open(path, options.read_only)?),
     };
     let path = directory.as_ref().map(|directory| directory.path().to_owned());
     let layout =

@@ -63,6 +63,10 @@ pub(crate) fn recover(directory: &Directory, layout: Layout) -> Result<Recovered
     let started = Instant::now();
     let mut report = RecoveryReport::default();
     let before = directory.read_manifest()?;
+    if before.is_none() && layout.read_only {
+        let path = directory.path().display();
+        return Err(Error::InvalidOperation(format!("there is no database to read here: path={path}")));
+    }
     report.created = before.is_none();
     let (database, incarnation, reserved, mut sealed) = match before {
         None => (*uuid::Uuid::new_v4().as_bytes(), 0, Version::ZERO, Vec::new()),

@@ -27,6 +27,9 @@ pub(crate) enum Request {
     Flush,
     /// Flush, answer, and stop.
     Close,
+    /// Panic, to see who hears of it.
+    #[cfg(test)]
+    Panic,
 }
 
 /// Everything that can happen to a shard.

@@ -185,6 +185,11 @@ impl Log {
         self.durable_commits += flight.commits;
     }
 
+    /// The batch in flight failed: nobody waits for it any more.
+    pub(crate) fn append_failed(&mut self) {
+        self.flight = None;
+    }
+
     /// The next thing to do, if any: write a batch, or ask for a segment.
     pub(crate) fn poll(&mut self, now: Version) -> Option<Effect> {
         if self.flight.is_none() && !self.staged_ends.is_empty() && self.is_due(now) {

@@ -97,7 +97,10 @@ impl Shard {
                 self.log.appended(through);
                 self.release();
             }
-            Input::AppendFailed { reason } => self.poison(&reason),
+            Input::AppendFailed { reason } => {
+                self.log.append_failed();
+                self.poison(&reason);
+            }
             Input::Tick => self.tick(),
         }
     }
@@ -165,6 +168,8 @@ impl Shard {
                 let result = self.flushed();
                 self.hold_or_send(id, result, self.log.logged());
             }
+            #[cfg(test)]
+            Request::Panic => panic!("the shard was asked to panic"),
             Request::Close => {
                 self.log.hurry();
                 self.transactions.clear();
@@ -207,6 +212,10 @@ impl Shard {
             let mut part = Part::immediate(snapshot);
             let mut access = Access::new(&self.memory, &mut part, snapshot);
             let result = primitive::execute(&mut access, run, command);
+            // What the directory names is in other runs, which may keep less.
+            if access.missed().is_some_and(|run| self.memory.is_collected(&run, snapshot)) {
+                return (Ok(Reply { output: Output::TooOld, version: None }), Version::ZERO);
+            }
             return (result.map(|output| Reply { output, version: None }), access.seen());
         }
         if let Err(refused) = self.check_writable() {
@@ -250,7 +259,9 @@ impl Shard {
         let savepoint = open.part.savepoint();
         let mut access = Access::new(&self.memory, &mut open.part, now);
         let result = primitive::execute(&mut access, run, command);
-        let seen = access.seen();
+        // What it has written may follow from what it had read: a later answer depends on all that came before.
+        open.seen = open.seen.max(access.seen());
+        let seen = open.seen;
         open.broken |= result.is_err() && open.part.wrote_since(savepoint);
         (result.map(|output| Reply { output, version: None }), seen)
     }
@@ -313,7 +324,11 @@ impl Shard {
     }
 
     fn hold_or_send(&mut self, id: RequestId, result: Result<Reply>, until: CommitCount) {
-        if until <= self.log.durable() || self.poisoned.is_some() {
+        if until <= self.log.durable() {
+            self.effects.push_back(Effect::Reply { id, result });
+        } else if let Some(reason) = &self.poisoned {
+            // A transaction from before the failure saw what will never be known to be durable.
+            let result = Err(Error::Unavailable(reason.clone()));
             self.effects.push_back(Effect::Reply { id, result });
         } else {
             self.gate.hold(until, id, result);
@@ -359,6 +374,11 @@ impl Shard {
     #[cfg(test)]
     pub(crate) const fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn is_poisoned(&self) -> bool {
+        self.poisoned.is_some()
     }
 
     #[cfg(test)]

@@ -85,7 +85,9 @@ pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
             }
             judgement.torn = Some((segment.id, offset));
         }
-        judgement.ends.push(segment.scan.end);
+        // A batch can be torn inside the block that its last whole record ends in: that block does not count to its end.
+        let end = segment.scan.damage.map_or(segment.scan.end, |offset| segment.scan.end.min(offset));
+        judgement.ends.push(end);
         judgement.latest = judgement.latest.max(segment.latest);
     }
     Ok(judgement)

@@ -22,6 +22,8 @@ pub(crate) struct Open {
     pub(crate) part: Part,
     /// An operation failed half-way: it can only be aborted.
     pub(crate) broken: bool,
+    /// The highest version that its answers so far depend on.
+    pub(crate) seen: Version,
     last_used: Version,
 }
 
@@ -36,7 +38,8 @@ pub(crate) struct Transactions {
 impl Transactions {
     pub(crate) fn begin(&mut self, number: TransactionNumber, snapshot: Version, now: Version) {
         self.snapshots.register(snapshot);
-        self.open.insert(number, Open { part: Part::tracked(snapshot), broken: false, last_used: now });
+        let part = Part::tracked(snapshot);
+        self.open.insert(number, Open { part, broken: false, seen: Version::ZERO, last_used: now });
         self.next_check.get_or_insert(now.after(CHECK));
     }
 

@@ -5,7 +5,6 @@ use super::world::World;
 use crate::base::options::DurabilityMode;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
-use crate::base::version::Version;
 use crate::primitive::command::{
     Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand,
 };
@@ -32,6 +31,8 @@ impl World {
         self.assert_memories();
         self.swarm.crash = 0;
         self.swarm.crash_in_write = 0;
+        self.swarm.reserve_fails = 0;
+        self.swarm.reservation = 60_000_000_000;
         self.audit();
         self.settle();
         let until = self.now + IDLE;
@@ -127,9 +128,4 @@ fn assert_same(actual: &Dump, expected: &Dump, shard: usize) {
     for key in actual.keys() {
         assert!(expected.contains_key(key), "shard {shard} holds what nobody wrote: {key:?} {:?}", actual[key]);
     }
-}
-
-#[expect(dead_code, reason = "for a debugger")]
-fn never(version: Version) -> u64 {
-    version.get()
 }

@@ -76,9 +76,15 @@ impl Disk {
     /// The whole of a segment as a new process reads it. Zeros behind the last written byte are cut short.
     pub(super) fn read(&self, segment: SegmentId) -> Vec<u8> {
         let file = &self.files[&segment];
-        let mut bytes = file.bytes.clone();
-        bytes.resize(file.capacity.min(bytes.len().next_multiple_of(BLOCK) + 2 * BLOCK), 0);
+        let length = file.capacity.min(file.bytes.len().next_multiple_of(BLOCK) + 2 * BLOCK);
+        let mut bytes = vec![0; length];
+        bytes[..file.bytes.len()].copy_from_slice(&file.bytes);
         bytes
+    }
+
+    /// The first block of a segment.
+    pub(super) fn read_header(&self, segment: SegmentId) -> &[u8] {
+        &self.files[&segment].bytes[..BLOCK]
     }
 
     pub(super) fn remove(&mut self, segment: SegmentId) {
@@ -162,8 +168,8 @@ impl Disk {
             if at + SECTOR > file.capacity {
                 return;
             }
-            if file.bytes.len() < at + SECTOR {
-                file.bytes.resize(at + SECTOR, 0);
+            while file.bytes.len() < at + SECTOR {
+                file.bytes.extend_from_slice(&[0; SECTOR]);
             }
             file.bytes[at..at + SECTOR].copy_from_slice(bytes);
         }

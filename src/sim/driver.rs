@@ -10,6 +10,7 @@ use super::recovery::DATABASE;
 use super::world::{Event, World};
 use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
+use crate::format::BLOCK;
 use crate::format::record::Position;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::output::Reply;
@@ -63,11 +64,12 @@ impl World {
     fn feed(&mut self, shard: usize, input: Input) {
         self.trace.note(self.now, format_args!("{shard} <- {input:?}"));
         let now = self.clock.at(self.now);
-        let node = &mut self.nodes[shard];
         let request = match &input {
             Input::Request { id, request } => Some((*id, request.clone())),
             _ => None,
         };
+        let input = if self.bug == Some(Bug::ReadsUntracked) { self.untrack(input) } else { input };
+        let node = &mut self.nodes[shard];
         if let Input::Appended { .. } = &input {
             self.oracle.ledgers[shard].appended();
         }
@@ -92,6 +94,29 @@ impl World {
             let event = if self.rng.chance(500) { Event::Close } else { Event::Crash };
             self.schedule(self.now + patience, event);
         }
+    }
+
+    /// A planted bug: reads of a transaction that has written nothing yet bypass it.
+    fn untrack(&mut self, input: Input) -> Input {
+        let Input::Request { id, request } = input else { return input };
+        let request = match request {
+            Request::Step { transaction, operation, run, command } => {
+                let hidden = self.untracked.entry(transaction).or_insert(0);
+                match self.oracle.open.get(&transaction).filter(|_| command.is_read()) {
+                    Some(open) if open.sheet.is_clean() => {
+                        *hidden += 1;
+                        Request::Execute { run, command, snapshot: Some(open.snapshot) }
+                    }
+                    _ => Request::Step { transaction, operation: operation - *hidden, run, command },
+                }
+            }
+            Request::Commit { transaction, operations } => {
+                let hidden = self.untracked.get(&transaction).copied().unwrap_or(0);
+                Request::Commit { transaction, operations: operations.saturating_sub(hidden) }
+            }
+            request => request,
+        };
+        Input::Request { id, request }
     }
 
     fn carry_out(&mut self, shard: usize, effect: Effect) {
@@ -131,7 +156,10 @@ impl World {
         let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
         let mut write = Write { segment, offset: append.offset, bytes: append.bytes };
         if self.bug == Some(Bug::WriteMisdirected) && self.rng.chance(50) {
-            write.offset += crate::format::BLOCK as u64;
+            write.offset += BLOCK as u64;
+        }
+        if write.segment.index > 0 && write.offset == BLOCK as u64 {
+            self.stats.rotations += 1;
         }
         let ticket = self.disk.start(write);
         let fails = self.rng.chance(self.swarm.write_fails);

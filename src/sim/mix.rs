@@ -82,7 +82,9 @@ impl Mix<'_> {
             let length = usize::try_from(self.rng.below(self.swarm.largest_value)).unwrap();
             return "x".repeat(length).into();
         }
-        match self.rng.below(9) {
+        match self.rng.below(10) {
+            // Records that fill several sectors, so that torn writes tear them.
+            9 => "y".repeat(self.rng.index(3_000)).into(),
             0 => Value::Null,
             1 => Value::Bool(true),
             2 => Value::F64(f64::NAN),

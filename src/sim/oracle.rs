@@ -14,7 +14,7 @@ use crate::base::error::Result;
 use crate::base::options::{DurabilityMode, HistoryRetention};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
-use crate::primitive::command::Command;
+use crate::primitive::command::{Command, KvCommand};
 use crate::primitive::output::{Output, Reply};
 use crate::shard::input::{Request, RequestId, TransactionNumber};
 
@@ -125,6 +125,7 @@ impl Oracle {
                 self.open.remove(&transaction);
                 plain(Ok(Output::Unit))
             }
+            Request::Panic => unreachable!("nobody asks for that"),
             Request::Flush | Request::Close if moment.is_poisoned => refusal(Refusal::Unavailable),
             Request::Flush | Request::Close => {
                 let flushes = Some(self.ledgers[moment.shard].commits.len());
@@ -153,10 +154,19 @@ impl Oracle {
         let at = asked.map_or(here, |asked| asked.min(here));
         let outcome = self.ask(moment.shard, at, run, &command);
         self.ledgers[moment.shard].serve(at);
-        let allowance = Some(Allowance { policy: self.history, at });
+        let allowance = self.allowance(moment, at, run, &command);
         let seen = self.ledgers[moment.shard].see(Seen::Read { at, run, command, outcome: outcome.clone() });
         let may_be_refused = !moment.is_poisoned;
         Expected { seen: Some(seen), may_be_too_old: at < here, allowance, may_be_refused, ..plain(outcome) }
+    }
+
+    /// What a history may leave out.
+    fn allowance(&self, moment: Moment, at: Version, run: RunId, command: &Command) -> Option<Allowance> {
+        let Command::Kv(KvCommand::History { key }) = command else { return None };
+        let state = self.model.run(run);
+        let revisions = state.pairs.get(key.as_str()).map_or(&[][..], Vec::as_slice);
+        let newer = revisions.iter().filter(|revision| revision.version > at).count();
+        Some(Allowance { policy: self.history, now: moment.before.max(moment.now), newer })
     }
 
     /// What a reader at a version is answered.
@@ -219,10 +229,10 @@ impl Oracle {
         open.operations += 1;
         let mut desk = Desk { model: &self.model, sheet: &mut open.sheet, home, now: moment.now, alone: false };
         let outcome = desk.execute(run, &command);
-        let allowance = Some(Allowance { policy: self.history, at: open.snapshot });
-        let seen = Some(open.seen);
-        let step = StepSeen { run, command, now: moment.now, outcome: outcome.clone(), has_left: false };
+        let (seen, snapshot) = (Some(open.seen), open.snapshot);
+        let step = StepSeen { run, command: command.clone(), now: moment.now, outcome: outcome.clone(), has_left: false };
         let step = Some(self.ledgers[moment.shard].see_step(open.seen, step));
+        let allowance = self.allowance(moment, snapshot, run, &command);
         Expected { seen, step, allowance, may_be_refused: true, ..plain(outcome) }
     }
 

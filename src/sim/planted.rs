@@ -26,6 +26,8 @@ pub(super) enum Bug {
     ReplyLost,
     /// Nobody ticks: what is due is not done.
     TicksForgotten,
+    /// Reads of a transaction bypass it, so that nobody validates them.
+    ReadsUntracked,
     /// Segments are made of old ones, whose bytes and salt stay.
     SaltReused,
     /// Decisions of earlier recoveries are made again, not read from the manifest.
@@ -67,6 +69,7 @@ impl Bug {
         match self {
             Self::FailedWriteRetried => swarm.write_fails = 50,
             Self::ExpiryForgotten => swarm.ttl = 500,
+            Self::ReadsUntracked => swarm.transactions = 700,
             _ => {}
         }
     }
@@ -125,5 +128,51 @@ fn apply(bug: Bug, writes: Vec<Write>, record: &RecordHeader, target: Target, me
         if shard_of_write(&write, target.shards) == target.shard {
             index::apply(memory, write, version, version.previous());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run_seed;
+    use super::super::swarm::Mode;
+    use super::*;
+
+    /// How many seeds a bug may hide from.
+    const SEEDS: u64 = 300;
+
+    fn assert_caught(bug: Bug, mode: Mode) {
+        let caught = (0..SEEDS).find_map(|seed| Some((seed, run_seed(seed, mode, Some(bug), false).err()?)));
+        let Some((seed, what)) = caught else { panic!("{bug:?} was not caught by {SEEDS} seeds") };
+        let what: String = what.lines().next().unwrap_or_default().chars().take(90).collect();
+        println!("{bug:?} ({mode:?}): caught by seed {seed}: {what}");
+    }
+
+    #[test]
+    fn bugs_of_the_driver_are_caught() {
+        assert_caught(Bug::AcknowledgedEarly, Mode::Strict);
+        assert_caught(Bug::WriteForgotten, Mode::Strict);
+        assert_caught(Bug::WriteMisdirected, Mode::Strict);
+        assert_caught(Bug::FailedWriteRetried, Mode::Strict);
+        assert_caught(Bug::ReplyLost, Mode::Buffered);
+        assert_caught(Bug::TicksForgotten, Mode::Buffered);
+        assert_caught(Bug::ReadsUntracked, Mode::InMemory);
+        assert_caught(Bug::SaltReused, Mode::Strict);
+    }
+
+    #[test]
+    fn bugs_of_what_recovery_decides_are_caught() {
+        assert_caught(Bug::DecisionsForgotten, Mode::Strict);
+        assert_caught(Bug::ClockBack, Mode::Buffered);
+        assert_caught(Bug::LastBatchDropped, Mode::Strict);
+        assert_caught(Bug::OldShardCount, Mode::Strict);
+    }
+
+    #[test]
+    fn bugs_of_how_recovery_applies_are_caught() {
+        assert_caught(Bug::ChecksumsIgnored, Mode::Strict);
+        assert_caught(Bug::BadRecordSkipped, Mode::Strict);
+        assert_caught(Bug::DeletesForgotten, Mode::Strict);
+        assert_caught(Bug::HalfCommit, Mode::Strict);
+        assert_caught(Bug::ExpiryForgotten, Mode::Strict);
     }
 }

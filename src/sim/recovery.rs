@@ -79,7 +79,7 @@ fn judge_shard(disk: &Disk, shard: &[SegmentId]) -> Judgement {
 }
 
 fn header_of(disk: &Disk, id: SegmentId) -> SegmentHeader {
-    let header = SegmentHeader::read(&disk.read(id)).expect("a header is whole");
+    let header = SegmentHeader::read(disk.read_header(id)).expect("a header is whole");
     assert_eq!((header.id, header.database), (id, DATABASE), "the header is that of this segment");
     header
 }
@@ -143,7 +143,7 @@ pub(super) fn remove_strays(disk: &mut Disk, manifest: &Manifest) {
 }
 
 /// The database has closed: what the opening wrote is sealed.
-pub(super) fn seal(disk: &mut Disk, mut manifest: Manifest, last: Version) {
+pub(super) fn seal(disk: &mut Disk, mut manifest: Manifest, last: Version, cleans: bool) {
     let incarnation = manifest.incarnation;
     let ours = |id: SegmentId| id.incarnation == incarnation;
     let sealed = seal_all(disk, ours, None, &mut 0);
@@ -151,6 +151,9 @@ pub(super) fn seal(disk: &mut Disk, mut manifest: Manifest, last: Version) {
     manifest.closed = true;
     manifest.clock_reserved = last;
     disk.write_manifest(manifest.to_bytes());
+    if !cleans {
+        return;
+    }
     for segment in manifest.sealed.iter().filter(|segment| ours(segment.id)) {
         disk.trim(segment.id, segment.end);
     }

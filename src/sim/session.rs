@@ -56,7 +56,8 @@ impl World {
             }
             Call::Look => {
                 let (run, command) = self.command(shard, run);
-                let back = if self.rng.chance(500) { self.rng.below(1_000) } else { self.rng.below(20_000_000) };
+                let longest = *self.rng.pick(&[1_000, 2 * self.swarm.longest_ttl, 20_000_000]);
+                let back = self.rng.below(longest);
                 let snapshot = Version::from(self.clock.at(self.now).get() - back);
                 Request::Execute { run, snapshot: Some(snapshot).filter(|_| command.is_read()), command }
             }
@@ -69,6 +70,7 @@ impl World {
             Call::Flush => Request::Flush,
         };
         self.requests += 1;
+        self.asked_at = self.now;
         let id = self.requests;
         self.clients[client].waits_for.insert(id);
         let (from, to) = (Party::Client(client), Party::Shard(shard));

@@ -68,8 +68,8 @@ impl Swarm {
             _ => HistoryRetention::Forever,
         };
         let mut often = |chance: u64, per_mille: u64| if rng.chance(chance) { per_mille } else { 0 };
-        let (large_values, write_fails, prepare_fails) = (often(150, 200), often(200, 20), often(200, 250));
-        let (crash_in_write, crash, close) = (often(700, 60), often(500, 100), often(500, 15));
+        let (large_values, write_fails, prepare_fails) = (often(120, 250), often(200, 20), often(200, 250));
+        let (crash_in_write, crash, close) = (often(700, 100), often(500, 100), often(500, 15));
         let (reserve_fails, deletes_of_runs, ttl) = (often(100, 400), often(500, 60), often(600, 400));
         let (transactions, pipelined, snapshot_reads) = (often(800, 350), often(700, 400), often(400, 150));
         let mut primitives = [10, 6, 6, 6, 6];
@@ -92,7 +92,7 @@ impl Swarm {
             snapshot_reads,
             ttl,
             longest_ttl: *rng.pick(&[10_000, 1_000_000, 30_000_000]),
-            largest_value: *rng.pick(&[1_000, 60_000, 300_000]),
+            largest_value: *rng.pick(&[20_000, 300_000, 1_200_000]),
             large_values,
             deletes_of_runs,
             think: *rng.pick(&[2_000, 50_000, 500_000]),

@@ -6,6 +6,9 @@ use sha2::{Digest, Sha256};
 
 use crate::shard::effect::Effect;
 
+/// How many bytes of a line count.
+const LINE: usize = 2_000;
+
 /// A hash of everything that happened.
 pub(super) struct Trace {
     hash: Sha256,
@@ -21,7 +24,8 @@ impl Trace {
 
     pub(super) fn note(&mut self, at: u64, what: fmt::Arguments<'_>) {
         self.lines += 1;
-        writeln!(Hasher(&mut self.hash), "{at} {what}").unwrap();
+        // An error says that the line was long enough.
+        let _ = writeln!(Hasher { hash: &mut self.hash, left: LINE }, "{at} {what}");
         if self.verbose {
             let line = what.to_string();
             println!("{at:>12} {}", line.chars().take(400).collect::<String>());
@@ -48,11 +52,15 @@ impl Trace {
     }
 }
 
-struct Hasher<'a>(&'a mut Sha256);
+struct Hasher<'a> {
+    hash: &'a mut Sha256,
+    left: usize,
+}
 
 impl Write for Hasher<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.update(text.as_bytes());
+        self.hash.update(&text.as_bytes()[..text.len().min(self.left)]);
+        self.left = self.left.checked_sub(text.len()).ok_or(fmt::Error)?;
         Ok(())
     }
 }

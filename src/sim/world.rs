@@ -18,7 +18,7 @@ use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::format::manifest::Manifest;
 use crate::format::record::Position;
-use crate::shard::input::{Input, RequestId};
+use crate::shard::input::{Input, RequestId, TransactionNumber};
 use crate::shard::machine::Shard;
 
 /// What can happen.
@@ -35,6 +35,8 @@ pub(super) enum Event {
     Reserve,
     Crash,
     Close,
+    /// Every shard has stopped.
+    Reopen,
 }
 
 /// A shard and what its driver keeps.
@@ -59,6 +61,8 @@ pub(super) struct Stats {
     pub(super) reshards: u64,
     pub(super) faults: u64,
     pub(super) segments: u64,
+    /// Segments begun after another was full.
+    pub(super) rotations: u64,
     pub(super) audits: u64,
 }
 
@@ -78,11 +82,15 @@ pub(super) struct World {
     pub(super) clients: Vec<Client>,
     pub(super) runs: Vec<RunId>,
     pub(super) requests: RequestId,
+    /// When the last request was sent.
+    pub(super) asked_at: u64,
     pub(super) transactions: u64,
     /// Whether time stood still at the reservation in this opening.
     pub(super) stood_still: bool,
-    /// Database time of the last crash.
+    /// The highest version of the last opening.
     pub(super) highest: Version,
+    /// A planted bug: how many steps of a transaction were kept from its shard.
+    pub(super) untracked: BTreeMap<TransactionNumber, u64>,
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
     pub(super) stats: Stats,
@@ -90,6 +98,8 @@ pub(super) struct World {
 
 /// No run of a seed takes more events.
 const EVENTS: u64 = 400_000;
+/// Nobody waits that long for an answer.
+const PATIENCE: u64 = 200_000_000_000;
 
 impl World {
     pub(super) fn new(seed: u64, mode: Mode, bug: Option<Bug>, verbose: bool) -> Self {
@@ -115,6 +125,8 @@ impl World {
             clients: (0..clients).map(|_| Client::new(swarm.scripts / clients + 1)).collect(),
             runs,
             requests: 0,
+            asked_at: 0,
+            untracked: BTreeMap::new(),
             transactions: 0,
             stood_still: false,
             highest: Version::ZERO,
@@ -134,6 +146,8 @@ impl World {
                 return self.finish();
             }
             self.next_event();
+            let waited = self.now - self.asked_at;
+            assert!(waited < PATIENCE, "somebody waits for ever: handled={}", self.oracle.unanswered());
         }
         panic!("the simulation does not come to an end: {:?}", self.queue.iter().take(5).collect::<Vec<_>>());
     }
@@ -166,6 +180,7 @@ impl World {
             Event::Reserve => self.reserve(),
             Event::Crash => return self.crash(),
             Event::Close => self.close(),
+            Event::Reopen => return self.closed(),
         }
         if self.rng.below(100_000) < self.swarm.crash {
             self.crash();

@@ -160,8 +160,11 @@ impl Memory {
             return;
         }
         let Some(chain) = table.spaces[space.index()].get_mut(name.as_slice()) else { return };
-        table.collected = table.collected.max(horizon.min(chain.newest().version));
+        let Revision { version, expires, .. } = *chain.newest();
         let leftover = chain.prune(retention);
+        // What is removed because it expired could be read until then.
+        let has_expired = leftover == Leftover::Empty && expires <= horizon;
+        table.collected = table.collected.max(if has_expired { expires } else { horizon.min(version) });
         self.settle(run, space, name, leftover);
     }
 

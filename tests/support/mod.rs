@@ -68,3 +68,8 @@ pub fn segments(path: &Path) -> Vec<PathBuf> {
     files.sort();
     files
 }
+
+/// A database in memory with so many shards.
+pub async fn sharded(shards: usize) -> Database {
+    Database::builder().shards(shards).open().await.expect("the database opens")
+}

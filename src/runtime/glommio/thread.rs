@@ -88,7 +88,8 @@ impl ShardThread {
             log_path: self.log_path,
             left: RefCell::new(Vec::new()),
             loop_waker: RefCell::new(None),
-            local_tasks: Cell::new(0),
+            local_futures: RefCell::new(Slab::new()),
+            last_now: Cell::default(),
         });
         let disk = Rc::new(RefCell::new(Disk::default()));
         let body = run_worker(worker.clone(), disk, started);
@@ -110,6 +111,7 @@ async fn run_worker(worker: Rc<Worker>, disk: Rc<RefCell<Disk>>, started: onesho
         let number = worker.number;
         worker.health.fail(format!("shard {number} panicked, reopen the database: {}", describe(&*panic)));
     }
+    worker.abandon_local_futures();
     // Never end an executor with I/O in flight: the kernel would write into freed memory.
     finish(&disk).await;
 }

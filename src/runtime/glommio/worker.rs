@@ -58,7 +58,10 @@ pub(super) struct Worker {
     /// Effects that a local call left for the loop.
     pub(super) left: RefCell<Vec<Effect>>,
     pub(super) loop_waker: RefCell<Option<Waker>>,
-    pub(super) local_tasks: Cell<usize>,
+    /// Callers' futures. They end with the shard, not with the executor, which keeps for ever what somebody else still
+    /// has a waker of (T4): whoever waits for their results would wait for ever too.
+    pub(super) local_futures: RefCell<Slab<LocalFuture>>,
+    pub(super) last_now: Cell<Version>,
 }
 
 enum DiskEvent {
@@ -174,21 +177,35 @@ impl Worker {
     }
 
     fn handle(&self, now: Version, input: Input) {
+        self.last_now.set(now);
         self.shard.borrow_mut().handle(now, input);
     }
 
     /// T5: a panic in a task would end the executor. Closures of callers are caught where they are made; this is for
     /// what surrounds them.
     fn spawn(self: &Rc<Self>, future: LocalBoxFuture<'static, ()>) {
-        self.local_tasks.set(self.local_tasks.get() + 1);
+        let slot: LocalFuture = Rc::new(RefCell::new(Some(future)));
+        let key = self.local_futures.borrow_mut().insert(slot.clone());
         let worker = self.clone();
         let task = async move {
-            if std::panic::AssertUnwindSafe(future).catch_unwind().await.is_err() {
+            if std::panic::AssertUnwindSafe(run_in_slot(slot)).catch_unwind().await.is_err() {
                 worker.health.fail(format!("a task on shard {} panicked", worker.number));
             }
-            worker.local_tasks.set(worker.local_tasks.get() - 1);
+            let finished = worker.local_futures.borrow_mut().try_remove(key);
+            drop(finished);
         };
         glommio::spawn_local(task).detach();
+    }
+
+    /// Ends what callers still have running here: it is dropped, and who waits for it hears of it.
+    pub(super) fn abandon_local_futures(&self) {
+        let slots: Vec<LocalFuture> = self.local_futures.borrow_mut().drain().collect();
+        for slot in slots {
+            let future = slot.borrow_mut().take();
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(future))).is_err() {
+                tracing::error!(shard = self.number, "dropping a caller's future panicked");
+            }
+        }
     }
 
     fn take_disk_events(&self, disk: &RefCell<Disk>) -> bool {
@@ -229,14 +246,9 @@ impl Worker {
     /// Carries out what the shard wants done. Returns whether it has stopped.
     fn carry_out(&self, disk: &RefCell<Disk>) -> bool {
         let mut stop = false;
-        let mut effects = std::mem::take(&mut *self.left.borrow_mut());
-        self.collect(&mut effects);
-        if effects.is_empty() {
-            return false;
-        }
-        // No reply leaves before the clock has reached what it depends on.
-        self.clock.wait_until(self.shard.borrow().latest());
-        for effect in effects {
+        self.catch_up_with(self.shard.borrow().latest());
+        let left = std::mem::take(&mut *self.left.borrow_mut());
+        for effect in left.into_iter().chain(std::iter::from_fn(|| self.shard.borrow_mut().poll_effect())) {
             match effect {
                 Effect::Reply { id, result } => self.reply(id, result),
                 Effect::Append(append) => disk.borrow_mut().append(append),
@@ -247,10 +259,11 @@ impl Worker {
         stop
     }
 
-    fn collect(&self, effects: &mut Vec<Effect>) {
-        let mut shard = self.shard.borrow_mut();
-        while let Some(effect) = shard.poll_effect() {
-            effects.push(effect);
+    /// No reply leaves before the clock has reached what it depends on. The last reading of the clock nearly always
+    /// says so already.
+    fn catch_up_with(&self, latest: Version) {
+        if latest > self.last_now.get() {
+            self.clock.wait_until(latest);
         }
     }
 
@@ -272,13 +285,13 @@ impl Worker {
 
     /// Spinning starves the reactor, so only while nothing is under way there.
     fn may_spin(&self, disk: &RefCell<Disk>) -> bool {
-        self.local_tasks.get() == 0 && disk.borrow().is_idle()
+        self.local_futures.borrow().is_empty() && disk.borrow().is_idle()
     }
 
     /// Sleeps until there is a message, an end of a write, something left by a local call, or something due.
     async fn sleep(&self, disk: &RefCell<Disk>, beat: bool) {
         let due = self.shard.borrow().poll_timeout().map(|due| due.since(self.clock.now()));
-        let under_way = beat || self.local_tasks.get() > 0 || !disk.borrow().is_idle();
+        let under_way = beat || !self.local_futures.borrow().is_empty() || !disk.borrow().is_idle();
         let longest = if under_way { Some(HEARTBEAT) } else { None };
         let wait = [due, longest].into_iter().flatten().min();
         let mut timer = wait.map(Timer::new);
@@ -300,6 +313,22 @@ impl Worker {
     }
 }
 
+/// A caller's future; `None` when it has ended, and while it is polled.
+type LocalFuture = Rc<RefCell<Option<LocalBoxFuture<'static, ()>>>>;
+
+/// Runs the future in a slot to its end, or until somebody takes it out.
+async fn run_in_slot(slot: LocalFuture) {
+    std::future::poll_fn(|context| {
+        let Some(mut future) = slot.borrow_mut().take() else { return Poll::Ready(()) };
+        let polled = future.poll_unpin(context);
+        if polled.is_pending() {
+            *slot.borrow_mut() = Some(future);
+        }
+        polled
+    })
+    .await;
+}
+
 impl LocalShard for Worker {
     fn identity(&self) -> (u64, usize) {
         (self.engine, self.number)
@@ -309,11 +338,9 @@ impl LocalShard for Worker {
         let key = self.replies.borrow_mut().insert(None);
         let id = key as RequestId;
         self.handle(self.clock.now(), Input::Request { id, request });
-        let mut effects = Vec::new();
-        self.collect(&mut effects);
-        self.clock.wait_until(self.shard.borrow().latest());
+        self.catch_up_with(self.shard.borrow().latest());
         let mut answer = None;
-        for effect in effects {
+        for effect in std::iter::from_fn(|| self.shard.borrow_mut().poll_effect()) {
             match effect {
                 Effect::Reply { id: answered, result } if answered == id => answer = Some(result),
                 Effect::Reply { id, result } => self.reply(id, result),

@@ -26,7 +26,10 @@ pub(super) fn expanded(revisions: &[Revision], at: Version) -> Vec<Versioned<Opt
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Allowance {
     pub(in super::super) policy: HistoryRetention,
-    pub(in super::super) at: Version,
+    /// The time, which may be later than what the reader sees.
+    pub(in super::super) now: Version,
+    /// How many versions of the key are above what the reader sees.
+    pub(in super::super) newer: usize,
 }
 
 /// Whether an answer is all of a history, or the end of it that the policy asks for.
@@ -38,7 +41,6 @@ pub(in super::super) fn history_agrees(
     if !all.ends_with(answer) {
         return false;
     }
-    let at = allowance.at;
     let ends = |index: usize| all.get(index + 1).map_or(Version::MAX, |next| next.version);
     let is_gone = all.last().is_some_and(|last| last.value.is_none());
     let needed = match allowance.policy {
@@ -47,13 +49,16 @@ pub(in super::super) fn history_agrees(
         HistoryRetention::For(duration) => {
             let needed = (0..all.len()).filter(|&index| {
                 let since = if all[index].value.is_none() { all[index].version } else { ends(index) };
-                since > at.before(duration)
+                since > allowance.now.before(duration)
             });
             needed.count()
         }
-        // An expiry is an entry but no version of its own.
-        HistoryRetention::Commits(_) if is_gone => 0,
-        HistoryRetention::Commits(count) => usize::try_from(count.max(1)).unwrap_or(usize::MAX).min(all.len()),
+        // What was before a key was gone may be forgotten with it.
+        HistoryRetention::Commits(count) => {
+            let since = all.iter().rposition(|entry| entry.value.is_none()).map_or(0, |gone| gone + 1);
+            let count = usize::try_from(count.max(1)).unwrap_or(usize::MAX);
+            count.saturating_sub(allowance.newer).min(all.len() - since)
+        }
     };
     answer.len() >= needed
 }

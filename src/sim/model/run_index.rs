@@ -57,10 +57,11 @@ impl Desk<'_> {
             }
             RunCommand::Forbid => {
                 let state = self.run(run);
-                if state.metadata.is_none() && !state.deleted {
+                let is_known = self.holds_anything(&state);
+                if !is_known && !state.deleted {
                     self.change(run, Run { deleted: true, ..Run::default() });
                 }
-                Output::Flag(state.metadata.is_some())
+                Output::Flag(is_known)
             }
             RunCommand::ClaimName { name, id, replaces } => {
                 let holder = self.holder(name);

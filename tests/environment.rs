@@ -1,0 +1,79 @@
+//! Hostile environments: a typed error that says what to change, never a panic.
+
+mod support;
+
+use std::path::Path;
+
+use in_mem::prelude::*;
+use support::{directory, on_tokio, part, spawn_part};
+
+/// Runs the test again as a child and returns what it printed.
+fn output_of_child(test: &str, part: &str, path: &Path) -> String {
+    let output = spawn_part(test, part, path).wait_with_output().expect("the child ends");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+    printed
+}
+
+fn open_and_print(path: &Path) {
+    on_tokio(async {
+        match Database::open(path).await {
+            Ok(_) => println!("opened"),
+            Err(Error::RuntimeUnavailable(reason)) => println!("unavailable: {reason}"),
+            Err(other) => println!("another error: {other}"),
+        }
+    });
+}
+
+#[test]
+fn too_little_locked_memory_is_refused_with_the_limit_to_raise() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Some((_, path)) = part() {
+        let small = Rlimit { current: Some(64 << 10), maximum: Some(64 << 10) };
+        setrlimit(Resource::Memlock, small).expect("a limit can be lowered");
+        return open_and_print(&path);
+    }
+    let directory = directory();
+    let test = "too_little_locked_memory_is_refused_with_the_limit_to_raise";
+    let printed = output_of_child(test, "little memory", directory.path());
+    assert!(printed.contains("unavailable: there is too little locked memory"), "{printed}");
+    assert!(printed.contains("ulimit -l"), "{printed}");
+}
+
+#[test]
+fn a_refused_io_uring_is_an_error_that_says_why() {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+    if let Some((_, path)) = part() {
+        let arch: TargetArch = std::env::consts::ARCH.try_into().expect("seccompiler knows the architecture");
+        let setup = [(libc::SYS_io_uring_setup, vec![])].into();
+        let deny = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        let filter = SeccompFilter::new(setup, SeccompAction::Allow, deny, arch).expect("the filter is right");
+        let program: BpfProgram = filter.try_into().expect("the filter compiles");
+        seccompiler::apply_filter_all_threads(&program).expect("the filter applies");
+        return open_and_print(&path);
+    }
+    let directory = directory();
+    let test = "a_refused_io_uring_is_an_error_that_says_why";
+    let printed = output_of_child(test, "no io_uring", directory.path());
+    assert!(printed.contains("unavailable: io_uring is"), "{printed}");
+    assert!(printed.contains("seccomp") || printed.contains("io_uring_disabled"), "{printed}");
+}
+
+#[test]
+fn the_directory_of_a_dead_process_opens_at_once() {
+    if let Some((_, path)) = part() {
+        on_tokio(async {
+            let database = Database::open(&path).await.expect("the database opens");
+            database.kv().put(RunId::from_bytes([1; 16]), "key", 1).await.expect("the key is written");
+        });
+        std::process::abort();
+    }
+    let directory = directory();
+    let child = spawn_part("the_directory_of_a_dead_process_opens_at_once", "writer", directory.path());
+    assert!(!child.wait_with_output().expect("the child ends").status.success());
+    let found = on_tokio(async {
+        let database = Database::open(directory.path()).await.expect("the database opens");
+        database.kv().get(RunId::from_bytes([1; 16]), "key").await.expect("the key is read")
+    });
+    assert_eq!(found, Some(1.into()));
+}
