@@ -8,6 +8,8 @@
 //! 2.5 µs (SHA-256 of 250 bytes is about 0.5 µs, three trees); from tokio 1 µs more for the round trip between two
 //! spinning threads; `Buffered` 0.3 µs more for encoding and checksum; `Strict` the raw device and 10 µs.
 
+#![allow(missing_docs, reason = "the macro of criterion makes a public function")]
+
 use std::fs::{File, OpenOptions};
 use std::hint::black_box;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};

@@ -26,6 +26,8 @@ mod format;
 mod primitive;
 mod runtime;
 mod shard;
+#[cfg(test)]
+mod sim;
 mod store;
 
 pub use api::builder::DatabaseBuilder;
@@ -52,9 +54,10 @@ pub use serde_json;
 pub mod primitives {
     pub use crate::api::event_log::{EventLog, EventStream, RunEvents};
     pub use crate::api::extensions::{EventLogExt, KVStoreExt, StateCellExt, TraceStoreExt};
-    pub use crate::api::kv_store::{KVStore, KVTransaction, RunKv, Scan, ScanOptions};
+    pub use crate::api::kv_store::{KVStore, KVTransaction, RunKv};
     pub use crate::api::pages::PageStream;
     pub use crate::api::run_index::{RunIndex, RunRef};
+    pub use crate::api::scan::{Scan, ScanOptions};
     pub use crate::api::state_cell::{RunStates, StateCell, Transition};
     pub use crate::api::trace_store::{RunTraces, TraceStore, TraceStream};
     pub use crate::{ChainVerification, Event, RunMetadata, RunStatus, State, Trace, TraceTree, TraceType, Versioned};

@@ -373,7 +373,7 @@ impl Database {
     /// Runs a closure's future on the shard that owns a run. There, operations on that run are function calls.
     ///
     /// # Errors
-    /// What the future returns, `Unavailable` if the shard is gone or the future panicked.
+    /// What the future returns, `Other` if it panicked, `Unavailable` if the database closes or its shard fails before it has ended.
     ///
     /// # Cancel safety
     /// The future goes on to its end; its result is lost.

@@ -2,11 +2,8 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::Stream;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::database::Database;
 use super::op::{Op, read};
 use super::pages::{PAGE, Pages};
+use super::scan::{Scan, ScanOptions};
 use super::scope::Scope;
 use super::transaction::Transaction;
 use crate::base::error::{Error, Result};
@@ -38,57 +36,6 @@ pub struct RunKv {
 
 /// The key-value pairs of one run within a transaction, as `KVStore::transaction` hands them out.
 pub type KVTransaction = RunKv;
-
-/// Which pairs a scan gives, and in which order. The default is all of them, ascending.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ScanOptions {
-    /// Only keys that start with this.
-    pub prefix: Option<String>,
-    /// Only keys at or above this.
-    pub start: Option<String>,
-    /// Only keys below this.
-    pub end: Option<String>,
-    /// Descending instead of ascending.
-    pub reverse: bool,
-    /// At most so many pairs.
-    pub limit: Option<usize>,
-    /// Go on behind the pair at which another scan stood; see [`Scan::cursor`].
-    pub cursor: Option<String>,
-}
-
-/// The pairs of a scan, all at one snapshot.
-#[derive(Debug)]
-#[must_use = "a scan does nothing until it is polled"]
-pub struct Scan {
-    pages: Pages<(String, Value)>,
-    cursor: Option<String>,
-    left: usize,
-}
-
-impl Scan {
-    /// Where the scan stands: give it to another scan as [`ScanOptions::cursor`] to go on behind the last pair that was
-    /// given out. The other scan reads its own snapshot. `None` before the first pair.
-    #[must_use]
-    pub fn cursor(&self) -> Option<String> {
-        self.cursor.clone()
-    }
-}
-
-impl Stream for Scan {
-    type Item = Result<(String, Value)>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let item = futures::ready!(self.pages.poll_next(context));
-        if let Some(Ok((key, _))) = &item {
-            self.left -= 1;
-            self.cursor = Some(key.clone());
-        }
-        Poll::Ready(item)
-    }
-}
 
 impl RunKv {
     pub(crate) const fn new(scope: Scope) -> Self {
@@ -347,7 +294,7 @@ impl RunKv {
             let command = KvCommand::Scan { prefix, start, end, after, reverse, limit };
             kv.op(Ok(()), command, read!(Pairs(pairs) => pairs))
         });
-        Scan { pages, cursor, left: total }
+        Scan::new(pages, cursor, total)
     }
 }
 

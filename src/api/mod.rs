@@ -17,6 +17,7 @@ pub(crate) mod pages;
 pub(crate) mod run_handle;
 pub(crate) mod run_index;
 pub(crate) mod run_names;
+pub(crate) mod scan;
 pub(crate) mod scope;
 pub(crate) mod state_cell;
 pub(crate) mod trace_store;

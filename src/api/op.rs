@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::primitive::output::Reply;
 use crate::runtime::call::Call;
 
@@ -64,11 +64,14 @@ impl<T> Future for Op<T> {
                 let reply = futures::ready!(Pin::new(call).poll(context))?;
                 Poll::Ready(read(reply))
             }
-            State::Done(result) => match result.take() {
-                Some(result) => Poll::Ready(result),
-                None => Poll::Pending,
-            },
-            State::Steps(steps) => steps.as_mut().poll(context),
+            State::Done(result) => Poll::Ready(result.take().unwrap_or_else(|| {
+                Err(Error::InvalidOperation("an operation was polled after it had finished".into()))
+            })),
+            State::Steps(steps) => {
+                let result = futures::ready!(steps.as_mut().poll(context));
+                self.state = State::Done(None);
+                Poll::Ready(result)
+            }
         }
     }
 }

@@ -113,10 +113,11 @@ impl OpenTransaction {
     /// # Cancel safety
     /// Committed or not, never half.
     pub fn commit(self) -> Op<CommitOutcome> {
-        let Some(commit) = self.transacting.commit() else {
-            return Op::done(Err(Error::InvalidOperation("the transaction has ended".into())));
-        };
+        // Ended when it is polled: dropped before that, the transaction is aborted as if it had been dropped itself.
         Op::steps(async move {
+            let Some(commit) = self.transacting.commit() else {
+                return Err(Error::InvalidOperation("the transaction has ended".into()));
+            };
             match commit.await {
                 Ok(reply) => Ok(CommitOutcome::Committed(reply.version.unwrap_or_default())),
                 Err(Error::TransactionConflict(conflict)) => Ok(CommitOutcome::Conflicted(conflict)),

@@ -33,9 +33,23 @@ const _: () = assert!(HEADER_BYTES == 32, "the byte map in docs/FORMAT.md says s
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SealedSegment {
     pub(crate) id: SegmentId,
+    /// How many shards the opening had that wrote it.
+    pub(crate) shards: u32,
     pub(crate) salt: u64,
     /// Every byte below it is valid; nothing from it on is ever read.
     pub(crate) end: u64,
+}
+
+impl SealedSegment {
+    /// Whether one of so many new shards may own something in it: a run stays on its shard while their number does.
+    pub(crate) fn concerns(&self, shard: usize, shards: usize) -> bool {
+        !self.is_of(shards) || self.id.shard as usize == shard
+    }
+
+    /// Whether the opening that wrote it had so many shards.
+    pub(crate) fn is_of(&self, shards: usize) -> bool {
+        self.shards as usize == shards
+    }
 }
 
 /// What the database consists of.
@@ -110,7 +124,7 @@ mod tests {
             partitioning: Partitioning::ByRun,
             clock_reserved: Version::from(99),
             closed: true,
-            sealed: vec![SealedSegment { id, salt: 4, end: 8192 }],
+            sealed: vec![SealedSegment { id, shards: 2, salt: 4, end: 8192 }],
         };
         let bytes = manifest.to_bytes();
         assert_eq!(Manifest::read(&bytes), Ok(manifest));

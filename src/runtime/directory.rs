@@ -34,7 +34,8 @@ impl Directory {
     /// `Locked` if it is open elsewhere, `Io` if it cannot be made, read or written.
     pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self> {
         if !read_only {
-            std::fs::create_dir_all(path.join(LOG)).map_err(|error| naming("cannot make the directory", path, &error))?;
+            std::fs::create_dir_all(path.join(LOG))
+                .map_err(|error| naming("cannot make the directory", path, &error))?;
         }
         let file = path.join(LOCK);
         let mut lock = OpenOptions::new()

@@ -301,7 +301,10 @@ mod tests {
                 assert!(matches!(&error, Error::Unavailable(_)), "{error}");
             }
             let closed = futures::executor::block_on(engine.close());
-            assert!(matches!(&closed, Err(Error::Unavailable(reason)) if reason.contains("asked to panic")), "{closed:?}");
+            assert!(
+                matches!(&closed, Err(Error::Unavailable(reason)) if reason.contains("asked to panic")),
+                "{closed:?}"
+            );
         }
     }
 }

@@ -11,7 +11,7 @@ use flume::{Receiver, RecvTimeoutError};
 use futures::channel::oneshot;
 
 use super::clock::{Clock, RESERVATION};
-use super::directory::Directory;
+use super::directory::{Directory, corruption};
 use super::engine::Health;
 use super::mailbox::{Mailbox, Message};
 use crate::base::error::{Error, Result};
@@ -85,7 +85,7 @@ impl Keeper {
             Ok(salt) => Message::SegmentReady { index, capacity, salt },
             Err(error) => Message::SegmentFailed { index, reason: error.to_string() },
         };
-        mailbox.send_blocking(message);
+        mailbox.send_urgent(message);
     }
 
     fn create_segment(&self, shard: u32, index: u32, capacity: u64) -> Result<u64> {
@@ -117,7 +117,7 @@ impl Keeper {
         let mut closing = Vec::new();
         for mailbox in &self.mailboxes {
             let (reply, receiver) = oneshot::channel();
-            if mailbox.send_blocking(Message::Request { request: Request::Close, reply }) {
+            if mailbox.send_urgent(Message::Request { request: Request::Close, reply }) {
                 closing.push(receiver);
             }
         }
@@ -159,7 +159,7 @@ impl Keeper {
             return Ok(());
         }
         let mut manifest = disk.manifest.clone();
-        let incarnation = manifest.incarnation;
+        let (incarnation, shards) = (manifest.incarnation, manifest.shards);
         let ours: Vec<SegmentId> =
             disk.directory.segments()?.into_iter().filter(|id| id.incarnation == incarnation).collect();
         for shard in ours.chunk_by(|a, b| a.shard == b.shard) {
@@ -173,9 +173,14 @@ impl Keeper {
             }
             let judgement = judge(&scanned)
                 .map_err(|damage| Error::Corruption(format!("{} in {:?}", damage.what, damage.segment)))?;
+            if let Some((segment, offset)) = judgement.torn {
+                // Everything was durable a moment ago: this is no torn tail, and it must not be sealed away.
+                let path = disk.directory.segment_path(segment);
+                return Err(corruption(&path, offset, "the log was damaged while the database closed"));
+            }
             let ends = shard.iter().zip(salts).zip(judgement.ends);
             let used = ends.filter(|(_, end)| *end > crate::format::BLOCK as u64);
-            manifest.sealed.extend(used.map(|((id, salt), end)| SealedSegment { id: *id, salt, end }));
+            manifest.sealed.extend(used.map(|((id, salt), end)| SealedSegment { id: *id, shards, salt, end }));
         }
         manifest.closed = true;
         manifest.clock_reserved = self.clock.last();

@@ -1,6 +1,8 @@
 //! Mailboxes: how requests reach a shard from other threads.
 //!
 //! - Bounded: who finds it full waits. One receiver, the shard.
+//! - What the keeper says goes past the requests: a shard that takes no more requests until it has a segment must hear
+//!   that it has one.
 //! - The receiver never registers with the channel. It parks on a waker of its own, and a sender wakes it only when
 //!   it is asleep: once per sleep, and outside the channel's lock.
 
@@ -76,6 +78,7 @@ impl Sleeper {
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
     sender: Sender<Message>,
+    urgent: Sender<Message>,
     sleeper: Arc<Sleeper>,
 }
 
@@ -108,9 +111,9 @@ impl Mailbox {
         self.sender.clone().into_send_async(message)
     }
 
-    /// Hands a message over, blocking the thread while there is no room; false if the shard is gone.
-    pub(crate) fn send_blocking(&self, message: Message) -> bool {
-        let sent = self.sender.send(message).is_ok();
+    /// Hands a message over past all that wait; false if the shard is gone. For the keeper, which says little.
+    pub(crate) fn send_urgent(&self, message: Message) -> bool {
+        let sent = self.urgent.send(message).is_ok();
         self.sleeper.announce();
         sent
     }
@@ -127,19 +130,28 @@ impl Mailbox {
     }
 }
 
+#[derive(Debug)]
+struct Receivers {
+    requests: Receiver<Message>,
+    urgent: Receiver<Message>,
+}
+
 /// The side of the shard.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     /// `None` once the shard has ended (T4: tasks that leak with their executor must not keep it open).
-    receiver: RefCell<Option<Receiver<Message>>>,
+    receivers: RefCell<Option<Receivers>>,
     taken: Cell<u64>,
     sleeper: Arc<Sleeper>,
 }
 
 impl Inbox {
-    /// The next message, if there is one.
-    pub(crate) fn try_receive(&self) -> Option<Message> {
-        let message = self.receiver.borrow().as_ref()?.try_recv().ok()?;
+    /// The next message, if there is one; only an urgent one if there is no room for requests.
+    pub(crate) fn try_receive(&self, has_room: bool) -> Option<Message> {
+        let receivers = self.receivers.borrow();
+        let receivers = receivers.as_ref()?;
+        let urgent = receivers.urgent.try_recv().ok();
+        let message = urgent.or_else(|| has_room.then(|| receivers.requests.try_recv().ok()).flatten())?;
         self.taken.set(self.taken.get().wrapping_add(1));
         Some(message)
     }
@@ -150,24 +162,25 @@ impl Inbox {
         ahead != 0 && ahead < u64::MAX / 2
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.receiver.borrow().as_ref().is_none_or(Receiver::is_empty)
+    fn is_empty(&self, has_room: bool) -> bool {
+        let receivers = self.receivers.borrow();
+        receivers.as_ref().is_none_or(|all| all.urgent.is_empty() && (!has_room || all.requests.is_empty()))
     }
 
     /// Refuses messages from now on, and gives out those that came before.
     pub(crate) fn close(&self) -> Vec<Message> {
         self.sleeper.dead.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let receiver = self.receiver.take();
-        receiver.map_or_else(Vec::new, |receiver| receiver.drain().collect())
+        let receivers = self.receivers.take();
+        receivers.map_or_else(Vec::new, |all| all.urgent.drain().chain(all.requests.drain()).collect())
     }
 
-    /// Ready when there is a message.
-    pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready when there is a message; only for an urgent one if there is no room for requests.
+    pub(crate) fn poll_ready(&self, has_room: bool, context: &mut Context<'_>) -> Poll<()> {
         self.sleeper.waker.register(context.waker());
         self.sleeper.asleep.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if self.is_empty() {
+        if self.is_empty(has_room) {
             return Poll::Pending;
         }
         self.sleeper.asleep.store(false, Ordering::SeqCst);
@@ -183,9 +196,11 @@ impl Inbox {
 /// A mailbox and its other side.
 pub(crate) fn mailbox() -> (Mailbox, Inbox) {
     let (sender, receiver) = flume::bounded(limits::MAILBOX_REQUESTS);
+    let (urgent_sender, urgent) = flume::unbounded();
     let sleeper = Arc::new(Sleeper::default());
+    let receivers = RefCell::new(Some(Receivers { requests: receiver, urgent }));
     (
-        Mailbox { sender, sleeper: sleeper.clone() },
-        Inbox { receiver: RefCell::new(Some(receiver)), taken: Cell::new(0), sleeper },
+        Mailbox { sender, urgent: urgent_sender, sleeper: sleeper.clone() },
+        Inbox { receivers, taken: Cell::new(0), sleeper },
     )
 }

@@ -77,6 +77,9 @@ fn check(options: &OpenOptions) -> Result<usize> {
     if options.path.is_none() && options.mode != DurabilityMode::InMemory {
         return Err(Error::InvalidOperation("a durable database needs a path, or open it InMemory".into()));
     }
+    if options.path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+        return Err(Error::InvalidOperation("the path is empty, use \".\" for the current directory".into()));
+    }
     if options.partitioning == Partitioning::ByKey {
         return Err(Error::InvalidOperation("partitioning by key is not available yet, use ByRun".into()));
     }

@@ -131,7 +131,7 @@ fn seal_last_opening(
         report.torn_tails += u64::from(judgement.torn.is_some());
         report.latest = report.latest.max(judgement.latest);
         let ends = shard.iter().zip(salts).zip(judgement.ends);
-        sealed.extend(ends.map(|((id, salt), end)| SealedSegment { id: *id, salt, end }));
+        sealed.extend(ends.map(|((id, salt), end)| SealedSegment { id: *id, shards: manifest.shards, salt, end }));
     }
     Ok(sealed)
 }
@@ -164,7 +164,7 @@ fn build_shard(
     let mut built = Built { memory: Memory::new(layout.history), records: 0, latest: Version::ZERO };
     let target = Target { shard, shards: layout.shards };
     for opening in sealed.chunk_by(|a, b| a.id.incarnation == b.id.incarnation) {
-        for segment in opening {
+        for segment in opening.iter().filter(|segment| segment.concerns(shard, layout.shards)) {
             let bytes = directory.read_segment(segment.id, false)?;
             let header = read_header(directory, segment.id, &bytes, database)?;
             if header.salt != segment.salt {
@@ -173,7 +173,8 @@ fn build_shard(
             }
             let (records, latest) = replay_segment(&bytes, &header, segment.end, target, &mut built.memory)
                 .map_err(|damage| damaged(directory, &damage))?;
-            if shard == 0 {
+            // Of those that every shard reads, one counts.
+            if shard == 0 || segment.is_of(layout.shards) {
                 built.records += records;
             }
             built.latest = built.latest.max(latest);

@@ -5,9 +5,7 @@ use super::world::World;
 use crate::base::options::DurabilityMode;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
-use crate::primitive::command::{
-    Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand,
-};
+use crate::primitive::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand};
 use crate::shard::input::{Input, Request};
 
 /// Longer than any open transaction may be idle, and the check for it may take.

@@ -13,9 +13,17 @@ pub(super) enum Call {
     Execute,
     /// A read at a version a little in the past.
     Look,
-    Step { transaction: TransactionNumber, operation: u64 },
-    Commit { transaction: TransactionNumber, operations: u64 },
-    Abort { transaction: TransactionNumber },
+    Step {
+        transaction: TransactionNumber,
+        operation: u64,
+    },
+    Commit {
+        transaction: TransactionNumber,
+        operations: u64,
+    },
+    Abort {
+        transaction: TransactionNumber,
+    },
     Flush,
 }
 

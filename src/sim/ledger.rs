@@ -38,10 +38,23 @@ pub(super) struct StepSeen {
 /// Something that an answer tells.
 #[derive(Clone, Debug)]
 pub(super) enum Seen {
-    Read { at: Version, run: RunId, command: Command, outcome: Outcome },
+    Read {
+        at: Version,
+        run: RunId,
+        command: Command,
+        outcome: Outcome,
+    },
     /// A write that was refused or had nothing to do.
-    Attempt { version: Version, run: RunId, command: Command, outcome: Outcome },
-    Steps { snapshot: Version, steps: Vec<StepSeen> },
+    Attempt {
+        version: Version,
+        run: RunId,
+        command: Command,
+        outcome: Outcome,
+    },
+    Steps {
+        snapshot: Version,
+        steps: Vec<StepSeen>,
+    },
 }
 
 /// What is allowed to be lost besides what the mode says.
@@ -167,7 +180,14 @@ impl Ledger {
     }
 
     /// So many commits survived a crash; `model` is what is left of the database.
-    pub(super) fn assert_survived(&self, commits: usize, mode: DurabilityMode, crash: Crash, home: Home, model: &Model) {
+    pub(super) fn assert_survived(
+        &self,
+        commits: usize,
+        mode: DurabilityMode,
+        crash: Crash,
+        home: Home,
+        model: &Model,
+    ) {
         assert!(commits <= self.commits.len(), "{commits} commits survived of {}", self.commits.len());
         assert!(commits >= self.flushed, "flushed commits are lost: {commits} of {}", self.flushed);
         let lost: Vec<usize> = self.acknowledged.range(commits..).copied().collect();

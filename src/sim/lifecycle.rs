@@ -185,8 +185,7 @@ impl World {
         self.stood_still = false;
         self.oracle.ledgers = memories.iter().map(|_| Ledger::new(start)).collect();
         let node = |(number, memory): (usize, Memory)| {
-            let config =
-                ShardConfig { incarnation, shard: u32::try_from(number).unwrap(), mode, read_only: false };
+            let config = ShardConfig { incarnation, shard: u32::try_from(number).unwrap(), mode, read_only: false };
             Node {
                 shard: Shard::new(config, memory, start),
                 inbox: VecDeque::new(),

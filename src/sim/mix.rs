@@ -12,9 +12,7 @@ use crate::base::run_id::RunId;
 use crate::base::trace::TraceType;
 use crate::base::value::{Text, Value};
 use crate::base::version::Version;
-use crate::primitive::command::{
-    Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand,
-};
+use crate::primitive::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand};
 
 /// Texts that are awkward in composite keys.
 const AWKWARD: [&str; 8] = ["a", "a\0", "a\0\0", "a__b", "ä", "\u{ff}", "Custom", "a\u{10ffff}"];
@@ -208,7 +206,9 @@ impl Mix<'_> {
             0 => TraceType::Thought { content: self.text(), confidence: Some(0.5) },
             1 => TraceType::from("plan"),
             2 => TraceType::from("ToolCall"),
-            _ => TraceType::ToolCall { tool_name: self.text(), arguments: self.value(), result: None, duration_ms: None },
+            _ => {
+                TraceType::ToolCall { tool_name: self.text(), arguments: self.value(), result: None, duration_ms: None }
+            }
         };
         let parent = match self.rng.below(8) {
             0 => Some("0000000000000001".into()),
@@ -225,7 +225,9 @@ impl Mix<'_> {
         let id = self.trace_id(state).unwrap_or_else(|| "no id".into());
         match self.rng.below(10) {
             0 | 1 => TraceCommand::Get { id },
-            2 => TraceCommand::ByKind { kind: (*self.rng.pick(&["Thought", "ToolCall", "Custom", "Custom:plan"])).into() },
+            2 => TraceCommand::ByKind {
+                kind: (*self.rng.pick(&["Thought", "ToolCall", "Custom", "Custom:plan"])).into(),
+            },
             3 => TraceCommand::ByTag { tag: self.event_type() },
             4 => TraceCommand::ByTime { range: self.times(state.traces.values().map(|trace| trace.timestamp)) },
             5 => TraceCommand::Children { id },

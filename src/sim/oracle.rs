@@ -229,11 +229,11 @@ impl Oracle {
         open.operations += 1;
         let mut desk = Desk { model: &self.model, sheet: &mut open.sheet, home, now: moment.now, alone: false };
         let outcome = desk.execute(run, &command);
-        let (seen, snapshot) = (Some(open.seen), open.snapshot);
-        let step = StepSeen { run, command: command.clone(), now: moment.now, outcome: outcome.clone(), has_left: false };
-        let step = Some(self.ledgers[moment.shard].see_step(open.seen, step));
+        let (at, snapshot) = (open.seen, open.snapshot);
         let allowance = self.allowance(moment, snapshot, run, &command);
-        Expected { seen, step, allowance, may_be_refused: true, ..plain(outcome) }
+        let step = StepSeen { run, command, now: moment.now, outcome: outcome.clone(), has_left: false };
+        let step = Some(self.ledgers[moment.shard].see_step(at, step));
+        Expected { seen: Some(at), step, allowance, may_be_refused: true, ..plain(outcome) }
     }
 
     fn commit(&mut self, moment: Moment, number: TransactionNumber, operations: u64) -> Expected {
@@ -284,8 +284,7 @@ impl Oracle {
                     return self.left(shard, &expected);
                 }
                 let is_lost = expected.commit.is_some() || expected.flushes.is_some() || expected.may_be_refused;
-                let fitting =
-                    if expected.commit.is_some() { Refusal::Unknown } else { Refusal::Unavailable };
+                let fitting = if expected.commit.is_some() { Refusal::Unknown } else { Refusal::Unavailable };
                 let is_fitting = is_poisoned && is_lost && refusal == fitting;
                 assert!(is_fitting, "answered {refusal:?}, expected {:?}", expected.outcome);
                 self.tally.refused += 1;
@@ -333,9 +332,7 @@ fn refusal(refusal: Refusal) -> Expected {
 #[track_caller]
 fn assert_agrees(output: &Output, expected: &Expected) {
     let agrees = match (output, &expected.outcome, expected.allowance) {
-        (Output::History(answer), Ok(Output::History(all)), Some(allowance)) => {
-            history_agrees(answer, all, allowance)
-        }
+        (Output::History(answer), Ok(Output::History(all)), Some(allowance)) => history_agrees(answer, all, allowance),
         (output, Ok(expected), _) => output == expected,
         (_, Err(_), _) => false,
     };

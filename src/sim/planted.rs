@@ -94,7 +94,8 @@ pub(super) fn replay_with(
         } else {
             record::read(&bytes[at..end], place, header.salt)
         };
-        let Some((record, writes)) = found.and_then(|(record, body)| Some((record, record::decode_body(body).ok()?.writes)))
+        let Some((record, writes)) =
+            found.and_then(|(record, body)| Some((record, record::decode_body(body).ok()?.writes)))
         else {
             at = round_up_to_block(at + 1);
             continue;

@@ -43,16 +43,19 @@ pub(super) fn decide(disk: &Disk, bug: Option<Bug>) -> Decision {
     let mut torn = 0;
     let mut sealed = manifest.sealed.clone();
     if bug == Some(Bug::DecisionsForgotten) {
-        sealed = seal_all(disk, |_| true, bug, &mut torn);
+        sealed = seal_all(disk, 0, |_| true, bug, &mut torn);
     } else if !manifest.closed {
-        sealed.extend(seal_all(disk, |id| id.incarnation == manifest.incarnation, bug, &mut torn));
+        let is_last = |id: SegmentId| id.incarnation == manifest.incarnation;
+        sealed.extend(seal_all(disk, manifest.shards, is_last, bug, &mut torn));
     }
     sealed.sort_unstable_by_key(|segment| segment.id);
     Decision { incarnation: manifest.incarnation, reserved: manifest.clock_reserved, sealed, torn }
 }
 
+/// `shards` is how many the opening had; 0 if they are of several openings.
 fn seal_all(
     disk: &Disk,
+    shards: u32,
     which: impl Fn(SegmentId) -> bool,
     bug: Option<Bug>,
     torn: &mut u64,
@@ -63,8 +66,9 @@ fn seal_all(
         let judgement = judge_shard(disk, shard);
         *torn += u64::from(judgement.torn.is_some());
         let ends = shard.iter().zip(judgement.ends);
-        sealed.extend(ends.map(|(id, end)| SealedSegment { id: *id, salt: header_of(disk, *id).salt, end }));
-        if let Some(last) = sealed.last_mut().filter(|last| bug == Some(Bug::LastBatchDropped) && last.end > BLOCK as u64)
+        sealed.extend(ends.map(|(id, end)| SealedSegment { id: *id, shards, salt: header_of(disk, *id).salt, end }));
+        if let Some(last) =
+            sealed.last_mut().filter(|last| bug == Some(Bug::LastBatchDropped) && last.end > BLOCK as u64)
         {
             last.end -= BLOCK as u64;
         }
@@ -90,7 +94,7 @@ pub(super) fn build(disk: &Disk, sealed: &[SealedSegment], layout: Layout) -> Bu
     for shard in 0..layout.shards {
         let mut memory = Memory::new(layout.history);
         let target = Target { shard, shards: layout.believed };
-        for segment in sealed {
+        for segment in sealed.iter().filter(|segment| segment.concerns(shard, layout.believed)) {
             let header = header_of(disk, segment.id);
             assert_eq!(header.salt, segment.salt, "the segment is the one the manifest names");
             let bytes = disk.read(segment.id);
@@ -99,7 +103,7 @@ pub(super) fn build(disk: &Disk, sealed: &[SealedSegment], layout: Layout) -> Bu
                 _ => replay_segment(&bytes, &header, segment.end, target, &mut memory)
                     .unwrap_or_else(|damage| panic!("refused to open: {damage:?}")),
             };
-            if shard == 0 && records > 0 {
+            if records > 0 && (shard == 0 || segment.is_of(layout.believed)) {
                 let found = built.found.entry((segment.id.incarnation, segment.id.shard)).or_default();
                 *found = (found.0 + records, latest);
                 built.latest = built.latest.max(latest);
@@ -146,7 +150,9 @@ pub(super) fn remove_strays(disk: &mut Disk, manifest: &Manifest) {
 pub(super) fn seal(disk: &mut Disk, mut manifest: Manifest, last: Version, cleans: bool) {
     let incarnation = manifest.incarnation;
     let ours = |id: SegmentId| id.incarnation == incarnation;
-    let sealed = seal_all(disk, ours, None, &mut 0);
+    let mut torn = 0;
+    let sealed = seal_all(disk, manifest.shards, ours, None, &mut torn);
+    assert_eq!(torn, 0, "everything was durable a moment ago");
     manifest.sealed.extend(sealed.into_iter().filter(|segment| segment.end > BLOCK as u64));
     manifest.closed = true;
     manifest.clock_reserved = last;

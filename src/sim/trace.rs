@@ -48,7 +48,7 @@ impl Trace {
     }
 
     pub(super) fn finish(self) -> String {
-        self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:x}", self.hash.finalize())
     }
 }
 

@@ -41,8 +41,7 @@ impl Trial<'_> {
     pub(super) fn run_again(&self) -> Sheet {
         let mut sheet = Sheet::again(self.snapshot, self.version);
         for step in self.steps {
-            let mut desk =
-                Desk { model: self.model, sheet: &mut sheet, home: self.home, now: step.now, alone: false };
+            let mut desk = Desk { model: self.model, sheet: &mut sheet, home: self.home, now: step.now, alone: false };
             let again = desk.execute(step.run, &step.command);
             assert_eq!(
                 again, step.outcome,
@@ -74,10 +73,10 @@ impl Trial<'_> {
 
     fn has_changed(&self, run: RunId) -> bool {
         let Some(chain) = self.model.runs.get(&run) else { return false };
-        let expires = |version: Version| self.snapshot < version && version <= self.version;
+        let since = |version: Version| self.snapshot < version && version <= self.version;
         let state = chain.at(self.snapshot);
-        let expired = state.pairs.values().filter_map(|revisions| revisions.last()).any(|last| expires(last.expires));
-        chain.changed() > self.snapshot || expired
+        let has_expired = state.pairs.values().filter_map(|revisions| revisions.last()).any(|last| since(last.expires));
+        chain.changed() > self.snapshot || has_expired
     }
 }
 

@@ -24,13 +24,30 @@ use crate::shard::machine::Shard;
 /// What can happen.
 #[derive(Debug)]
 pub(super) enum Event {
-    Arrive { to: Party, message: Message },
+    Arrive {
+        to: Party,
+        message: Message,
+    },
     /// A shard has something to do.
-    Wake { shard: usize },
-    Written { shard: usize, ticket: Ticket, through: Position, fails: bool },
-    Prepared { shard: usize, index: u32, capacity: u64, fails: bool },
+    Wake {
+        shard: usize,
+    },
+    Written {
+        shard: usize,
+        ticket: Ticket,
+        through: Position,
+        fails: bool,
+    },
+    Prepared {
+        shard: usize,
+        index: u32,
+        capacity: u64,
+        fails: bool,
+    },
     /// A client goes on.
-    Think { client: usize },
+    Think {
+        client: usize,
+    },
     /// The keeper extends the clock's reservation.
     Reserve,
     Crash,

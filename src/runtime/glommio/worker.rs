@@ -2,7 +2,7 @@
 //!
 //! - One long-lived task drains the mailbox in batches, hands them to the shard and carries its effects out. It awaits
 //!   in one place: the next message, the end of a write, or a timer, whichever comes first.
-//! - All replies of a batch are published before any is due to wake a sleeper again.
+//! - Requests are taken while there is room for what they write; what the keeper says is always taken.
 //! - A write in flight is owned by the worker and always awaited to its end.
 
 use std::cell::{Cell, RefCell};
@@ -155,10 +155,8 @@ impl Worker {
     fn take_messages(self: &Rc<Self>, disk: &RefCell<Disk>) -> bool {
         let mut now = None;
         for taken in 0..limits::BATCH_REQUESTS {
-            if !self.shard.borrow().has_room() {
-                return taken > 0;
-            }
-            let Some(message) = self.inbox.try_receive() else { return taken > 0 };
+            let has_room = self.shard.borrow().has_room();
+            let Some(message) = self.inbox.try_receive(has_room) else { return taken > 0 };
             // The time is read after the message was taken, once for a batch.
             let now = *now.get_or_insert_with(|| self.clock.now());
             match message {
@@ -302,7 +300,7 @@ impl Worker {
     fn poll_sleep(&self, disk: &RefCell<Disk>, timer: Option<&mut Timer>, context: &mut Context<'_>) -> Poll<()> {
         *self.loop_waker.borrow_mut() = Some(context.waker().clone());
         let has_room = self.shard.borrow().has_room();
-        if has_room && self.inbox.poll_ready(context).is_ready() || !self.left.borrow().is_empty() {
+        if self.inbox.poll_ready(has_room, context).is_ready() || !self.left.borrow().is_empty() {
             return Poll::Ready(());
         }
         let mut disk = disk.borrow_mut();

@@ -53,12 +53,9 @@ impl Desk<'_> {
                 let types: BTreeSet<&String> = events.iter().map(|event| &event.event_type).collect();
                 Output::Texts(types.into_iter().cloned().collect())
             }
-            EventCommand::Verify => Output::Chain(Box::new(ChainVerification {
-                is_valid: true,
-                length,
-                first_invalid: None,
-                error: None,
-            })),
+            EventCommand::Verify => {
+                Output::Chain(Box::new(ChainVerification { is_valid: true, length, first_invalid: None, error: None }))
+            }
         })
     }
 

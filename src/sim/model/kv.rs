@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::history::expanded;
 use super::{Desk, Refusal, Run};
 use crate::base::run_id::RunId;
-use crate::base::value::Value;
+use crate::base::value::{Text, Value};
 use crate::base::version::{Version, Versioned};
 use crate::primitive::command::KvCommand;
 use crate::primitive::output::Output;
@@ -74,7 +74,7 @@ impl Desk<'_> {
             }
             KvCommand::Delete { key } => Output::Flag(self.delete(run, &mut state, key)),
             KvCommand::DeleteMany { keys } => {
-                let distinct: BTreeSet<&str> = keys.iter().map(|key| key.as_str()).collect();
+                let distinct: BTreeSet<&str> = keys.iter().map(Text::as_str).collect();
                 let deleted = distinct.into_iter().filter(|key| self.delete(run, &mut state, key));
                 Output::Count(deleted.count() as u64)
             }
@@ -124,8 +124,6 @@ impl Desk<'_> {
 
     pub(super) fn pairs(&self, state: &Run, prefix: Option<&str>) -> Vec<(String, Value)> {
         let within = state.pairs.iter().filter(|(key, _)| prefix.is_none_or(|prefix| key.starts_with(prefix)));
-        within
-            .filter_map(|(key, revisions)| Some((key.clone(), self.is_live(revisions.last()?)?.0)))
-            .collect()
+        within.filter_map(|(key, revisions)| Some((key.clone(), self.is_live(revisions.last()?)?.0))).collect()
     }
 }

@@ -11,14 +11,7 @@ use crate::primitive::output::Output;
 impl Desk<'_> {
     pub(super) fn run_index(&mut self, run: RunId, command: &RunCommand) -> Result<Output, Refusal> {
         Ok(match command {
-            RunCommand::Create { name, parent, tags, metadata } => {
-                let state = self.run(run);
-                if state.deleted {
-                    return Err(Refusal::Invalid);
-                }
-                if state.metadata.is_some() {
-                    return Err(Refusal::Exists);
-                }
+            RunCommand::Create { name, parent, tags, metadata, history: _ } => {
                 let now = self.now.as_micros();
                 let created = RunMetadata {
                     name: name.clone(),
@@ -32,7 +25,7 @@ impl Desk<'_> {
                     metadata: metadata.clone(),
                     error: None,
                 };
-                self.put(run, state, created)
+                self.create(run, created)?
             }
             RunCommand::Get => Output::MaybeRun(self.run(run).metadata),
             RunCommand::UpdateStatus { to, error } => self.update_status(run, *to, error.as_ref())?,
@@ -83,6 +76,17 @@ impl Desk<'_> {
             }
             RunCommand::List(filter) => Output::Runs(self.list(filter)),
         })
+    }
+
+    fn create(&mut self, run: RunId, created: RunMetadata) -> Result<Output, Refusal> {
+        let state = self.run(run);
+        if state.deleted {
+            return Err(Refusal::Invalid);
+        }
+        if state.metadata.is_some() {
+            return Err(Refusal::Exists);
+        }
+        Ok(self.put(run, state, created))
     }
 
     fn put(&mut self, run: RunId, mut state: Run, metadata: RunMetadata) -> Output {

@@ -100,10 +100,8 @@ impl Desk<'_> {
     /// What the command answers.
     pub(in super::super) fn execute(&mut self, run: RunId, command: &Command) -> Result<Output, Refusal> {
         use RunCommand::{ClaimName, List, LookUpName, ReleaseName};
-        let directory = matches!(
-            command,
-            Command::Run(ClaimName { .. } | LookUpName { .. } | ReleaseName { .. } | List(_))
-        );
+        let directory =
+            matches!(command, Command::Run(ClaimName { .. } | LookUpName { .. } | ReleaseName { .. } | List(_)));
         if !directory && run == RunId::DIRECTORY {
             return Err(Refusal::Invalid);
         }

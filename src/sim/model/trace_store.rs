@@ -51,7 +51,10 @@ impl Desk<'_> {
     }
 
     fn record(&mut self, run: RunId, mut state: Run, number: u64, mut trace: Trace) -> String {
-        let number = (number.max(1)..).find(|number| !state.traces.contains_key(number)).unwrap();
+        let mut number = number.max(1);
+        while state.traces.contains_key(&number) {
+            number += 1;
+        }
         trace.id = format!("{number:016x}");
         trace.timestamp = i64::try_from(number / 1000).unwrap();
         let id = trace.id.clone();
