@@ -13,7 +13,7 @@
 //! run.kv().put("goal", "fix the bug").await?;
 //! run.events().append("started", Value::Null).await?;
 //! assert_eq!(run.kv().get("goal").await?, Some("fix the bug".into()));
-//! # Result::Ok(())
+//! # Ok::<(), Error>(())
 //! # }).unwrap();
 //! ```
 //!
@@ -62,6 +62,10 @@ pub mod primitives {
     pub use crate::api::trace_store::{RunTraces, TraceStore, TraceStream};
     pub use crate::{ChainVerification, Event, RunMetadata, RunStatus, State, Trace, TraceTree, TraceType, Versioned};
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 /// Everything most programs need.
 pub mod prelude {

@@ -1,5 +1,7 @@
 //! The three modes, opening and closing.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;
@@ -14,9 +16,9 @@ fn what_was_written_is_there_after_closing_and_opening_again() {
     on_tokio(async {
         for mode in [BUFFERED, DurabilityMode::Strict] {
             let directory = directory();
-            for round in 0..3_i64 {
+            for round in 0..3_u64 {
                 let database = open(directory.path(), mode, 2).await;
-                assert_eq!(database.events().len(RUN).await.unwrap(), round as u64, "{mode:?}");
+                assert_eq!(database.events().len(RUN).await.unwrap(), round, "{mode:?}");
                 database.events().append(RUN, "round", round).await.unwrap();
                 database.kv().put(RUN, "round", round).await.unwrap();
                 database.close().await.unwrap();
@@ -77,17 +79,17 @@ fn opening_with_another_number_of_shards_moves_everything_and_loses_nothing() {
     on_tokio(async {
         let directory = directory();
         let runs: Vec<RunId> = (0..20).map(|_| RunId::new()).collect();
-        for (round, shards) in [1, 4, 3, 1, 2].into_iter().enumerate() {
+        for (round, shards) in (0_u64..).zip([1, 4, 3, 1, 2]) {
             let database = open(directory.path(), DurabilityMode::Strict, shards).await;
             for run in &runs {
-                assert_eq!(database.events().len(run).await.unwrap(), round as u64);
+                assert_eq!(database.events().len(run).await.unwrap(), round);
                 let name = format!("run-{run}");
                 if round == 0 {
                     let options = RunOptions { id: Some(*run), name: Some(name.clone()), ..Default::default() };
                     database.begin_run_with(options).await.unwrap();
                 }
                 assert_eq!(database.runs().get_run(name).await.unwrap().map(|found| found.run_id), Some(*run));
-                database.events().append(run, "round", round as i64).await.unwrap();
+                database.events().append(run, "round", round).await.unwrap();
                 assert!(database.events().verify_chain(run).await.unwrap().is_valid);
             }
             assert_eq!(database.runs().count().await.unwrap(), 20);
@@ -152,4 +154,37 @@ fn time_never_goes_back_over_restarts() {
             last = version;
         }
     });
+}
+
+#[test]
+fn many_large_values_at_once_wait_for_room_and_none_is_lost() {
+    on_tokio(async {
+        let directory = directory();
+        let database = open(directory.path(), DurabilityMode::Strict, 1).await;
+        // Together more than a shard stages, and before its first segment is there.
+        let value = "x".repeat(12 << 20);
+        let puts = (0..7).map(|number| database.kv().put(RUN, format!("key-{number}"), value.as_str()));
+        futures::future::try_join_all(puts).await.unwrap();
+        assert_eq!(database.kv().count(RUN, None).await.unwrap(), 7);
+        database.close().await.unwrap();
+        let database = open(directory.path(), DurabilityMode::Strict, 1).await;
+        assert_eq!(database.kv().count(RUN, None).await.unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_commit_that_is_dropped_before_it_is_polled_commits_nothing_and_leaves_nothing() {
+    on_tokio(async {
+        let (database, run) = support::in_memory().await;
+        let transaction = database.begin_transaction(run.id()).await.unwrap();
+        transaction.kv().put("key", 1).await.unwrap();
+        drop(transaction.commit());
+        assert_eq!(run.kv().get("key").await.unwrap(), None);
+    });
+}
+
+#[test]
+fn an_empty_path_is_refused_and_leaves_nothing_behind() {
+    let error = on_tokio(async { Database::open("").await }).unwrap_err();
+    assert!(matches!(&error, Error::InvalidOperation(reason) if reason.contains("the path is empty")), "{error}");
 }

@@ -1,5 +1,7 @@
 //! An idle database uses no processor time. In a process of its own: the figure is that of the whole process.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;

@@ -154,7 +154,7 @@ mod tests {
         let mut batch = vec![];
         for bytes in [446, 3518, 40] {
             let record = RecordHeader::commit(Version::from(1), TransactionId::default());
-            record::stage(&mut batch, record, &CommitBody { writes: Vec::<u8>::from(vec![7; bytes]) }).unwrap();
+            record::stage(&mut batch, record, &CommitBody { writes: vec![7_u8; bytes] }).unwrap();
         }
         record::seal(&mut batch, Position::new(2, BLOCK as u64), Position::START, 42);
         let mut bytes = header().to_block();

@@ -122,7 +122,7 @@ impl World {
     fn carry_out(&mut self, shard: usize, effect: Effect) {
         self.trace.effect(self.now, shard, &effect);
         match effect {
-            Effect::Reply { id, result } => self.reply(shard, id, result),
+            Effect::Reply { id, result } => self.reply(shard, id, &result),
             Effect::Append(append) => self.append(shard, append),
             Effect::PrepareSegment { index, capacity } => {
                 let fails = self.rng.chance(self.swarm.prepare_fails);
@@ -134,19 +134,19 @@ impl World {
     }
 
     /// No reply leaves before the clock has reached what it depends on.
-    fn reply(&mut self, shard: usize, id: RequestId, result: Result<Reply>) {
+    fn reply(&mut self, shard: usize, id: RequestId, result: &Result<Reply>) {
         let node = &self.nodes[shard];
         if self.bug == Some(Bug::ReplyLost) && self.rng.chance(10) {
             return;
         }
-        self.oracle.replied(shard, id, node.is_poisoned, &result);
+        self.oracle.replied(shard, id, node.is_poisoned, result);
         let leaves = self.clock.when(node.shard.latest()).unwrap_or(self.now).max(self.now);
         let to = match self.clients.iter().position(|client| client.waits_for.contains(&id)) {
             Some(client) => Party::Client(client),
             None => Party::Keeper,
         };
         let at = self.mesh.send(&mut self.rng, leaves, Party::Shard(shard), to, self.swarm.longest_link);
-        self.schedule(at, Event::Arrive { to, message: Message::Reply { id, result } });
+        self.schedule(at, Event::Arrive { to, message: Message::Reply { id } });
     }
 
     fn append(&mut self, shard: usize, append: Append) {

@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 
 use super::rng::Rng;
-use crate::base::error::Result;
-use crate::primitive::output::Reply;
 use crate::shard::input::{Request, RequestId};
 
 /// Who sends and receives. (Shards will speak to shards once transactions span them.)
@@ -22,8 +20,14 @@ pub(super) enum Party {
 /// What is sent.
 #[derive(Debug)]
 pub(super) enum Message {
-    Request { id: RequestId, request: Request },
-    Reply { id: RequestId, result: Result<Reply> },
+    Request {
+        id: RequestId,
+        request: Request,
+    },
+    /// The answer itself was looked at when it left the shard.
+    Reply {
+        id: RequestId,
+    },
 }
 
 /// The links, each with the time at which its last message arrives.

@@ -19,6 +19,7 @@ mod oracle;
 mod planted;
 mod recovery;
 mod rng;
+mod scenarios;
 mod session;
 mod swarm;
 mod trace;

@@ -215,7 +215,7 @@ impl Oracle {
         if operation == 0 && !self.open.contains_key(&number) {
             self.ledgers[moment.shard].serve(snapshot);
             let trial = self.ledgers[moment.shard].see(Seen::Steps { snapshot, steps: Vec::new() });
-            self.open.insert(number, Open::new(moment.shard, snapshot, trial));
+            self.open.insert(number, Open::new(snapshot, trial));
         }
         if moment.is_poisoned && !command.is_read() {
             return refusal(Refusal::Unavailable);

@@ -12,7 +12,6 @@ use crate::primitive::output::Output;
 /// A transaction that has begun and not ended.
 #[derive(Debug)]
 pub(super) struct Open {
-    pub(super) shard: usize,
     pub(super) snapshot: Version,
     pub(super) operations: u64,
     pub(super) is_broken: bool,
@@ -22,8 +21,8 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn new(shard: usize, snapshot: Version, seen: usize) -> Self {
-        Self { shard, snapshot, operations: 0, is_broken: false, sheet: Sheet::at(snapshot), seen }
+    pub(super) fn new(snapshot: Version, seen: usize) -> Self {
+        Self { snapshot, operations: 0, is_broken: false, sheet: Sheet::at(snapshot), seen }
     }
 }
 

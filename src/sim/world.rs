@@ -225,7 +225,7 @@ impl World {
                 let service = self.rng.below(2) * self.rng.below(2_000);
                 self.wake_by(shard, self.now + service);
             }
-            (Party::Client(client), Message::Reply { id, .. }) => {
+            (Party::Client(client), Message::Reply { id }) => {
                 let client_state = &mut self.clients[client];
                 assert!(client_state.waits_for.remove(&id), "client {client} got an answer it does not wait for: {id}");
                 if client_state.waits_for.is_empty() {

@@ -11,7 +11,7 @@ use crate::primitive::output::Output;
 impl Desk<'_> {
     pub(super) fn run_index(&mut self, run: RunId, command: &RunCommand) -> Result<Output, Refusal> {
         Ok(match command {
-            RunCommand::Create { name, parent, tags, metadata, history: _ } => {
+            RunCommand::Create { name, parent, tags, metadata } => {
                 let now = self.now.as_micros();
                 let created = RunMetadata {
                     name: name.clone(),
@@ -56,17 +56,7 @@ impl Desk<'_> {
                 }
                 Output::Flag(is_known)
             }
-            RunCommand::ClaimName { name, id, replaces } => {
-                let holder = self.holder(name);
-                if holder == Some(*id) {
-                    Output::MaybeRunId(None)
-                } else if holder.is_some() && holder != *replaces {
-                    Output::MaybeRunId(holder)
-                } else {
-                    self.hold(name, Some(*id));
-                    Output::MaybeRunId(None)
-                }
-            }
+            RunCommand::ClaimName { name, id, replaces } => self.claim(name, *id, *replaces),
             RunCommand::LookUpName { name } => Output::MaybeRunId(self.holder(name)),
             RunCommand::ReleaseName { name, id } => {
                 if self.holder(name) == Some(*id) {
@@ -76,6 +66,17 @@ impl Desk<'_> {
             }
             RunCommand::List(filter) => Output::Runs(self.list(filter)),
         })
+    }
+
+    fn claim(&mut self, name: &str, id: RunId, replaces: Option<RunId>) -> Output {
+        let holder = self.holder(name);
+        if holder.is_some() && holder != Some(id) && holder != replaces {
+            return Output::MaybeRunId(holder);
+        }
+        if holder != Some(id) {
+            self.hold(name, Some(id));
+        }
+        Output::MaybeRunId(None)
     }
 
     fn create(&mut self, run: RunId, created: RunMetadata) -> Result<Output, Refusal> {

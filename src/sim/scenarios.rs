@@ -1,0 +1,205 @@
+//! Scenarios: what seeds have found, each as the shortest story that shows it.
+
+use std::time::Duration;
+
+use super::recovery::DATABASE;
+use crate::base::error::{Error, Result};
+use crate::base::options::{DurabilityMode, HistoryRetention};
+use crate::base::run_id::RunId;
+use crate::base::value::Value;
+use crate::base::version::Version;
+use crate::format::BLOCK;
+use crate::format::record::Position;
+use crate::format::segment::{SegmentHeader, SegmentId};
+use crate::primitive::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter};
+use crate::primitive::output::{Output, Reply};
+use crate::shard::effect::{Append, Effect};
+use crate::shard::input::{Input, Request, TransactionNumber};
+use crate::shard::machine::{Shard, ShardConfig};
+use crate::shard::replay::{Target, judge, replay_segment, survey};
+use crate::store::memory::Memory;
+
+const RUN: RunId = RunId::from_bytes([7; 16]);
+const TRANSACTION: TransactionNumber = TransactionNumber(1);
+
+/// One shard whose disk does what the story says.
+struct Stage {
+    shard: Shard,
+    now: u64,
+    writing: Option<Append>,
+    replies: Vec<Result<Reply>>,
+    stopped: bool,
+}
+
+impl Stage {
+    fn new(mode: DurabilityMode) -> Self {
+        let config = ShardConfig { incarnation: 1, shard: 0, mode, read_only: false };
+        let shard = Shard::new(config, Memory::new(HistoryRetention::Off), Version::from(1));
+        Self { shard, now: 1_000, writing: None, replies: Vec::new(), stopped: false }
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.now += 10;
+        self.shard.handle(self.now.into(), input);
+        while let Some(effect) = self.shard.poll_effect() {
+            match effect {
+                Effect::Reply { result, .. } => self.replies.push(result),
+                Effect::Append(append) => self.writing = Some(append),
+                Effect::PrepareSegment { index, capacity } => {
+                    self.shard.handle(self.now.into(), Input::SegmentReady { index, capacity, salt: 5 });
+                }
+                Effect::Stop => self.stopped = true,
+            }
+        }
+    }
+
+    /// What the request is answered, if it is at once.
+    fn ask(&mut self, request: Request) -> Option<Result<Reply>> {
+        self.replies.clear();
+        self.feed(Input::Request { id: 0, request });
+        self.replies.pop()
+    }
+
+    fn execute(&mut self, run: RunId, command: Command, snapshot: Option<u64>) -> Option<Result<Reply>> {
+        self.ask(Request::Execute { run, command, snapshot: snapshot.map(Version::from) })
+    }
+
+    fn step(&mut self, operation: u64, command: Command) -> Option<Result<Reply>> {
+        self.ask(Request::Step { transaction: TRANSACTION, operation, run: RUN, command })
+    }
+
+    fn complete_write(&mut self) -> Append {
+        let append = self.writing.take().expect("a write is under way");
+        let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
+        self.feed(Input::Appended { through });
+        append
+    }
+
+    fn fail_write(&mut self) {
+        self.writing.take().expect("a write is under way");
+        self.feed(Input::AppendFailed { reason: "EIO".into() });
+    }
+}
+
+fn put(key: &str, value: impl Into<Value>, ttl: Option<u64>) -> Command {
+    Command::Kv(KvCommand::Put { key: key.into(), value: value.into(), ttl: ttl.map(Duration::from_nanos) })
+}
+
+fn get(key: &str) -> Command {
+    Command::Kv(KvCommand::Get { key: key.into() })
+}
+
+fn append() -> Command {
+    Command::Event(EventCommand::Append { event_type: "e".into(), payload: Value::Null, expected_len: None })
+}
+
+fn output(answer: Option<Result<Reply>>) -> Output {
+    answer.expect("answered at once").expect("no error").output
+}
+
+/// The write that failed counted as being under way for ever, and the close waited for it.
+#[test]
+fn a_shard_whose_write_failed_can_be_closed() {
+    let mut stage = Stage::new(DurabilityMode::Strict);
+    assert!(stage.execute(RUN, put("k", 1, None), None).is_none());
+    stage.fail_write();
+    assert!(matches!(stage.replies.pop(), Some(Err(Error::CommitUnknown(_)))));
+    assert!(matches!(stage.ask(Request::Close), Some(Err(Error::Unavailable(_)))));
+    assert!(stage.stopped);
+}
+
+/// The length came from the transaction's own event, which had followed from one that was not durable.
+#[test]
+fn what_follows_from_something_not_durable_waits_as_that_does() {
+    let mut stage = Stage::new(DurabilityMode::Strict);
+    assert!(stage.execute(RUN, append(), None).is_none());
+    assert!(stage.step(0, append()).is_none(), "it says what the length was");
+    assert!(stage.step(1, Command::Event(EventCommand::Len)).is_none(), "it says so too");
+    stage.complete_write();
+    assert_eq!(stage.replies.len(), 3);
+}
+
+/// After the failure replies were no longer held at all.
+#[test]
+fn a_transaction_from_before_a_failed_write_is_not_told_what_was_lost() {
+    let mut stage = Stage::new(DurabilityMode::Strict);
+    stage.execute(RUN, put("k", 1, None), None);
+    assert_eq!(output(stage.step(0, get("other"))), Output::Value(None));
+    stage.fail_write();
+    assert!(matches!(stage.step(1, get("k")), Some(Err(Error::Unavailable(_)))));
+    assert_eq!(output(stage.execute(RUN, get("k"), None)), Output::Value(None));
+}
+
+/// A scan counted the end of the run as seen though it came after the snapshot.
+#[test]
+fn a_reader_as_of_the_last_durable_commit_is_not_disturbed_by_a_delete_that_was_lost() {
+    let mut stage = Stage::new(DurabilityMode::Strict);
+    stage.execute(RUN, put("k", 1, None), None);
+    stage.complete_write();
+    stage.execute(RUN, Command::Run(RunCommand::Delete), None);
+    stage.fail_write();
+    let list = Command::Kv(KvCommand::List { prefix: None });
+    assert_eq!(output(stage.execute(RUN, list, None)), Output::Texts(vec!["k".into()]));
+}
+
+/// The history of a key showed no end, and an end had come when the transaction was committed.
+#[test]
+fn a_transaction_that_read_a_history_ends_before_that_goes_on() {
+    let mut stage = Stage::new(DurabilityMode::InMemory);
+    stage.execute(RUN, put("k", 1, Some(100)), None);
+    output(stage.step(0, Command::Kv(KvCommand::History { key: "k".into() })));
+    output(stage.step(1, put("other", 1, None)));
+    stage.now += 100;
+    let answer = stage.ask(Request::Commit { transaction: TRANSACTION, operations: 2 });
+    assert!(matches!(answer, Some(Err(Error::TransactionConflict(_)))), "{answer:?}");
+}
+
+/// The reader was told that there was nothing.
+#[test]
+fn who_looks_back_at_what_has_expired_and_was_removed_is_told_so() {
+    let mut stage = Stage::new(DurabilityMode::InMemory);
+    stage.execute(RUN, put("k", 1, Some(100)), None);
+    let alive = stage.now + 50;
+    stage.now += 200;
+    assert_eq!(output(stage.execute(RUN, get("k"), Some(alive))), Output::Value(Some(1.into())));
+    stage.feed(Input::Tick);
+    assert_eq!(output(stage.execute(RUN, get("k"), Some(alive))), Output::TooOld);
+    assert_eq!(output(stage.execute(RUN, get("k"), None)), Output::Value(None));
+}
+
+/// The directory still named the run, the run kept only its newest metadata, and that was called corruption.
+#[test]
+fn who_lists_runs_as_they_were_is_told_if_one_has_forgotten() {
+    let mut stage = Stage::new(DurabilityMode::InMemory);
+    let (name, parent, tags) = ("r".into(), None, Vec::new());
+    stage.execute(RUN, Command::Run(RunCommand::Create { name, parent, tags, metadata: Value::Null }), None);
+    let before = stage.now;
+    stage.execute(RUN, Command::Run(RunCommand::UpdateMetadata { metadata: 1.into() }), None);
+    let list = || Command::Run(RunCommand::List(RunFilter::All));
+    assert_eq!(output(stage.execute(RunId::DIRECTORY, list(), Some(before))), Output::TooOld);
+    assert!(matches!(output(stage.execute(RunId::DIRECTORY, list(), None)), Output::Runs(runs) if runs.len() == 1));
+}
+
+/// The whole block was sealed as valid, and the next look at it found that it is not.
+#[test]
+fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() {
+    let mut stage = Stage::new(DurabilityMode::Strict);
+    stage.execute(RUN, put("a", 1, None), None);
+    for key in ["b", "c"] {
+        stage.execute(RUN, put(key, "x".repeat(700), None), None);
+    }
+    let first = stage.complete_write();
+    let second = stage.complete_write();
+    let id = SegmentId { incarnation: 1, shard: 0, index: 0 };
+    let header = SegmentHeader { id, database: DATABASE, salt: 5, capacity: 1 << 20, strict: true };
+    let mut bytes = [header.to_block(), first.bytes, second.bytes].concat();
+    bytes.resize(8 * BLOCK, 0);
+    // The first two of the second batch's sectors were written: the record of `b`, and the start of that of `c`.
+    bytes[2 * BLOCK + 1024..].fill(0);
+    let judgement = judge(&[survey(&bytes, &header)]).expect("a torn tail is no corruption");
+    assert!(judgement.torn.is_some());
+    let mut memory = Memory::new(HistoryRetention::Off);
+    let target = Target { shard: 0, shards: 1 };
+    let replayed = replay_segment(&bytes, &header, judgement.ends[0], target, &mut memory);
+    assert_eq!(replayed.map(|(records, _)| records), Ok(2));
+}
