@@ -17,6 +17,18 @@
 //! # }).unwrap();
 //! ```
 //!
+//! # Limits
+//!
+//! Checked before anything is sent; beyond them, [`Error::LimitExceeded`].
+//!
+//! | what | limit |
+//! |---|---|
+//! | key, name, event type | 1 byte to 64 KiB |
+//! | value | 16 MiB, 100 levels deep |
+//! | transaction | 64 MiB of writes, 100,000 operations |
+//! | tags of a run or a trace | 256, of 1 to 256 bytes |
+//! | shards | 1 to 1024 |
+//!
 //! Start with [`Database`] and the modules [`prelude`] and [`primitives`].
 
 mod api;

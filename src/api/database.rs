@@ -301,8 +301,9 @@ impl Database {
 
     /// Runs a transaction: everything the closure does commits at once or not at all, as if nobody else were there.
     ///
-    /// After a conflict the closure is called again, up to a bound. An `Err` from it rolls everything back and is
-    /// returned. The closure may be `async |transaction| { .. }` or `|transaction| async move { .. }`.
+    /// After a conflict the closure is called again, up to a bound: clone what it moves, change nothing outside of it.
+    /// Only operations on the handle it is given belong to the transaction; a write through another handle takes effect
+    /// at once, and conflicts with this one if it had read the same. An `Err` rolls everything back and is returned. The closure may be `async |transaction| { .. }` or `|transaction| async move { .. }`.
     ///
     /// # Errors
     /// What the closure returns, `TransactionConflict` when it lost too often, `CommitUnknown`, `Unavailable`.
@@ -371,6 +372,9 @@ impl Database {
     }
 
     /// Runs a closure's future on the shard that owns a run. There, operations on that run are function calls.
+    ///
+    /// It must not block: the shard does nothing else meanwhile. Timers and sockets of tokio do not work there; those of
+    /// glommio do.
     ///
     /// # Errors
     /// What the future returns, `Other` if it panicked, `Unavailable` if the database closes or its shard fails before it has ended.

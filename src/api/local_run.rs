@@ -1,5 +1,6 @@
 //! On the shard: futures that live where their run's data lives.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
@@ -13,6 +14,7 @@ use super::op::Op;
 use super::run_handle::RunHandle;
 use crate::base::error::{Error, Result};
 use crate::base::run_id::RunId;
+use crate::runtime::local::describe_panic;
 use crate::runtime::mailbox::{LocalTask, Message, Refused};
 
 /// A run, on the thread of the shard that owns it: a [`RunHandle`] whose operations are function calls there.
@@ -49,9 +51,10 @@ where
             let body = async move {
                 let made = std::panic::catch_unwind(AssertUnwindSafe(|| f(LocalRun { handle })));
                 let result = match made {
-                    Ok(future) => AssertUnwindSafe(future).catch_unwind().await.unwrap_or_else(|_| panicked()),
-                    Err(_) => panicked(),
+                    Ok(future) => AssertUnwindSafe(future).catch_unwind().await,
+                    Err(panic) => Err(panic),
                 };
+                let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
                 let _ = sender.send(result);
             };
             body.boxed_local()
@@ -73,6 +76,6 @@ where
     })
 }
 
-fn panicked<T>() -> Result<T> {
-    Err(Error::Other("the future on the shard panicked".into()))
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    Error::Other(format!("the future on the shard panicked: {}", describe_panic(panic)).into())
 }

@@ -10,7 +10,7 @@ pub enum DurabilityMode {
     /// Nothing is written; everything is lost when the process ends.
     InMemory,
     /// Acknowledged at once, written within the interval: a crash loses at most the last interval, and at most
-    /// `max_pending_writes` commits.
+    /// `max_pending_writes` commits on each shard.
     Buffered {
         /// The longest time, in milliseconds, that a commit waits in memory before it is written.
         flush_interval_ms: u64,
@@ -28,19 +28,20 @@ pub enum Partitioning {
     /// All of a run is on one shard, so that its transactions need no coordination.
     #[default]
     ByRun,
-    /// Key-value pairs, state cells and documents are spread by run and key, for one hot run on every core.
+    /// Key-value pairs, state cells and documents are spread by run and key, for one hot run on every core. Not available
+    /// yet: opening refuses it.
     ByKey,
 }
 
 /// What runs the shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
-    /// `IoUring` where the kernel allows it, otherwise `Threads`.
+    /// `IoUring`; where the kernel refuses it, opening says what to change.
     #[default]
     Auto,
     /// glommio executors on `io_uring`.
     IoUring,
-    /// Plain threads.
+    /// Plain threads. Not available yet: opening refuses it.
     Threads,
 }
 

@@ -33,6 +33,13 @@ impl Directory {
     /// # Errors
     /// `Locked` if it is open elsewhere, `Io` if it cannot be made, read or written.
     pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self> {
+        if path.exists() && !path.is_dir() {
+            let what = "a database is a directory and this is something else, give another path";
+            return Err(naming(what, path, &io::ErrorKind::NotADirectory.into()));
+        }
+        if read_only && !path.join(MANIFEST).exists() {
+            return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
+        }
         if !read_only {
             std::fs::create_dir_all(path.join(LOG))
                 .map_err(|error| naming("cannot make the directory", path, &error))?;
@@ -50,7 +57,13 @@ impl Directory {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = lock.read_to_string(&mut holder);
-                let holder = if holder.is_empty() { "unknown".into() } else { holder };
+                let holder = if holder.is_empty() {
+                    "unknown".into()
+                } else if holder == this_process() {
+                    format!("{holder}, which is this one: share the database by cloning its handle")
+                } else {
+                    holder
+                };
                 return Err(Error::Locked { path: path.to_owned(), holder });
             }
             Err(TryLockError::Error(error)) => return Err(naming("cannot lock", &file, &error)),
@@ -58,7 +71,7 @@ impl Directory {
         if read_only {
             return Ok(Self { path: path.to_owned(), _lock: lock });
         }
-        let holder = format!("process {}", std::process::id());
+        let holder = this_process();
         lock.set_len(0)
             .and_then(|()| lock.seek(SeekFrom::Start(0)))
             .and_then(|_| lock.write_all(holder.as_bytes()))
@@ -197,6 +210,11 @@ impl Directory {
         let trim = || OpenOptions::new().write(true).open(&path)?.set_len(end);
         trim().map_err(|error| naming("cannot trim", &path, &error))
     }
+}
+
+/// How a lock names its holder.
+fn this_process() -> String {
+    format!("process {}", std::process::id())
 }
 
 /// Makes the names in a directory durable.

@@ -3,6 +3,7 @@
 //! - Such a call is a function call: no mailbox, no waking.
 //! - Everything is per thread; a thread runs at most one shard.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -53,4 +54,10 @@ pub(crate) fn call(engine: u64, shard: usize, request: Request) -> Result<LocalR
         Some(local) if local.identity() == (engine, shard) => Ok(local.call(request)),
         _ => Err(request),
     }
+}
+
+/// What a panic said.
+pub(crate) fn describe_panic(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

@@ -4,7 +4,6 @@
 //!   every caller hears of it.
 //! - A panic in the shard fails the whole engine.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -70,7 +69,15 @@ impl ShardThread {
         let executor = match executor {
             Ok(executor) => executor,
             Err(error) => {
-                let reason = format!("an executor cannot be made: shard={number} reason={error}");
+                let hint = match error.raw_os_error() {
+                    Some(libc::ENOMEM) => {
+                        "there is too little locked memory for so many shards, open fewer of them or raise the limit \
+                         (ulimit -l, LimitMEMLOCK=; 512 KiB are enough for two): "
+                    }
+                    Some(libc::EMFILE | libc::ENFILE) => "there are too many open files, raise the limit (ulimit -n): ",
+                    _ => "",
+                };
+                let reason = format!("{hint}an executor cannot be made: shard={number} reason={error}");
                 let _ = started.send(Err(Error::RuntimeUnavailable(reason)));
                 return;
             }
@@ -94,7 +101,7 @@ impl ShardThread {
         let disk = Rc::new(RefCell::new(Disk::default()));
         let body = run_worker(worker.clone(), disk, started);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| executor.run(body))) {
-            health.fail(format!("the executor of shard {number} panicked: {}", describe(&*panic)));
+            health.fail(format!("the executor of shard {number} panicked: {}", local::describe_panic(&*panic)));
         }
         local::leave();
         end(&worker);
@@ -109,7 +116,7 @@ async fn run_worker(worker: Rc<Worker>, disk: Rc<RefCell<Disk>>, started: onesho
     let run = AssertUnwindSafe(worker.clone().run(disk.clone())).catch_unwind().await;
     if let Err(panic) = run {
         let number = worker.number;
-        worker.health.fail(format!("shard {number} panicked, reopen the database: {}", describe(&*panic)));
+        worker.health.fail(format!("shard {number} panicked, reopen the database: {}", local::describe_panic(&*panic)));
     }
     worker.abandon_local_futures();
     // Never end an executor with I/O in flight: the kernel would write into freed memory.
@@ -126,9 +133,4 @@ fn end(worker: &Worker) {
     let late = worker.inbox.close();
     worker.replies.borrow_mut().clear();
     drop(late);
-}
-
-fn describe(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
