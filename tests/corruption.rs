@@ -134,3 +134,15 @@ fn a_missing_segment_is_refused() {
         assert!(error.to_string().contains("cannot read"), "{error}");
     });
 }
+
+#[test]
+fn a_flipped_byte_in_the_very_last_batch_of_a_dead_process_is_refused() {
+    if play_writer(10) {
+        return;
+    }
+    let directory = directory();
+    append_and_die("a_flipped_byte_in_the_very_last_batch_of_a_dead_process_is_refused", directory.path());
+    let file = segments(directory.path()).pop().expect("there is a segment");
+    flip(&file, 4096 * 10 + 100);
+    assert_names_the_place(on_tokio(events(directory.path())), &file);
+}

@@ -188,3 +188,24 @@ fn an_empty_path_is_refused_and_leaves_nothing_behind() {
     let error = on_tokio(async { Database::open("").await }).unwrap_err();
     assert!(matches!(&error, Error::InvalidOperation(reason) if reason.contains("the path is empty")), "{error}");
 }
+
+#[test]
+fn closing_many_times_at_once_answers_everybody() {
+    on_tokio(async {
+        for round in 0..10 {
+            let directory = directory();
+            let database = open(directory.path(), DurabilityMode::Strict, 1).await;
+            database.kv().put(RUN, "key", round).await.unwrap();
+            let closers = (0..40).map(|closer| {
+                let database = database.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_micros(closer * 250)).await;
+                    database.close().await
+                })
+            });
+            for closed in futures::future::join_all(closers).await {
+                closed.unwrap().unwrap();
+            }
+        }
+    });
+}

@@ -273,3 +273,17 @@ fn runs_do_not_see_each_others_traces() {
         assert!(other.traces().get_roots().await.unwrap().is_empty());
     });
 }
+
+#[test]
+fn traces_are_in_the_order_in_which_they_were_recorded_not_in_that_in_which_they_were_made() {
+    on_tokio(async {
+        let (_database, run) = support::in_memory().await;
+        let second = run.traces().record("second".into(), vec![], Value::Null);
+        let first = run.traces().record("first".into(), vec![], Value::Null);
+        first.await.unwrap();
+        second.await.unwrap();
+        let kinds: Vec<String> =
+            run.traces().get_roots().await.unwrap().iter().map(|root| root.trace_type.kind()).collect();
+        assert_eq!(kinds, ["Custom:first", "Custom:second"]);
+    });
+}

@@ -221,7 +221,7 @@ impl RunKv {
     }
 
     /// Writes a key if it holds what was written at this version; with `None`, if it holds nothing. Returns the new
-    /// version. In a transaction the version is not known yet: the snapshot's is returned.
+    /// version. In a transaction the version is not known before the commit: 0 is returned.
     ///
     /// # Errors
     /// `VersionMismatch` if it holds something else; those of [`put`](Self::put).

@@ -48,8 +48,8 @@ impl RunTraces {
 
     /// Records a trace that belongs under no other. Returns its id.
     ///
-    /// A trace's id and timestamp are those of the moment this is called: the recording order of traces is the order in
-    /// which their operations were made, not that in which they were awaited. Recordings never conflict.
+    /// A trace's id and timestamp are those of the moment the operation is first polled, and so is its place in the
+    /// recording order. Recordings never conflict.
     ///
     /// # Errors
     /// `InvalidOperation` for a custom type or a tag without a name and for an ended run, `LimitExceeded`,
@@ -82,7 +82,8 @@ impl RunTraces {
         let checked = parent.map_or(Ok(()), check_id);
         let checked = checked.and_then(|()| check_type(&trace_type));
         let checked = checked.and_then(|()| check_tags(&tags)).and_then(|()| check_value(&metadata));
-        let number = self.scope.engine().clock().unique_number();
+        // Drawn when the operation is sent.
+        let number = 0;
         let command = TraceCommand::Record { number, parent: parent.map(Into::into), trace_type, tags, metadata };
         self.op(checked, command, read!(TraceId(id) => id))
     }

@@ -6,9 +6,14 @@
 //!   tail or corruption is decided above, by the highest position any valid record knows to be durable; so the scan
 //!   looks on, behind the end, for records that know more.
 
+use zerocopy::FromBytes;
+
 use super::record::{self, Position, RecordHeader};
 use super::segment::SegmentHeader;
 use super::{BLOCK, round_up_to_block};
+
+/// The unit that a device writes as a whole.
+const SECTOR: usize = 512;
 
 /// What a scan found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +22,8 @@ pub(crate) struct SegmentScan {
     pub(crate) end: u64,
     /// The first byte that is neither part of a record nor padding, if any.
     pub(crate) damage: Option<u64>,
+    /// Whether the damage can be a tear: a sector of the bad record was never written.
+    pub(crate) may_be_torn: bool,
     /// The highest position that any valid record knew to be durable, records behind the damage included.
     pub(crate) durable: Position,
     /// What the first record knew to be durable: the end of the segment before.
@@ -32,7 +39,8 @@ pub(crate) fn scan_segment<'a>(
 ) -> SegmentScan {
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(bytes.len()).min(bytes.len());
     let place = |offset: usize| Position::new(header.id.index, offset as u64);
-    let mut scan = SegmentScan { end: BLOCK as u64, damage: None, durable: Position::START, before: None };
+    let mut scan =
+        SegmentScan { end: BLOCK as u64, damage: None, may_be_torn: false, durable: Position::START, before: None };
     let mut at = BLOCK;
     let mut is_behind_padding = false;
     while at < limit {
@@ -41,6 +49,7 @@ pub(crate) fn scan_segment<'a>(
             // not is the rest of a torn batch, and what looks like padding is a hole in it.
             if is_behind_padding && record.durable() < place(at) {
                 scan.damage = Some(at as u64);
+                scan.may_be_torn = true;
                 break;
             }
             is_behind_padding = false;
@@ -66,9 +75,19 @@ pub(crate) fn scan_segment<'a>(
         is_behind_padding = true;
     }
     if scan.damage.is_some() {
+        scan.may_be_torn |= has_unwritten_sector(bytes, at);
         look_behind(bytes, at, header, &mut scan);
     }
     scan
+}
+
+/// Whether a sector of the bad record at `at` is still zero: segments are zeros before they are written, and nothing is
+/// written twice, so a record all of whose sectors were written was whole once.
+fn has_unwritten_sector(bytes: &[u8], at: usize) -> bool {
+    let Ok((header, _)) = RecordHeader::read_from_prefix(&bytes[at..]) else { return true };
+    let end = at.saturating_add(record::HEADER_BYTES).saturating_add(header.length.get() as usize);
+    let end = end.min(bytes.len()).next_multiple_of(SECTOR).min(bytes.len());
+    bytes[at / SECTOR * SECTOR..end].chunks(SECTOR).any(|sector| sector.iter().all(|&byte| byte == 0))
 }
 
 /// Looks at every block boundary behind `from` for records that know what was durable.
@@ -168,6 +187,15 @@ mod tests {
     }
 
     #[test]
+    fn a_flipped_byte_in_the_last_batch_is_no_tear() {
+        let (mut bytes, ends) = segment();
+        let at = usize::try_from(ends[1]).unwrap() + 300;
+        bytes[at] ^= 1;
+        let (_, scan) = scan(&bytes);
+        assert_eq!((scan.damage, scan.may_be_torn), (Some(ends[1]), false));
+    }
+
+    #[test]
     fn a_torn_last_batch_is_not_known_to_be_durable() {
         let (mut bytes, ends) = segment();
         let at = usize::try_from(ends[1]).unwrap() + 500;
@@ -175,5 +203,6 @@ mod tests {
         let (count, scan) = scan(&bytes);
         assert_eq!((count, scan.damage), (4, Some(ends[1])));
         assert!(scan.durable <= Position::new(2, ends[1]));
+        assert!(scan.may_be_torn);
     }
 }

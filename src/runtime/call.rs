@@ -19,7 +19,7 @@ use super::local::{self, LocalReply};
 use super::mailbox::{Message, Refused, ReplyReceiver, Sending};
 use crate::base::error::{Error, Result};
 use crate::base::run_id::RunId;
-use crate::primitive::command::Command;
+use crate::primitive::command::{Command, TraceCommand};
 use crate::primitive::output::Reply;
 use crate::shard::input::{Request, TransactionNumber};
 
@@ -116,7 +116,13 @@ impl Call {
         }
     }
 
-    fn send(&mut self, request: Request) -> Option<Result<Reply>> {
+    fn send(&mut self, mut request: Request) -> Option<Result<Reply>> {
+        if let Request::Execute { command, .. } | Request::Step { command, .. } = &mut request
+            && let Command::Trace(TraceCommand::Record { number, .. }) = command
+        {
+            // Drawn when it is sent, so that numbers rise in the order of recording.
+            *number = self.engine.clock().unique_number();
+        }
         if let Some(reason) = self.engine.failed() {
             return Some(Err(Error::Unavailable(reason)));
         }

@@ -152,6 +152,7 @@ impl Directory {
     /// `Io` if there is no room; nothing is left behind.
     pub(crate) fn create_segment(&self, header: &SegmentHeader) -> Result<PathBuf> {
         let file = self.segment_path(header.id);
+        check_file_size(&file, header.capacity)?;
         let temporary = file.with_extension("tmp");
         let make = || {
             let new = File::create(&temporary)?;
@@ -192,6 +193,22 @@ impl Directory {
         read().map_err(|error: io::Error| naming("cannot read", &path, &error))
     }
 
+    /// Removes segments that were being made when a process died.
+    ///
+    /// # Errors
+    /// `Io` if they cannot be removed.
+    pub(crate) fn remove_unfinished(&self) -> Result<()> {
+        let log = self.path.join(LOG);
+        let entries = std::fs::read_dir(&log).map_err(|error| naming("cannot read", &log, &error))?;
+        for entry in entries {
+            let file = entry.map_err(|error| naming("cannot read", &log, &error))?.path();
+            if file.extension().is_some_and(|extension| extension == "tmp") {
+                std::fs::remove_file(&file).map_err(|error| naming("cannot remove", &file, &error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a segment that no manifest names.
     ///
     /// # Errors
@@ -210,6 +227,16 @@ impl Directory {
         let trim = || OpenOptions::new().write(true).open(&path)?.set_len(end);
         trim().map_err(|error| naming("cannot trim", &path, &error))
     }
+}
+
+/// Refuses a file that is larger than this process may write: the kernel would end the process instead.
+fn check_file_size(file: &Path, bytes: u64) -> Result<()> {
+    use rustix::process::{Resource, getrlimit};
+    if getrlimit(Resource::Fsize).current.is_some_and(|limit| bytes > limit) {
+        let what = "a segment is larger than the limit of file sizes, raise it (ulimit -f)";
+        return Err(naming(what, file, &io::ErrorKind::FileTooLarge.into()));
+    }
+    Ok(())
 }
 
 /// How a lock names its holder.

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use flume::Sender;
 use futures::channel::oneshot;
 
 use super::call::Call;
@@ -214,9 +214,11 @@ impl Engine {
     pub(crate) async fn close(&self) -> Result<()> {
         let (done, closed) = oneshot::channel();
         if self.keeper.send(Task::Close { done }).is_err() {
-            return Ok(());
+            return self.failed().map_or(Ok(()), |reason| Err(Error::Unavailable(reason)));
         }
-        let result = closed.await.unwrap_or(Ok(()));
+        // Cancelled when somebody else was first: the keeper has ended, and with it what it was asked.
+        let failed = || self.failed().map_or(Ok(()), |reason| Err(Error::Unavailable(reason)));
+        let result = closed.await.unwrap_or_else(|_| failed());
         if !local::is_shard_thread() {
             self.join_keeper();
         }

@@ -4,10 +4,10 @@
 //! - It ends the database: flush, stop and join the shards, write the last manifest, give the directory back.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use flume::{Receiver, RecvTimeoutError};
 use futures::channel::oneshot;
 
 use super::clock::{Clock, RESERVATION};
@@ -39,12 +39,14 @@ pub(crate) struct Disk {
 
 /// What the keeper looks after.
 pub(crate) struct Keeper {
-    pub(crate) tasks: Receiver<Task>,
     pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) threads: Vec<JoinHandle<()>>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) health: Arc<Health>,
     pub(crate) disk: Option<Disk>,
+    /// Last, so that it is closed when the directory has been given back. A channel that drops what is in it with its
+    /// receiver (flume's does not): whoever asks too late must hear of it.
+    pub(crate) tasks: Receiver<Task>,
 }
 
 impl Keeper {

@@ -137,7 +137,7 @@ fn start(
 ) -> Result<Engine> {
     let id = next_engine_id();
     let health = Arc::new(Health::default());
-    let (keeper, tasks) = flume::unbounded::<Task>();
+    let (keeper, tasks) = std::sync::mpsc::channel::<Task>();
     let incarnation = disk.as_ref().map_or(0, |disk| disk.manifest.incarnation);
     let cores = cores_to_pin(options.pin_cores, setup.shards);
     let mut mailboxes = Vec::new();

@@ -103,7 +103,10 @@ pub(crate) fn recover(directory: &Directory, layout: Layout) -> Result<Recovered
         directory.write_manifest(&manifest)?;
         remove_strays(directory, &manifest)?;
     }
-    clock.reserve(manifest.clock_reserved);
+    // Nothing is written at the times of a read-only opening: they need no reservation.
+    if !layout.read_only {
+        clock.reserve(manifest.clock_reserved);
+    }
     report.duration = started.elapsed();
     tracing::info!(records = report.records, torn = report.torn_tails, took = ?report.duration, "recovered");
     Ok(Recovered { memories, manifest, clock, report })
@@ -201,6 +204,7 @@ fn damaged(directory: &Directory, damage: &Damage) -> Error {
 
 /// Removes segments that the manifest does not name: made ahead of need by an earlier opening and never used.
 fn remove_strays(directory: &Directory, manifest: &Manifest) -> Result<()> {
+    directory.remove_unfinished()?;
     for id in directory.segments()? {
         if !manifest.sealed.iter().any(|segment| segment.id == id) {
             directory.remove_segment(id)?;

@@ -1,6 +1,7 @@
 //! Replay: from segments back to memory.
 //!
-//! - A bad record is a torn tail only behind every position that any record knows to be durable. At or below it, it is
+//! - A bad record is a torn tail only behind every position that any record knows to be durable, and only if a sector
+//!   of it was never written. At or below it, it is
 //!   corruption, and the database does not open.
 //! - Segments of an earlier opening count exactly as far as the manifest says, whatever is behind that.
 //! - A pure function of the bytes: the same segments give the same memory.
@@ -82,6 +83,9 @@ pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
         if let Some(offset) = segment.scan.damage {
             if segment.id.index < durable.segment() {
                 return Err(damage(offset, "a record in a finished segment is damaged".into()));
+            }
+            if !segment.scan.may_be_torn {
+                return Err(damage(offset, "a record that was written whole is damaged".into()));
             }
             judgement.torn = Some((segment.id, offset));
         }

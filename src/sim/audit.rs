@@ -2,6 +2,7 @@
 
 use super::model::{Home, dump::Dump};
 use super::world::World;
+use crate::base::key::Space;
 use crate::base::options::DurabilityMode;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
@@ -44,6 +45,7 @@ impl World {
             let is_written = ledger.durable == ledger.commits.len() || self.swarm.mode == DurabilityMode::InMemory;
             assert!(is_written || node.is_poisoned || self.stood_still, "shard {shard} keeps commits unwritten");
         }
+        self.assert_swept();
         if self.rng.chance(500) {
             self.crash();
         } else {
@@ -55,6 +57,18 @@ impl World {
         }
         self.audit();
         self.settle();
+    }
+
+    /// Nobody reads any more: of what keeps no history, only the newest is left.
+    fn assert_swept(&self) {
+        let shards = self.nodes.len();
+        for (run, chain) in &self.oracle.model.runs {
+            let node = &self.nodes[Home::of_run(run, shards)];
+            for name in chain.last().cells.keys().filter(|_| !node.is_poisoned) {
+                let kept = node.shard.memory().revisions(run, Space::State, name.as_bytes()).count();
+                assert_eq!(kept, 1, "run {run} keeps old states of {name}");
+            }
+        }
     }
 
     /// Until every question is answered.

@@ -40,6 +40,9 @@ impl World {
         for effect in effects {
             self.carry_out(shard, effect);
         }
+        let node = &self.nodes[shard];
+        let owes = node.is_poisoned && !node.is_closing && self.oracle.unanswered_by(shard) > 0;
+        assert!(!owes || self.bug == Some(Bug::ReplyLost), "shard {shard} can write no more, and lets somebody wait");
         self.sleep(shard);
     }
 

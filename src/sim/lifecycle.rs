@@ -44,6 +44,7 @@ impl World {
     /// A shard has ended. When all have, the database is closed, and opened again.
     pub(super) fn stopped(&mut self, shard: usize) {
         self.nodes[shard].is_stopped = true;
+        assert_eq!(self.oracle.unanswered_by(shard), 0, "shard {shard} stopped and owes an answer");
         if self.nodes.iter().all(|node| node.is_stopped) {
             self.schedule(self.now, Event::Reopen);
         }

@@ -103,6 +103,11 @@ impl Oracle {
         self.expected.len()
     }
 
+    /// Requests that a shard handled and did not answer.
+    pub(super) fn unanswered_by(&self, shard: usize) -> usize {
+        self.expected.values().filter(|expected| expected.shard == shard).count()
+    }
+
     pub(super) fn forget_requests(&mut self) {
         self.expected.clear();
         self.open.clear();

@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
-use flume::Sender;
 use futures::FutureExt;
 use futures::channel::oneshot;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
