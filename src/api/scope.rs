@@ -85,10 +85,6 @@ impl Scope {
         self.run
     }
 
-    pub(crate) const fn engine(&self) -> &Arc<Engine> {
-        &self.engine
-    }
-
     pub(crate) const fn in_transaction(&self) -> bool {
         self.transaction.is_some()
     }
