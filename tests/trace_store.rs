@@ -277,7 +277,7 @@ fn runs_do_not_see_each_others_traces() {
 #[test]
 fn traces_are_in_the_order_in_which_they_were_recorded_not_in_that_in_which_they_were_made() {
     on_tokio(async {
-        let (_database, run) = support::in_memory().await;
+        let (_database, run) = in_memory().await;
         let second = run.traces().record("second".into(), vec![], Value::Null);
         let first = run.traces().record("first".into(), vec![], Value::Null);
         first.await.unwrap();
