@@ -29,6 +29,53 @@ pub(crate) struct RunTable {
     deleted: Option<Version>,
     /// A read below this version could miss what was collected.
     collected: Version,
+    /// Key-value pairs that hold nothing any more and are kept for their history only: out of the way of whoever lists.
+    buried: BTreeMap<Name, Chain>,
+    /// The latest version at which one of them still held something, or above.
+    buried_until: Version,
+}
+
+impl RunTable {
+    fn chain(&self, space: Space, name: &[u8]) -> Option<&Chain> {
+        self.spaces[space.index()].get(name).or_else(|| self.buried_in(space)?.get(name))
+    }
+
+    fn buried_in(&self, space: Space) -> Option<&BTreeMap<Name, Chain>> {
+        Some(&self.buried).filter(|buried| space == Space::Kv && !buried.is_empty())
+    }
+
+    /// Somebody writes a key that is kept for its history only.
+    fn unearth(&mut self, space: Space, name: &[u8]) {
+        if self.buried_in(space).is_some()
+            && let Some((name, chain)) = self.buried.remove_entry(name)
+        {
+            self.spaces[space.index()].insert(name, chain);
+        }
+    }
+
+    /// Puts a key that held nothing from `gone_at` on out of the way.
+    fn bury(&mut self, space: Space, name: &[u8], gone_at: Version) {
+        if let Some((name, chain)) = self.spaces[space.index()].remove_entry(name) {
+            self.buried_until = self.buried_until.max(gone_at);
+            self.buried.insert(name, chain);
+        }
+    }
+
+    /// The chains of a range in order; those that hold nothing at the snapshot may be left out.
+    fn chains(
+        &self,
+        space: Space,
+        range: NameRange,
+        snapshot: Version,
+    ) -> impl DoubleEndedIterator<Item = (&Name, &Chain)> {
+        let mut past = Vec::new();
+        if let Some(buried) = self.buried_in(space).filter(|_| snapshot < self.buried_until) {
+            past.extend(self.spaces[space.index()].range(range.clone()).chain(buried.range(range.clone())));
+            past.sort_unstable_by_key(|(name, _)| *name);
+        }
+        let present = past.is_empty().then(|| self.spaces[space.index()].range(range));
+        present.into_iter().flatten().chain(past)
+    }
 }
 
 /// Every key of a shard.
@@ -50,12 +97,12 @@ impl Memory {
         if table.deleted.is_some_and(|deleted| deleted <= snapshot) {
             return None;
         }
-        table.spaces[space.index()].get(name)?.at(snapshot)
+        table.chain(space, name)?.at(snapshot)
     }
 
     /// The version of the newest revision of a key, deletes included.
     pub(crate) fn newest_version(&self, run: &RunId, space: Space, name: &[u8]) -> Option<Version> {
-        let chain = self.runs.get(run)?.spaces[space.index()].get(name)?;
+        let chain = self.runs.get(run)?.chain(space, name)?;
         Some(chain.newest().version)
     }
 
@@ -71,7 +118,7 @@ impl Memory {
         table
             .filter(|_| is_range(&range))
             .into_iter()
-            .flat_map(move |table| table.spaces[space.index()].range(range.clone()))
+            .flat_map(move |table| table.chains(space, range.clone(), snapshot))
             .filter_map(move |(name, chain)| chain.at(snapshot).map(|revision| (name, revision)))
     }
 
@@ -92,7 +139,7 @@ impl Memory {
 
     /// All revisions of a key, oldest first.
     pub(crate) fn revisions(&self, run: &RunId, space: Space, name: &[u8]) -> impl Iterator<Item = &Revision> {
-        let chain = self.runs.get(run).and_then(|table| table.spaces[space.index()].get(name));
+        let chain = self.runs.get(run).and_then(|table| table.chain(space, name));
         chain.into_iter().flat_map(Chain::revisions)
     }
 
@@ -112,6 +159,10 @@ impl Memory {
         let (version, expires) = (revision.version, revision.expires);
         let table = self.runs.entry(run).or_default();
         assert!(table.deleted.is_none_or(|deleted| version <= deleted), "a deleted run takes no writes");
+        let gone_at = if revision.stored.is_none() { version } else { expires };
+        if revision.stored.is_some() {
+            table.unearth(space, &name);
+        }
         let leftover = match table.spaces[space.index()].get_mut(name.as_slice()) {
             Some(chain) => {
                 if retention.history != HistoryRetention::Forever {
@@ -125,6 +176,10 @@ impl Memory {
                 if expires == Version::MAX { Leftover::Settled } else { Leftover::LookAgain(expires) }
             }
         };
+        if leftover != Leftover::Empty && gone_at != Version::MAX && retention.history != HistoryRetention::Off {
+            // What is kept for its history only is then put out of the way.
+            self.sweep.insert((gone_at, run, space, name.clone()));
+        }
         self.settle(run, space, name, leftover);
     }
 
@@ -156,12 +211,21 @@ impl Memory {
         let Some(table) = self.runs.get_mut(&run) else { return };
         if table.deleted.is_some_and(|deleted| deleted <= horizon) {
             table.spaces = Default::default();
+            table.buried.clear();
             table.collected = table.collected.max(horizon);
             return;
         }
+        table.unearth(space, &name);
         let Some(chain) = table.spaces[space.index()].get_mut(name.as_slice()) else { return };
-        let Revision { version, expires, .. } = *chain.newest();
+        let Revision { version, expires, ref stored } = *chain.newest();
+        let gone_at = if stored.is_none() { version } else { expires };
         let leftover = chain.prune(retention);
+        if leftover != Leftover::Empty && gone_at <= horizon && retention.history != HistoryRetention::Off {
+            table.bury(space, &name, gone_at);
+        }
+        if retention.history == HistoryRetention::Forever {
+            return self.settle(run, space, name, leftover);
+        }
         // What is removed because it expired could be read until then.
         let has_expired = leftover == Leftover::Empty && expires <= horizon;
         table.collected = table.collected.max(if has_expired { expires } else { horizon.min(version) });
@@ -198,7 +262,8 @@ impl Memory {
                 continue;
             }
             for (space, names) in ALL_SPACES.iter().zip(&table.spaces) {
-                for (name, chain) in names {
+                let buried = table.buried_in(*space).into_iter().flatten();
+                for (name, chain) in names.iter().chain(buried) {
                     if let Some(stored) = chain.at(snapshot).and_then(|revision| revision.live_at(snapshot)) {
                         all.insert((*run, *space, name.clone()), stored.clone());
                     }
@@ -235,5 +300,39 @@ fn is_range((start, end): &NameRange) -> bool {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
         (Bound::Included(start), Bound::Included(end)) => start <= end,
         (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => start < end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: RunId = RunId::from_bytes([1; 16]);
+
+    fn write(memory: &mut Memory, version: u64, stored: Option<i64>) {
+        let stored = stored.map(|value| Stored::Value(value.into()));
+        let revision = Revision { version: version.into(), expires: Version::MAX, stored };
+        memory.push(RUN, Space::Kv, Name::from_slice(b"key"), revision, Version::from(version).previous());
+    }
+
+    fn listed(memory: &Memory, snapshot: u64) -> usize {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        memory.range(&RUN, Space::Kv, all, snapshot.into()).filter(|(_, revision)| revision.stored.is_some()).count()
+    }
+
+    #[test]
+    fn what_is_kept_for_its_history_only_is_out_of_the_way_and_comes_back_with_a_write() {
+        let mut memory = Memory::new(HistoryRetention::Forever);
+        write(&mut memory, 10, Some(1));
+        write(&mut memory, 20, None);
+        assert_eq!(memory.sweep_due(), Some(20.into()));
+        memory.sweep(20.into(), 9);
+        let table = &memory.runs[&RUN];
+        assert!(table.spaces[Space::Kv.index()].is_empty(), "whoever lists does not meet it");
+        assert_eq!((listed(&memory, 15), listed(&memory, 20)), (1, 0), "whoever looks back does");
+        assert_eq!(memory.sweep_due(), None, "and there is nothing left to do");
+        write(&mut memory, 30, Some(2));
+        let versions: Vec<u64> = memory.revisions(&RUN, Space::Kv, b"key").map(|old| old.version.get()).collect();
+        assert_eq!((versions, listed(&memory, 30)), (vec![10, 20, 30], 1));
     }
 }
