@@ -333,3 +333,41 @@ fn the_making_of_runs_dropped_at_any_poll_leaves_every_name_with_one_run_or_free
         assert_eq!(database.runs().count().await.unwrap(), 60);
     });
 }
+
+/// glommio's T1 (an executor parks with work pending) shows within seconds when others take the cores.
+#[test]
+fn while_others_take_every_core_no_call_is_lost_in_a_parked_executor() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let over = Arc::new(AtomicBool::new(false));
+    let burners: Vec<_> = (0..4)
+        .map(|_| {
+            let over = over.clone();
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect();
+    on_tokio(async {
+        let database = Database::builder().shards(2).open().await.unwrap();
+        let callers = (0..4).map(|caller: i64| {
+            let kv = database.kv();
+            tokio::spawn(async move {
+                let run = RunId::new();
+                for number in 0..500 {
+                    kv.put(run, "key", caller * 1000 + number).await.unwrap();
+                    assert_eq!(kv.get(run, "key").await.unwrap(), Some((caller * 1000 + number).into()));
+                }
+            })
+        });
+        for caller in futures::future::join_all(callers).await {
+            caller.unwrap();
+        }
+    });
+    over.store(true, Ordering::Relaxed);
+    for burner in burners {
+        burner.join().unwrap();
+    }
+}
