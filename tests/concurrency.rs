@@ -362,7 +362,7 @@ fn while_others_take_every_core_no_call_is_lost_in_a_parked_executor() {
                 }
             })
         });
-        for caller in futures::future::join_all(callers).await {
+        for caller in join_all(callers).await {
             caller.unwrap();
         }
     });
