@@ -213,11 +213,11 @@ impl Engine {
     /// Flushes, stops and joins everything. The second call waits for the first.
     pub(crate) async fn close(&self) -> Result<()> {
         let (done, closed) = oneshot::channel();
+        let failed = || self.failed().map_or(Ok(()), |reason| Err(Error::Unavailable(reason)));
         if self.keeper.send(Task::Close { done }).is_err() {
-            return self.failed().map_or(Ok(()), |reason| Err(Error::Unavailable(reason)));
+            return failed();
         }
         // Cancelled when somebody else was first: the keeper has ended, and with it what it was asked.
-        let failed = || self.failed().map_or(Ok(()), |reason| Err(Error::Unavailable(reason)));
         let result = closed.await.unwrap_or_else(|_| failed());
         if !local::is_shard_thread() {
             self.join_keeper();

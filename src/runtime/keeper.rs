@@ -14,11 +14,12 @@ use super::clock::{Clock, RESERVATION};
 use super::directory::{Directory, corruption};
 use super::engine::Health;
 use super::mailbox::{Mailbox, Message};
+use super::recovery::judge_opening;
 use crate::base::error::{Error, Result};
-use crate::format::manifest::{Manifest, SealedSegment};
+use crate::format::BLOCK;
+use crate::format::manifest::Manifest;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::shard::input::Request;
-use crate::shard::replay::{judge, survey};
 
 /// What the keeper is asked.
 #[derive(Debug)]
@@ -161,37 +162,23 @@ impl Keeper {
             return Ok(());
         }
         let mut manifest = disk.manifest.clone();
-        let (incarnation, shards) = (manifest.incarnation, manifest.shards);
-        let ours: Vec<SegmentId> =
-            disk.directory.segments()?.into_iter().filter(|id| id.incarnation == incarnation).collect();
-        for shard in ours.chunk_by(|a, b| a.shard == b.shard) {
-            let mut scanned = Vec::new();
-            let mut salts = Vec::new();
-            for id in shard {
-                let bytes = disk.directory.read_segment(*id, false)?;
-                let header = SegmentHeader::read(&bytes).map_err(Error::Corruption)?;
-                salts.push(header.salt);
-                scanned.push(survey(&bytes, &header));
-            }
-            let judgement = judge(&scanned)
-                .map_err(|damage| Error::Corruption(format!("{} in {:?}", damage.what, damage.segment)))?;
-            if let Some((segment, offset)) = judgement.torn {
-                // Everything was durable a moment ago: this is no torn tail, and it must not be sealed away.
-                let path = disk.directory.segment_path(segment);
-                return Err(corruption(&path, offset, "the log was damaged while the database closed"));
-            }
-            let ends = shard.iter().zip(salts).zip(judgement.ends);
-            let used = ends.filter(|(_, end)| *end > crate::format::BLOCK as u64);
-            manifest.sealed.extend(used.map(|((id, salt), end)| SealedSegment { id: *id, shards, salt, end }));
+        let opening = judge_opening(&disk.directory, &manifest, false)?;
+        if let Some((segment, offset)) = opening.torn.first() {
+            // Everything was durable a moment ago: this is no torn tail, and it must not be sealed away.
+            let path = disk.directory.segment_path(*segment);
+            return Err(corruption(&path, *offset, "the log was damaged while the database closed"));
         }
+        let (used, unused): (Vec<_>, Vec<_>) =
+            opening.sealed.into_iter().partition(|segment| segment.end > BLOCK as u64);
+        manifest.sealed.extend(used.iter().cloned());
         manifest.closed = true;
         manifest.clock_reserved = self.clock.last();
         disk.directory.write_manifest(&manifest)?;
-        for id in ours {
-            match manifest.sealed.iter().find(|segment| segment.id == id) {
-                Some(segment) => disk.directory.trim_segment(id, segment.end)?,
-                None => disk.directory.remove_segment(id)?,
-            }
+        for segment in used {
+            disk.directory.trim_segment(segment.id, segment.end)?;
+        }
+        for segment in unused {
+            disk.directory.remove_segment(segment.id)?;
         }
         Ok(())
     }

@@ -63,10 +63,6 @@ pub(crate) fn recover(directory: &Directory, layout: Layout) -> Result<Recovered
     let started = Instant::now();
     let mut report = RecoveryReport::default();
     let before = directory.read_manifest()?;
-    if before.is_none() && layout.read_only {
-        let path = directory.path().display();
-        return Err(Error::InvalidOperation(format!("there is no database to read here: path={path}")));
-    }
     report.created = before.is_none();
     let (database, incarnation, reserved, mut sealed) = match before {
         None => (*uuid::Uuid::new_v4().as_bytes(), 0, Version::ZERO, Vec::new()),
@@ -75,7 +71,10 @@ pub(crate) fn recover(directory: &Directory, layout: Layout) -> Result<Recovered
             report.previous_shards = manifest.shards;
             let mut sealed = manifest.sealed.clone();
             if !manifest.closed {
-                sealed.extend(seal_last_opening(directory, &manifest, &mut report)?);
+                let last = judge_opening(directory, &manifest, true)?;
+                report.torn_tails = last.torn.len() as u64;
+                report.latest = last.latest;
+                sealed.extend(last.sealed);
             }
             (manifest.database, manifest.incarnation, manifest.clock_reserved, sealed)
         }
@@ -99,12 +98,10 @@ pub(crate) fn recover(directory: &Directory, layout: Layout) -> Result<Recovered
         closed: false,
         sealed,
     };
+    // Nothing is written at the times of a read-only opening: they need no reservation.
     if !layout.read_only {
         directory.write_manifest(&manifest)?;
         remove_strays(directory, &manifest)?;
-    }
-    // Nothing is written at the times of a read-only opening: they need no reservation.
-    if !layout.read_only {
         clock.reserve(manifest.clock_reserved);
     }
     report.duration = started.elapsed();
@@ -112,31 +109,43 @@ pub(crate) fn recover(directory: &Directory, layout: Layout) -> Result<Recovered
     Ok(Recovered { memories, manifest, clock, report })
 }
 
-/// Decides how far the segments of the last opening count, which did not end in good order.
-fn seal_last_opening(
-    directory: &Directory,
-    manifest: &Manifest,
-    report: &mut RecoveryReport,
-) -> Result<Vec<SealedSegment>> {
-    let mut sealed = Vec::new();
-    let all: Vec<SegmentId> =
-        directory.segments()?.into_iter().filter(|id| id.incarnation == manifest.incarnation).collect();
+/// What the segments of one opening come to.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    /// How far each segment counts.
+    pub(crate) sealed: Vec<SealedSegment>,
+    /// Torn tails, at most one a shard.
+    pub(crate) torn: Vec<(SegmentId, u64)>,
+    /// The highest version in them.
+    pub(crate) latest: Version,
+}
+
+/// Decides how far the segments of the opening that wrote the manifest count; with `settle`, makes durable what is in
+/// them before they are read.
+///
+/// # Errors
+/// `Corruption` with file and offset if anything that was durable is damaged; `Io`.
+pub(crate) fn judge_opening(directory: &Directory, manifest: &Manifest, settle: bool) -> Result<Opening> {
+    let mut opening = Opening::default();
+    let is_of_opening = |id: &SegmentId| id.incarnation == manifest.incarnation;
+    let all: Vec<SegmentId> = directory.segments()?.into_iter().filter(is_of_opening).collect();
     for shard in all.chunk_by(|a, b| a.shard == b.shard) {
         let mut scanned: Vec<ScannedSegment> = Vec::new();
         let mut salts = Vec::new();
         for id in shard {
-            let bytes = directory.read_segment(*id, true)?;
+            let bytes = directory.read_segment(*id, settle)?;
             let header = read_header(directory, *id, &bytes, &manifest.database)?;
             salts.push(header.salt);
             scanned.push(survey(&bytes, &header));
         }
         let judgement = judge(&scanned).map_err(|damage| damaged(directory, &damage))?;
-        report.torn_tails += u64::from(judgement.torn.is_some());
-        report.latest = report.latest.max(judgement.latest);
+        opening.torn.extend(judgement.torn);
+        opening.latest = opening.latest.max(judgement.latest);
         let ends = shard.iter().zip(salts).zip(judgement.ends);
-        sealed.extend(ends.map(|((id, salt), end)| SealedSegment { id: *id, shards: manifest.shards, salt, end }));
+        let sealed = ends.map(|((id, salt), end)| SealedSegment { id: *id, shards: manifest.shards, salt, end });
+        opening.sealed.extend(sealed);
     }
-    Ok(sealed)
+    Ok(opening)
 }
 
 struct Built {

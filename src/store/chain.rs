@@ -23,6 +23,11 @@ impl Revision {
     pub(crate) fn live_at(&self, snapshot: Version) -> Option<&Stored> {
         if snapshot < self.expires { self.stored.as_ref() } else { None }
     }
+
+    /// From which version on it holds nothing; `MAX` is never.
+    pub(crate) const fn gone_at(&self) -> Version {
+        if self.stored.is_none() { self.version } else { self.expires }
+    }
 }
 
 /// The revisions of one key.
@@ -134,7 +139,7 @@ impl Chain {
     }
 
     fn leftover(&self, retention: Retention) -> Leftover {
-        let gone_at = if self.newest.stored.is_none() { self.newest.version } else { self.newest.expires };
+        let gone_at = self.newest.gone_at();
         let next = match &self.older {
             None => gone_at,
             Some(past) => past.revisions.get(1).map_or(self.newest.version, |second| second.version),

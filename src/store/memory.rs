@@ -159,7 +159,7 @@ impl Memory {
         let (version, expires) = (revision.version, revision.expires);
         let table = self.runs.entry(run).or_default();
         assert!(table.deleted.is_none_or(|deleted| version <= deleted), "a deleted run takes no writes");
-        let gone_at = if revision.stored.is_none() { version } else { expires };
+        let gone_at = revision.gone_at();
         if revision.stored.is_some() {
             table.unearth(space, &name);
         }
@@ -217,8 +217,8 @@ impl Memory {
         }
         table.unearth(space, &name);
         let Some(chain) = table.spaces[space.index()].get_mut(name.as_slice()) else { return };
-        let Revision { version, expires, ref stored } = *chain.newest();
-        let gone_at = if stored.is_none() { version } else { expires };
+        let Revision { version, expires, .. } = *chain.newest();
+        let gone_at = chain.newest().gone_at();
         let leftover = chain.prune(retention);
         if leftover != Leftover::Empty && gone_at <= horizon && retention.history != HistoryRetention::Off {
             table.bury(space, &name, gone_at);
