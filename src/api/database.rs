@@ -128,7 +128,12 @@ impl Database {
     pub fn flush(&self) -> Op<()> {
         let engine = self.engine.clone();
         Op::steps(async move {
-            try_join_all((0..engine.shards()).map(|shard| engine.request(shard, Request::Flush))).await?;
+            // In `Buffered` mode one shard's flush is the whole database's.
+            let asked = match engine.setup().mode {
+                DurabilityMode::Buffered { .. } => 1,
+                DurabilityMode::InMemory | DurabilityMode::Strict => engine.shards(),
+            };
+            try_join_all((0..asked).map(|shard| engine.request(shard, Request::Flush))).await?;
             Ok(())
         })
     }
@@ -163,8 +168,8 @@ impl Database {
         DatabaseInfo {
             path: setup.path.clone(),
             durability: setup.mode,
-            partitioning: setup.partitioning,
-            shards: setup.shards,
+            partitioning: setup.layout.partitioning,
+            shards: setup.layout.shards,
             driver: setup.driver,
             driver_reason: setup.driver_reason.clone(),
             format_version: FORMAT_VERSION,

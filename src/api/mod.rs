@@ -19,6 +19,7 @@ pub(crate) mod run_index;
 pub(crate) mod run_names;
 pub(crate) mod scan;
 pub(crate) mod scope;
+pub(crate) mod transacting;
 pub(crate) mod state_cell;
 pub(crate) mod trace_store;
 pub(crate) mod transaction;

@@ -12,13 +12,14 @@ use futures::future::try_join_all;
 use super::database::Database;
 use super::op::{Op, read};
 use super::run_names;
+use super::transacting::Transacting;
 use crate::base::error::{Error, Result};
 use crate::base::limits::{VALUE_BYTES, check_key, check_tags, check_value};
 use crate::base::run::{RunMetadata, RunOptions, RunStatus};
 use crate::base::run_id::RunId;
 use crate::base::value::Value;
 use crate::primitive::command::{Command, RunCommand, RunFilter};
-use crate::primitive::output::{Output, Reply};
+use crate::primitive::output::Reply;
 use crate::runtime::engine::Engine;
 
 /// How often all shards are asked for one snapshot that each of them still has.
@@ -163,7 +164,13 @@ pub(crate) fn update_status(
     let bytes = error.as_ref().map_or(0, String::len);
     let fits = bytes <= VALUE_BYTES;
     let checked = if fits { Ok(()) } else { Err(Error::limit("error bytes", VALUE_BYTES, bytes)) };
-    change(engine, which, checked, RunCommand::UpdateStatus { to, error })
+    match checked.and_then(|()| which.resolved()) {
+        Err(error) => Op::done(Err(error)),
+        Ok(which) => Op::steps(async move {
+            let run = id_of(&engine, &which).await?;
+            run_names::update_status(&engine, run, to, error).await
+        }),
+    }
 }
 
 /// The runs that pass a filter, at one snapshot, in the order in which they began.
@@ -177,25 +184,13 @@ pub(crate) fn list(engine: Arc<Engine>, filter: RunFilter) -> Op<Vec<RunMetadata
 
 /// Asks every shard for the runs that pass a filter.
 async fn gather(engine: &Arc<Engine>, filter: &RunFilter) -> Result<Vec<Arc<RunMetadata>>> {
-    for attempt in 0..=SNAPSHOTS {
-        let snapshot = (attempt < SNAPSHOTS).then(|| engine.clock().now());
-        let asked = (0..engine.shards())
-            .map(|shard| engine.directory(shard, Command::Run(RunCommand::List(filter.clone())), snapshot));
-        let replies = try_join_all(asked).await?;
-        if let Some(runs) = replies.into_iter().map(listed).collect::<Option<Vec<_>>>() {
-            return Ok(runs.concat());
-        }
-    }
-    Err(Error::Unavailable("a shard no longer keeps what is current".into()))
-}
-
-/// The runs a shard listed; `None` if it no longer has the snapshot.
-fn listed(reply: Reply) -> Option<Vec<Arc<RunMetadata>>> {
-    match reply.output {
-        Output::Runs(runs) => Some(runs),
-        Output::TooOld => None,
-        other => unreachable!("the shard answered another question: {other:?}"),
-    }
+    let transacting = Transacting::new(engine.clone());
+    transacting.begin(0, None).await?;
+    let asked = (0..engine.shards()).map(|shard| {
+        let command = Command::Run(RunCommand::List(filter.clone()));
+        Op::call(transacting.step_on(shard, RunId::DIRECTORY, command), read!(Runs(runs) => runs))
+    });
+    Ok(try_join_all(asked).await?.concat())
 }
 
 fn on_id<T>(engine: &Arc<Engine>, id: RunId, command: RunCommand, read: fn(Reply) -> Result<T>) -> Op<T> {

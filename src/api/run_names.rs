@@ -1,36 +1,19 @@
 //! The names of runs: unique in the database, though a name and its run may live on different shards.
 //!
-//! - A run's name never changes, and an id is good for one run: one that was deleted or forbidden is never made again.
-//! - A name that is the text of its run's id needs no claim, for no other run can have it. Every other name is claimed
-//!   on the name's shard first, and then the run is made on its own shard: a run that exists holds its name.
-//! - A claim whose run does not exist, or exists under another name, is *void*. It stands for nothing: looking up its
-//!   name finds no run, and whoever wants the name may replace it. Before it is replaced or released it is void for
-//!   good: the run exists under another name, or was deleted, or has been forbidden so that it can never be made.
-//! - So a future dropped between the steps leaves a run with its name, or a void claim, or a deleted run with a void
-//!   claim; never a run without its name, or two runs with one.
-//! - In `Buffered` mode a crash may take back what was acknowledged, on one shard and not on another. A step that relies
-//!   on a step on another shard waits until that one is on disk.
-//!
-//! Example: A claims `n` for run 1. B wants `n` for run 2, finds the claim of run 1 and no run 1, and forbids it. If A
-//! made run 1 before that, B hears of it: the name is taken. If not, A is refused, because run 1 counts as deleted, and
-//! B replaces the claim.
+//! - A run's name never changes, and an id is good for one run: one that was deleted is never made again.
+//! - A name that is the text of its run's id needs no entry, for no other run can have it. Every other name has one on
+//!   the name's shard, made and deleted in one transaction with the run.
 
 use std::sync::Arc;
 
 use super::op::{Op, read};
-use super::turn::let_others_run;
+use super::transacting::{Bounds, Transacting, until_it_wins};
 use crate::base::error::{Error, Result};
-use crate::base::options::DurabilityMode;
-use crate::base::run::RunMetadata;
+use crate::base::options::Partitioning;
+use crate::base::run::{RunMetadata, RunStatus};
 use crate::base::run_id::RunId;
 use crate::primitive::command::{Command, RunCommand};
 use crate::runtime::engine::Engine;
-use crate::shard::input::Request;
-
-/// How many ids, and how many void claims, one creation goes through.
-const ATTEMPTS: usize = 16;
-/// How often the run of a claim is looked for before it is forbidden: somebody may be just about to make it.
-const PATIENCE: usize = 8;
 
 /// The run with this id.
 pub(crate) async fn find(engine: &Arc<Engine>, run: RunId) -> Result<Option<Arc<RunMetadata>>> {
@@ -39,12 +22,18 @@ pub(crate) async fn find(engine: &Arc<Engine>, run: RunId) -> Result<Option<Arc<
 
 /// The run with this name, which is not the text of an id.
 pub(crate) async fn look_up(engine: &Arc<Engine>, name: &str) -> Result<Option<Arc<RunMetadata>>> {
+    let transacting = Transacting::new(engine.clone());
     let command = Command::Run(RunCommand::LookUpName { name: name.into() });
-    let call = engine.directory(engine.shard_of_name(name), command, None);
+    let call = transacting.step_on(engine.shard_of_name(name), RunId::DIRECTORY, command);
     match Op::call(call, read!(MaybeRunId(holder) => holder)).await? {
-        Some(holder) => Ok(find(engine, holder).await?.filter(|run| run.name == name)),
+        Some(holder) => known(&transacting, holder).await,
         None => Ok(None),
     }
+}
+
+/// What a transaction knows about a run.
+async fn known(transacting: &Transacting, run: RunId) -> Result<Option<Arc<RunMetadata>>> {
+    Op::call(transacting.step(run, Command::Run(RunCommand::Get)), read!(MaybeRun(run) => run)).await
 }
 
 /// Makes a run with a name that is not the text of an id. `create` is its `Create` command.
@@ -54,89 +43,73 @@ pub(crate) async fn create(
     name: String,
     create: RunCommand,
 ) -> Result<RunMetadata> {
-    for _ in 0..ATTEMPTS {
-        let run = id.unwrap_or_else(RunId::new);
-        claim(&engine, &name, run).await?;
-        settle(&engine, engine.shard_of_name(&name), engine.shard_of(&run)).await?;
-        let call = engine.command(run, Command::Run(create.clone()));
-        match Op::call(call, read!(Run(run) => Arc::unwrap_or_clone(run))).await {
-            // Deleted, or forbidden by somebody who saw the claim before there was a run.
-            Err(Error::InvalidOperation(_)) if id.is_none() => release(&engine, &name, run).await?,
-            Err(error @ Error::InvalidOperation(_)) => {
-                release(&engine, &name, run).await?;
-                return Err(error);
-            }
-            Err(error @ Error::AlreadyExists(_)) => {
-                if find(&engine, run).await?.is_none_or(|known| known.name != name) {
-                    release(&engine, &name, run).await?;
-                }
-                return Err(error);
-            }
-            // After any other failure the run may still be made by somebody who makes it under the same name.
-            result => return result,
-        }
-    }
-    Err(contended(&name))
-}
-
-/// Makes a run the holder of a name, unless a run that exists holds it.
-async fn claim(engine: &Arc<Engine>, name: &str, id: RunId) -> Result<()> {
-    let shard = engine.shard_of_name(name);
-    let mut replaces = None;
-    for _ in 0..ATTEMPTS {
-        let command = Command::Run(RunCommand::ClaimName { name: name.into(), id, replaces });
-        let call = engine.directory(shard, command, None);
-        let Some(holder) = Op::call(call, read!(MaybeRunId(holder) => holder)).await? else { return Ok(()) };
-        if !is_void(engine, name, holder).await? {
+    let run = id.unwrap_or_else(RunId::new);
+    let shard = engine.shard_of_name(&name);
+    until_it_wins(engine, Bounds::default(), async |transacting| {
+        let claim = Command::Run(RunCommand::ClaimName { name: name.clone(), id: run });
+        let call = transacting.step_on(shard, RunId::DIRECTORY, claim);
+        if let Some(holder) = Op::call(call, read!(MaybeRunId(holder) => holder)).await? {
             return Err(Error::AlreadyExists(format!("run: name={name:?} run={holder}")));
         }
-        settle(engine, engine.shard_of(&holder), shard).await?;
-        replaces = Some(holder);
-    }
-    Err(contended(name))
-}
-
-/// Whether a claim on a name is void; if it is, it is void for good from now on.
-async fn is_void(engine: &Arc<Engine>, name: &str, holder: RunId) -> Result<bool> {
-    for _ in 0..PATIENCE {
-        if let Some(run) = find(engine, holder).await? {
-            return Ok(run.name != name);
-        }
-        let_others_run().await;
-    }
-    let call = engine.command(holder, Command::Run(RunCommand::Forbid));
-    let exists = Op::call(call, read!(Flag(exists) => exists)).await?;
-    // A run that existed just now and does not any more was deleted.
-    Ok(!exists || find(engine, holder).await?.is_none_or(|run| run.name != name))
-}
-
-/// Gives up a claim that is void for good.
-async fn release(engine: &Arc<Engine>, name: &str, id: RunId) -> Result<()> {
-    let shard = engine.shard_of_name(name);
-    settle(engine, engine.shard_of(&id), shard).await?;
-    let command = Command::Run(RunCommand::ReleaseName { name: name.into(), id });
-    Op::call(engine.directory(shard, command, None), read!(Unit => ())).await
+        let call = transacting.step(run, Command::Run(create.clone()));
+        Op::call(call, read!(Run(run) => Arc::unwrap_or_clone(run))).await
+    })
+    .await
 }
 
 /// Deletes a run and everything in it, and frees its name.
 pub(crate) async fn delete(engine: &Arc<Engine>, run: RunId) -> Result<()> {
-    let known = find(engine, run).await?;
-    let call = engine.command(run, Command::Run(RunCommand::Delete));
-    Op::call(call, read!(Flag(deleted) => deleted)).await?;
-    match known {
-        Some(known) if known.name != run.to_string() => release(engine, &known.name, run).await,
-        _ => Ok(()),
-    }
+    until_it_wins(engine.clone(), Bounds::default(), async |transacting| {
+        let metadata = known(&transacting, run).await?;
+        let mut found = false;
+        for shard in shards_of(engine, run) {
+            let call = transacting.step_on(shard, run, Command::Run(RunCommand::Delete));
+            found |= Op::call(call, read!(Flag(found) => found)).await?;
+        }
+        if !found {
+            return Err(Error::KeyNotFound(format!("run: run={run}")));
+        }
+        if let Some(metadata) = metadata.filter(|metadata| metadata.name != run.to_string()) {
+            let name = metadata.name.clone();
+            let shard = engine.shard_of_name(&name);
+            let command = Command::Run(RunCommand::ReleaseName { name, id: run });
+            let call = transacting.step_on(shard, RunId::DIRECTORY, command);
+            Op::call(call, read!(Unit => ())).await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
-/// Waits until what a shard has acknowledged survives a crash, so that the next step, on another shard, may rely on it.
-async fn settle(engine: &Arc<Engine>, shard: usize, next: usize) -> Result<()> {
-    if shard != next && matches!(engine.setup().mode, DurabilityMode::Buffered { .. }) {
-        engine.request(shard, Request::Flush).await?;
+/// Changes the status of a run. Where its keys are spread, every shard hears of its end in the same transaction.
+pub(crate) async fn update_status(
+    engine: &Arc<Engine>,
+    run: RunId,
+    to: RunStatus,
+    error: Option<String>,
+) -> Result<RunMetadata> {
+    let command = Command::Run(RunCommand::UpdateStatus { to, error });
+    let changed = read!(Run(run) => Arc::unwrap_or_clone(run));
+    if engine.setup().layout.partitioning == Partitioning::ByRun || !to.is_ended() {
+        return Op::call(engine.command(run, command), changed).await;
     }
-    Ok(())
+    until_it_wins(engine.clone(), Bounds::default(), async |transacting| {
+        let metadata = Op::call(transacting.step(run, command.clone()), changed).await?;
+        for shard in shards_of(engine, run).skip(1) {
+            let end = Command::Run(RunCommand::End { status: to });
+            Op::call(transacting.step_on(shard, run, end), read!(Unit => ())).await?;
+        }
+        Ok(metadata)
+    })
+    .await
 }
 
-fn contended(name: &str) -> Error {
-    Error::AlreadyExists(format!("run: name={name:?}, which several others are claiming at this moment"))
+/// The shards that hold anything of a run, its home first.
+fn shards_of(engine: &Arc<Engine>, run: RunId) -> impl Iterator<Item = usize> + Send {
+    let home = engine.shard_of(&run);
+    let others = match engine.setup().layout.partitioning {
+        Partitioning::ByRun => 0..0,
+        Partitioning::ByKey => 0..engine.shards(),
+    };
+    std::iter::once(home).chain(others.filter(move |shard| *shard != home))
 }

@@ -5,55 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::op::Op;
+use super::transacting::Transacting;
 use crate::base::error::{Error, Result};
 use crate::base::run_id::RunId;
 use crate::primitive::command::Command;
 use crate::primitive::output::Reply;
-use crate::runtime::call::{Call, Progress};
 use crate::runtime::engine::Engine;
-use crate::shard::input::Request;
-
-/// A transaction as its handles share it. The last handle to go aborts it, if it has not ended.
-pub(crate) struct Transacting {
-    engine: Arc<Engine>,
-    shard: usize,
-    progress: Arc<Progress>,
-}
-
-impl Transacting {
-    pub(crate) fn begin(engine: Arc<Engine>, run: &RunId) -> Self {
-        let progress = Arc::new(Progress::new(engine.next_transaction()));
-        Self { shard: engine.shard_of(run), engine, progress }
-    }
-
-    /// The request that commits it; `None` if it had ended before.
-    pub(crate) fn commit(&self) -> Option<Call> {
-        let operations = self.progress.end()?;
-        let request = Request::Commit { transaction: self.progress.number(), operations };
-        Some(self.engine.request(self.shard, request))
-    }
-
-    /// Aborts it if it has not ended.
-    pub(crate) fn abort(&self) {
-        if self.progress.end().is_some_and(|operations| operations > 0) {
-            let request = Request::Abort { transaction: self.progress.number() };
-            // Sent, not awaited. If the mailbox is full, the shard forgets the transaction when it has been idle.
-            let _ = self.engine.request(self.shard, request).start();
-        }
-    }
-}
-
-impl Drop for Transacting {
-    fn drop(&mut self) {
-        self.abort();
-    }
-}
-
-impl fmt::Debug for Transacting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Transacting").field(&self.progress.number()).finish()
-    }
-}
 
 /// A run, and perhaps a transaction, that operations belong to.
 #[derive(Clone)]
@@ -62,22 +19,35 @@ pub(crate) struct Scope {
     run: RunId,
     transaction: Option<Arc<Transacting>>,
     read_only: bool,
+    /// Why every operation is refused.
+    refused: Option<&'static str>,
 }
 
 impl Scope {
     /// Operations on a run, each a transaction of its own.
     pub(crate) fn of_run(engine: &Arc<Engine>, run: impl Borrow<RunId>) -> Self {
-        Self { engine: engine.clone(), run: *run.borrow(), transaction: None, read_only: false }
+        Self { engine: engine.clone(), run: *run.borrow(), transaction: None, read_only: false, refused: None }
     }
 
     /// Operations on a run within a transaction.
     pub(crate) const fn of_transaction(engine: Arc<Engine>, run: RunId, transaction: Arc<Transacting>) -> Self {
-        Self { engine, run, transaction: Some(transaction), read_only: false }
+        Self { engine, run, transaction: Some(transaction), read_only: false, refused: None }
     }
 
     /// The same scope with writes refused.
     pub(crate) const fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
+        self
+    }
+
+    /// The same scope in another run.
+    pub(crate) fn for_run(&self, run: RunId) -> Self {
+        Self { run, ..self.clone() }
+    }
+
+    /// The same scope with everything refused.
+    pub(crate) const fn refused(mut self, reason: &'static str) -> Self {
+        self.refused = Some(reason);
         self
     }
 
@@ -94,7 +64,7 @@ impl Scope {
         if self.in_transaction() {
             return self.clone();
         }
-        let transaction = Arc::new(Transacting::begin(self.engine.clone(), &self.run));
+        let transaction = Arc::new(Transacting::new(self.engine.clone()));
         Self::of_transaction(self.engine.clone(), self.run, transaction)
     }
 
@@ -105,10 +75,7 @@ impl Scope {
         }
         let call = match &self.transaction {
             None => self.engine.command(self.run, command),
-            Some(transaction) => {
-                let progress = transaction.progress.clone();
-                Call::step(self.engine.clone(), transaction.shard, progress, self.run, command)
-            }
+            Some(transaction) => transaction.step(self.run, command),
         };
         Op::call(call, read)
     }
@@ -116,6 +83,9 @@ impl Scope {
     fn check_run(&self, command: &Command) -> Result<()> {
         if self.run == RunId::DIRECTORY {
             return Err(Error::InvalidOperation("the nil uuid is not a run id".into()));
+        }
+        if let Some(reason) = self.refused {
+            return Err(Error::InvalidOperation(format!("{reason}: run={}", self.run)));
         }
         if command.is_read() {
             return Ok(());

@@ -1,24 +1,31 @@
-//! Transactions within one run.
+//! Transactions within one run and across runs, by closure and by hand, and views of one snapshot.
 
+use std::borrow::Borrow;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::event_log::RunEvents;
 use super::kv_store::RunKv;
 use super::op::Op;
-use super::scope::{Scope, Transacting};
+use super::scope::Scope;
 use super::state_cell::RunStates;
 use super::trace_store::RunTraces;
-use super::turn::let_others_run;
+use super::transacting::{Bounds, RETRIES, Transacting, until_it_wins};
 use crate::base::error::{Conflict, Error, Result};
+use crate::base::options::DurabilityMode;
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::runtime::engine::Engine;
+use crate::shard::input::Acknowledge;
 
-/// The bounds of a transaction. The default: 64 retries, no timeout, reads and writes.
+/// The bounds of a transaction. The default: the database's durability, 64 retries, no timeout, reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionOptions {
+    /// When this transaction is acknowledged, if not as the database's mode says: `Strict` waits until it is on disk,
+    /// `Buffered` and `InMemory` until it is visible. How it is logged does not change: only whether the caller waits.
+    /// A database that keeps nothing on disk refuses `Strict` and `Buffered`.
+    pub durability: Option<DurabilityMode>,
     /// How often the closure is called again after a conflict.
     pub max_retries: u32,
     /// How long all attempts together may take; checked between attempts.
@@ -31,7 +38,25 @@ pub struct TransactionOptions {
 
 impl Default for TransactionOptions {
     fn default() -> Self {
-        Self { max_retries: 64, timeout: None, read_only: false, label: None }
+        Self { durability: None, max_retries: RETRIES, timeout: None, read_only: false, label: None }
+    }
+}
+
+impl TransactionOptions {
+    fn bounds(&self, engine: &Engine) -> Result<Bounds> {
+        let keeps_nothing = engine.setup().mode == DurabilityMode::InMemory;
+        let acknowledge = match self.durability {
+            None => Acknowledge::AsUsual,
+            Some(DurabilityMode::InMemory) => Acknowledge::Visible,
+            Some(_) if keeps_nothing => {
+                let reason = "the database keeps nothing on disk: open it Buffered or Strict to commit durably";
+                return Err(Error::InvalidOperation(reason.into()));
+            }
+            Some(DurabilityMode::Buffered { .. }) => Acknowledge::Visible,
+            Some(DurabilityMode::Strict) => Acknowledge::Durable,
+        };
+        let timeout = self.timeout;
+        Ok(Bounds { retries: self.max_retries, timeout, acknowledge, label: self.label.clone() })
     }
 }
 
@@ -43,12 +68,6 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    fn begin(engine: &Arc<Engine>, run: RunId, read_only: bool) -> (Self, Arc<Transacting>) {
-        let transacting = Arc::new(Transacting::begin(engine.clone(), &run));
-        let scope = Scope::of_transaction(engine.clone(), run, transacting.clone()).read_only(read_only);
-        (Self { scope }, transacting)
-    }
-
     /// The run.
     #[must_use]
     pub const fn run_id(&self) -> RunId {
@@ -80,6 +99,72 @@ impl Transaction {
     }
 }
 
+/// A transaction across runs as its closure sees it: a cheap handle.
+#[derive(Clone, Debug)]
+pub struct MultiTransaction {
+    scope: Scope,
+    runs: Arc<[RunId]>,
+}
+
+impl MultiTransaction {
+    /// The transaction in one of its runs. Operations in a run that was not named when it began are refused with
+    /// `InvalidOperation`.
+    #[must_use]
+    pub fn run(&self, run: impl Borrow<RunId>) -> Transaction {
+        let run = *run.borrow();
+        let scope = self.scope.for_run(run);
+        let scope = if self.runs.contains(&run) { scope } else { scope.refused("the run is not one of the transaction") };
+        Transaction { scope }
+    }
+
+    /// The runs it was begun with.
+    #[must_use]
+    pub fn runs(&self) -> &[RunId] {
+        &self.runs
+    }
+}
+
+/// A run at one version: what is read through it is what was current then, whatever is committed meanwhile. Writes are
+/// refused.
+#[derive(Clone, Debug)]
+pub struct ReadView {
+    transaction: Transaction,
+    version: Version,
+}
+
+impl ReadView {
+    /// Fixes the snapshot.
+    pub(crate) fn open(engine: Arc<Engine>, run: RunId, version: Option<Version>) -> Op<Self> {
+        Op::steps(async move {
+            let transacting = Arc::new(Transacting::new(engine.clone()));
+            let version = transacting.begin(engine.shard_of(&run), version).await?;
+            let scope = Scope::of_transaction(engine, run, transacting).read_only(true);
+            Ok(Self { transaction: Transaction { scope }, version })
+        })
+    }
+
+    /// The version that is read.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Another run at the same version.
+    #[must_use]
+    pub fn run(&self, run: impl Borrow<RunId>) -> Self {
+        let scope = self.transaction.scope.for_run(*run.borrow());
+        Self { transaction: Transaction { scope }, version: self.version }
+    }
+}
+
+impl std::ops::Deref for ReadView {
+    type Target = Transaction;
+
+    fn deref(&self) -> &Transaction {
+        &self.transaction
+    }
+}
+
 /// What became of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a conflict means that nothing was committed"]
@@ -101,8 +186,9 @@ pub struct OpenTransaction {
 
 impl OpenTransaction {
     pub(crate) fn begin(engine: &Arc<Engine>, run: RunId) -> Self {
-        let (transaction, transacting) = Transaction::begin(engine, run, false);
-        Self { transaction, transacting }
+        let transacting = Arc::new(Transacting::new(engine.clone()));
+        let scope = Scope::of_transaction(engine.clone(), run, transacting.clone());
+        Self { transaction: Transaction { scope }, transacting }
     }
 
     /// Commits. Operations made through clones of the handle are refused from then on.
@@ -115,11 +201,8 @@ impl OpenTransaction {
     pub fn commit(self) -> Op<CommitOutcome> {
         // Ended when it is polled: dropped before that, the transaction is aborted as if it had been dropped itself.
         Op::steps(async move {
-            let Some(commit) = self.transacting.commit() else {
-                return Err(Error::InvalidOperation("the transaction has ended".into()));
-            };
-            match commit.await {
-                Ok(reply) => Ok(CommitOutcome::Committed(reply.version.unwrap_or_default())),
+            match self.transacting.commit(Acknowledge::AsUsual).await {
+                Ok(version) => Ok(CommitOutcome::Committed(version)),
                 Err(Error::TransactionConflict(conflict)) => Ok(CommitOutcome::Conflicted(conflict)),
                 Err(error) => Err(error),
             }
@@ -140,7 +223,7 @@ impl std::ops::Deref for OpenTransaction {
     }
 }
 
-/// Runs a closure as a transaction, again after each conflict, up to the bounds.
+/// Runs a closure as a transaction within one run.
 pub(crate) async fn run<T, E, F, Fut>(
     engine: Arc<Engine>,
     run: RunId,
@@ -153,45 +236,32 @@ where
     T: Send,
     E: From<Error> + Send,
 {
-    let started = Instant::now();
-    let mut attempt = 0;
-    loop {
-        let (transaction, transacting) = Transaction::begin(&engine, run, options.read_only);
-        let value = match f(transaction).await {
-            Ok(value) => value,
-            Err(error) => {
-                transacting.abort();
-                return Err(error);
-            }
-        };
-        let Some(commit) = transacting.commit() else {
-            return Err(Error::InvalidOperation("the transaction has ended".into()).into());
-        };
-        match commit.await {
-            Ok(_) => return Ok(value),
-            Err(Error::TransactionConflict(conflict)) => {
-                if attempt >= options.max_retries {
-                    return Err(Error::TransactionConflict(conflict).into());
-                }
-                if let Some(timeout) = options.timeout.filter(|timeout| started.elapsed() >= *timeout) {
-                    return Err(Error::Timeout(timeout).into());
-                }
-                let label = options.label.as_deref().unwrap_or("");
-                tracing::debug!(label, attempt, %conflict, "a transaction lost and runs again");
-                back_off(attempt, engine.clock().unique_number()).await;
-                attempt += 1;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let bounds = options.bounds(&engine)?;
+    until_it_wins(engine.clone(), bounds, |transacting| {
+        let scope = Scope::of_transaction(engine.clone(), run, transacting);
+        f(Transaction { scope: scope.read_only(options.read_only) })
+    })
+    .await
 }
 
-/// Lets others go first: the more often a transaction lost, the longer on average. `jitter` is any number that differs
-/// between those who wait. Needs no timer, and so no particular runtime.
-async fn back_off(attempt: u32, jitter: u64) {
-    let mixed = (jitter ^ (jitter >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let turns = mixed % (2_u64 << attempt.min(12));
-    for _ in 0..turns {
-        let_others_run().await;
-    }
+/// Runs a closure as a transaction across runs.
+pub(crate) async fn run_across<T, E, F, Fut>(
+    engine: Arc<Engine>,
+    runs: Vec<RunId>,
+    options: TransactionOptions,
+    mut f: F,
+) -> Result<T, E>
+where
+    F: FnMut(MultiTransaction) -> Fut + Send,
+    Fut: Future<Output = Result<T, E>> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    let bounds = options.bounds(&engine)?;
+    let runs: Arc<[RunId]> = runs.into();
+    until_it_wins(engine.clone(), bounds, |transacting| {
+        let scope = Scope::of_transaction(engine.clone(), RunId::DIRECTORY, transacting);
+        f(MultiTransaction { scope: scope.read_only(options.read_only), runs: runs.clone() })
+    })
+    .await
 }

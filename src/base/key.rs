@@ -172,6 +172,14 @@ pub(crate) fn run_slot(run: &RunId) -> u64 {
     partition_hash(run.as_bytes()) % SLOTS
 }
 
+/// The slot of a key, where keys of one run are spread.
+pub(crate) fn key_slot(run: &RunId, space: Space, name: &[u8]) -> u64 {
+    let mut bytes = Name::from_slice(run.as_bytes());
+    bytes.push(space as u8);
+    bytes.extend_from_slice(name);
+    partition_hash(&bytes) % SLOTS
+}
+
 /// The slot of a run's name.
 pub(crate) fn name_slot(name: &str) -> u64 {
     partition_hash(name.as_bytes()) % SLOTS

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Event, EventHead};
 use super::key::{Name, Space};
-use super::run::RunMetadata;
+use super::run::{RunMetadata, RunStatus};
 use super::run_id::RunId;
 use super::state::State;
 use super::trace::Trace;
@@ -27,6 +27,8 @@ pub(crate) enum Stored {
     Trace(Arc<Trace>),
     Run(Arc<RunMetadata>),
     RunId(RunId),
+    /// On a shard that is not the run's home: the run has ended and takes no more writes.
+    RunEnded(RunStatus),
     #[serde(skip)]
     EventHead(EventHead),
     #[serde(skip)]
@@ -47,7 +49,7 @@ impl Stored {
                 trace.id.len() + texts(&trace.tags) + trace.metadata.weight() + trace.trace_type.weight() + 32
             }
             Self::Run(run) => run.name.len() + texts(&run.tags) + run.metadata.weight() + 96,
-            Self::DeletedState(_) | Self::RunId(_) | Self::EventHead(_) | Self::Count(_) | Self::Marker => 16,
+            Self::DeletedState(_) | Self::RunId(_) | Self::RunEnded(_) | Self::EventHead(_) | Self::Count(_) | Self::Marker => 16,
         }
     }
 }

@@ -3,9 +3,13 @@
 //! - Reads see the snapshot with the transaction's own writes laid over it, inside ranges too.
 //! - `seen` is the highest version that a read met, deletes included: a reply that depends on it waits in `Strict` mode
 //!   until it is durable.
+//! - A read that meets a write intent at or below the snapshot is `blocked`: what it returned counts for nothing, and the
+//!   command runs again when the outcome is known.
 
 use std::ops::Bound;
 
+use super::intents::Intents;
+use super::message::TransactionNumber;
 use super::part::{Overlaid, Part};
 use crate::base::error::Result;
 use crate::base::key::{Name, Space, prefix_end};
@@ -22,6 +26,8 @@ pub(crate) struct Access<'a> {
     now: Version,
     seen: Version,
     missed: Option<RunId>,
+    intents: Option<&'a Intents>,
+    blocked: Option<TransactionNumber>,
 }
 
 /// Which names, in which order, how many.
@@ -53,7 +59,18 @@ impl Scan {
 impl<'a> Access<'a> {
     /// `now` is the version that a write made now would have.
     pub(crate) const fn new(memory: &'a Memory, part: &'a mut Part, now: Version) -> Self {
-        Self { memory, part, now, seen: Version::ZERO, missed: None }
+        Self { memory, part, now, seen: Version::ZERO, missed: None, intents: None, blocked: None }
+    }
+
+    /// The same, where prepared transactions hold intents.
+    pub(crate) const fn beside(mut self, intents: &'a Intents) -> Self {
+        self.intents = Some(intents);
+        self
+    }
+
+    /// The prepared transaction whose outcome must be known first.
+    pub(crate) const fn blocked(&self) -> Option<TransactionNumber> {
+        self.blocked
     }
 
     pub(crate) const fn now(&self) -> Version {
@@ -77,12 +94,19 @@ impl<'a> Access<'a> {
 
     /// What a key holds, and the version of the commit that wrote it (the snapshot's, for the transaction's own).
     pub(crate) fn get_versioned(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<(Stored, Version)> {
+        if self.part.is_deleted(run) {
+            return None;
+        }
         if let Some(overlaid) = self.part.overlaid(run, space, name) {
             let (stored, _) = overlaid.as_ref().filter(|(_, expires)| self.part.snapshot < *expires)?;
             return Some((stored.clone(), self.part.snapshot));
         }
         self.part.note_read(run, space, name);
-        self.is_deleted(run);
+        self.meet_writer(run, space, name);
+        if self.is_deleted(run) {
+            self.missed = Some(run);
+            return None;
+        }
         let Some(revision) = self.memory.at(&run, space, name, self.part.snapshot) else {
             self.missed = Some(run);
             return None;
@@ -93,8 +117,16 @@ impl<'a> Access<'a> {
         Some((stored.clone(), revision.version))
     }
 
-    /// Whether the run is deleted at the snapshot.
+    fn meet_writer(&mut self, run: RunId, space: Space, name: &[u8]) {
+        let met = self.intents.and_then(|intents| intents.writer_of(run, space, name, self.part.snapshot));
+        self.blocked = self.blocked.or(met);
+    }
+
+    /// Whether the run is deleted at the snapshot, or by this transaction.
     pub(crate) fn is_deleted(&mut self, run: RunId) -> bool {
+        if self.part.is_deleted(run) {
+            return true;
+        }
         let deleted = self.memory.deleted(&run).filter(|deleted| *deleted <= self.part.snapshot);
         self.seen = self.seen.max(deleted.unwrap_or_default());
         deleted.is_some()
@@ -109,7 +141,11 @@ impl<'a> Access<'a> {
         mut visit: impl FnMut(&Name, &Stored) -> bool,
     ) {
         self.part.note_range(run, space, scan.range.clone());
-        self.is_deleted(run);
+        let met = self.intents.and_then(|intents| intents.writer_in(run, space, &scan.range, self.part.snapshot));
+        self.blocked = self.blocked.or(met);
+        if self.is_deleted(run) {
+            return;
+        }
         let snapshot = self.part.snapshot;
         let memory = self.memory;
         let in_range = |name: &Name| std::ops::RangeBounds::<Name>::contains(&scan.range, name);
@@ -151,6 +187,7 @@ impl<'a> Access<'a> {
     /// All revisions of a key that a reader at the snapshot may know of: version, and what it held.
     pub(crate) fn revisions(&mut self, run: RunId, space: Space, name: &[u8]) -> Vec<(Version, Option<Stored>)> {
         self.part.note_read(run, space, name);
+        self.meet_writer(run, space, name);
         if self.is_deleted(run) {
             return Vec::new();
         }
@@ -210,6 +247,7 @@ impl<'a> Access<'a> {
     /// # Errors
     /// `LimitExceeded` if the transaction becomes too large.
     pub(crate) fn delete_run(&mut self, run: RunId) -> Result<()> {
+        self.part.note_deleted(run);
         self.part.push_write(Write::DeleteRun { run })
     }
 

@@ -5,10 +5,12 @@
 //!   count they expect, so that a lost part can never look like an empty one.
 //! - A part that read something that expires commits only at a version below the earliest expiry it saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::coordinator::{expired, is_in_time};
+use super::intents::Key;
 use crate::base::error::{Conflict, Error, Result};
-use crate::base::key::{Name, Space};
+use crate::base::key::{Name, Space, unit_name};
 use crate::base::limits;
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
@@ -26,14 +28,30 @@ pub(crate) struct Part {
     pub(crate) operations: u64,
     /// Whether reads are recorded and writes are overlaid: not needed when a command commits at once.
     tracking: bool,
-    reads: Vec<(RunId, Space, Name)>,
+    reads: Vec<Key>,
     ranges: Vec<(RunId, Space, NameRange)>,
     earliest_expiry: Version,
     writes: Vec<Write>,
     weight: usize,
-    overlay: BTreeMap<(RunId, Space, Name), Overlaid>,
+    overlay: BTreeMap<Key, Overlaid>,
     /// Traces recorded in this part, by run: the count itself is kept when they are applied.
     recorded: BTreeMap<RunId, u64>,
+    /// Runs deleted in this part.
+    deleted: BTreeSet<RunId>,
+    /// What the overlay held before the operation that may have to be taken back.
+    journal: Option<Vec<(Key, Option<Overlaid>)>>,
+}
+
+/// What a part was like before an operation.
+#[derive(Debug)]
+pub(crate) struct Savepoint {
+    reads: usize,
+    ranges: usize,
+    earliest_expiry: Version,
+    writes: usize,
+    weight: usize,
+    recorded: BTreeMap<RunId, u64>,
+    deleted: BTreeSet<RunId>,
 }
 
 impl Part {
@@ -50,6 +68,8 @@ impl Part {
             weight: 0,
             overlay: BTreeMap::new(),
             recorded: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            journal: None,
         }
     }
 
@@ -70,6 +90,32 @@ impl Part {
 
     pub(crate) const fn is_tracking(&self) -> bool {
         self.tracking
+    }
+
+    /// The keys it read.
+    pub(crate) fn reads(&self) -> &[Key] {
+        &self.reads
+    }
+
+    /// The ranges it scanned.
+    pub(crate) fn ranges(&self) -> &[(RunId, Space, NameRange)] {
+        &self.ranges
+    }
+
+    /// The keys it changes, those derived from its writes included; of a tracked part.
+    pub(crate) fn written(&self) -> impl Iterator<Item = Key> {
+        let counts = self.recorded.keys().map(|run| (*run, Space::TraceCount, unit_name()));
+        self.overlay.keys().cloned().chain(counts)
+    }
+
+    /// The runs it deletes.
+    pub(crate) fn deleted_runs(&self) -> impl Iterator<Item = &RunId> {
+        self.deleted.iter()
+    }
+
+    /// The earliest expiry of anything it read.
+    pub(crate) const fn earliest_expiry(&self) -> Version {
+        self.earliest_expiry
     }
 
     pub(super) fn note_read(&mut self, run: RunId, space: Space, name: &[u8]) {
@@ -106,9 +152,24 @@ impl Part {
     }
 
     pub(super) fn overlay_put(&mut self, run: RunId, space: Space, name: Name, overlaid: Overlaid) {
-        if self.tracking {
-            self.overlay.insert((run, space, name), overlaid);
+        if !self.tracking {
+            return;
         }
+        let key = (run, space, name);
+        let before = self.overlay.insert(key.clone(), overlaid);
+        if let Some(journal) = &mut self.journal {
+            journal.push((key, before));
+        }
+    }
+
+    pub(super) fn note_deleted(&mut self, run: RunId) {
+        if self.tracking {
+            self.deleted.insert(run);
+        }
+    }
+
+    pub(super) fn is_deleted(&self, run: RunId) -> bool {
+        self.deleted.contains(&run)
     }
 
     pub(super) fn push_write(&mut self, write: Write) -> Result<()> {
@@ -133,14 +194,44 @@ impl Part {
         self.recorded.get(&run).copied().unwrap_or(0)
     }
 
-    /// How much has been written, so that a failed operation can be taken back.
-    pub(crate) const fn savepoint(&self) -> (usize, usize) {
-        (self.writes.len(), self.weight)
+    /// What the part is like before an operation; `journal` if that may have to be taken back.
+    pub(crate) fn savepoint(&mut self, journal: bool) -> Savepoint {
+        self.journal = journal.then(Vec::new);
+        Savepoint {
+            reads: self.reads.len(),
+            ranges: self.ranges.len(),
+            earliest_expiry: self.earliest_expiry,
+            writes: self.writes.len(),
+            weight: self.weight,
+            recorded: self.recorded.clone(),
+            deleted: self.deleted.clone(),
+        }
     }
 
     /// Whether anything was written since a savepoint.
-    pub(crate) const fn wrote_since(&self, savepoint: (usize, usize)) -> bool {
-        self.writes.len() != savepoint.0
+    pub(crate) const fn wrote_since(&self, savepoint: &Savepoint) -> bool {
+        self.writes.len() != savepoint.writes
+    }
+
+    /// Takes the last operation back.
+    ///
+    /// # Panics
+    /// If the savepoint was taken without a journal.
+    pub(crate) fn roll_back(&mut self, savepoint: Savepoint) {
+        let Some(journal) = self.journal.take() else { panic!("only a journalled operation can be taken back") };
+        for (key, before) in journal.into_iter().rev() {
+            match before {
+                Some(before) => self.overlay.insert(key, before),
+                None => self.overlay.remove(&key),
+            };
+        }
+        self.reads.truncate(savepoint.reads);
+        self.ranges.truncate(savepoint.ranges);
+        self.earliest_expiry = savepoint.earliest_expiry;
+        self.writes.truncate(savepoint.writes);
+        self.weight = savepoint.weight;
+        self.recorded = savepoint.recorded;
+        self.deleted = savepoint.deleted;
     }
 
     /// Checks that nothing that was read has changed since the snapshot, and that it still holds at `version`.
@@ -174,10 +265,8 @@ impl Part {
                 return Err(lost(run, Space::Run, &[], Some(deleted)));
             }
         }
-        if version >= self.earliest_expiry {
-            let primitive = "transaction";
-            let run = self.reads.first().map_or(RunId::DIRECTORY, |(run, ..)| *run);
-            return Err(Conflict { run, primitive, key: "something read has expired".into(), winner: None });
+        if !is_in_time(version, self.earliest_expiry) {
+            return Err(expired(self.reads.first().map_or(RunId::DIRECTORY, |(run, ..)| *run)));
         }
         Ok(())
     }

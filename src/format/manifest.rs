@@ -33,22 +33,27 @@ const _: () = assert!(HEADER_BYTES == 32, "the byte map in docs/FORMAT.md says s
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SealedSegment {
     pub(crate) id: SegmentId,
-    /// How many shards the opening had that wrote it.
+    /// How many shards the opening had that wrote it, and how keys were spread over them.
     pub(crate) shards: u32,
+    pub(crate) partitioning: Partitioning,
     pub(crate) salt: u64,
     /// Every byte below it is valid; nothing from it on is ever read.
     pub(crate) end: u64,
+    /// Commits in it above this version do not count; `MAX` if all do.
+    pub(crate) cut: Version,
+    /// Whether it holds anything of transactions over several shards.
+    pub(crate) has_parts: bool,
 }
 
 impl SealedSegment {
-    /// Whether one of so many new shards may own something in it: a run stays on its shard while their number does.
-    pub(crate) fn concerns(&self, shard: usize, shards: usize) -> bool {
-        !self.is_of(shards) || self.id.shard as usize == shard
+    /// Whether a new shard may own something in it: a key stays on its shard while the layout does.
+    pub(crate) fn concerns(&self, shard: usize, shards: usize, partitioning: Partitioning) -> bool {
+        !self.is_of(shards, partitioning) || self.id.shard as usize == shard
     }
 
-    /// Whether the opening that wrote it had so many shards.
-    pub(crate) fn is_of(&self, shards: usize) -> bool {
-        self.shards as usize == shards
+    /// Whether the opening that wrote it had this layout.
+    pub(crate) fn is_of(&self, shards: usize, partitioning: Partitioning) -> bool {
+        self.shards as usize == shards && self.partitioning == partitioning
     }
 }
 
@@ -93,6 +98,12 @@ impl Manifest {
         if header.magic != MAGIC {
             return Err("this is no manifest of in-mem: the magic number differs".into());
         }
+        if header.format.get() < FORMAT_VERSION {
+            return Err(format!(
+                "the database was written by a version before the first release: format={} known={FORMAT_VERSION}",
+                header.format.get()
+            ));
+        }
         if header.format.get() > FORMAT_VERSION {
             return Err(format!(
                 "the database was written by a newer version of the library: format={} known={FORMAT_VERSION}",
@@ -117,14 +128,15 @@ mod tests {
     #[test]
     fn every_flipped_byte_and_every_cut_is_noticed() {
         let id = SegmentId { incarnation: 1, shard: 0, index: 0 };
+        let partitioning = Partitioning::ByRun;
         let manifest = Manifest {
             database: [3; 16],
             incarnation: 2,
             shards: 2,
-            partitioning: Partitioning::ByRun,
+            partitioning,
             clock_reserved: Version::from(99),
             closed: true,
-            sealed: vec![SealedSegment { id, shards: 2, salt: 4, end: 8192 }],
+            sealed: vec![SealedSegment { id, shards: 2, partitioning, salt: 4, end: 8192, cut: Version::MAX, has_parts: true }],
         };
         let bytes = manifest.to_bytes();
         assert_eq!(Manifest::read(&bytes), Ok(manifest));

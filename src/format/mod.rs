@@ -10,7 +10,7 @@ pub(crate) mod scan;
 pub(crate) mod segment;
 
 /// The version of the whole on-disk format.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 /// The unit of writing: every batch starts and ends on a multiple of it.
 pub(crate) const BLOCK: usize = 4096;
 

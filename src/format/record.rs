@@ -61,8 +61,15 @@ pub(crate) struct TransactionId {
 /// What a record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordKind {
-    /// A transaction's writes on this shard.
+    /// A transaction with this one part is committed at the record's timestamp.
     Commit,
+    /// One part of a transaction over several shards: prepared at the record's timestamp. Committed iff all parts are
+    /// there and no abort record is.
+    Part,
+    /// A transaction over several shards that some part of may be on disk is not committed.
+    Abort,
+    /// In `Buffered` mode: everything this shard commits up to the timestamp stands before this record.
+    Mark,
 }
 
 /// The fixed part of a record.
@@ -77,12 +84,12 @@ pub(crate) struct RecordHeader {
     pub(crate) position: U64,
     /// A position known to be durable when the record was written.
     pub(crate) durable: U64,
-    /// The commit timestamp.
+    /// The timestamp of the commit, of the part's prepare, or of the mark; 0 in an abort record.
     pub(crate) timestamp: U64,
     pub(crate) transaction_incarnation: U32,
     pub(crate) transaction_shard: U32,
     pub(crate) transaction_number: U64,
-    /// 1 = commit.
+    /// 1 = commit, 2 = part, 3 = abort, 4 = mark.
     pub(crate) kind: u8,
     reserved: u8,
     /// This part's number, from 0, of a transaction over several shards.
@@ -95,10 +102,35 @@ pub(crate) struct RecordHeader {
 }
 
 const KIND_COMMIT: u8 = 1;
+const KIND_PART: u8 = 2;
+const KIND_ABORT: u8 = 3;
+const KIND_MARK: u8 = 4;
 
 impl RecordHeader {
     /// The header of a transaction with this one part; place and checksum follow when the batch is sealed.
     pub(crate) fn commit(version: Version, transaction: TransactionId) -> Self {
+        Self::new(KIND_COMMIT, version, transaction)
+    }
+
+    /// The header of part number `part` of `parts`.
+    pub(crate) fn part(version: Version, transaction: TransactionId, part: u16, parts: u16) -> Self {
+        let mut header = Self::new(KIND_PART, version, transaction);
+        header.part = part.into();
+        header.parts = parts.into();
+        header
+    }
+
+    /// The header of an abort record.
+    pub(crate) fn abort(transaction: TransactionId) -> Self {
+        Self::new(KIND_ABORT, Version::ZERO, transaction)
+    }
+
+    /// The header of a mark.
+    pub(crate) fn mark(through: Version) -> Self {
+        Self::new(KIND_MARK, through, TransactionId::default())
+    }
+
+    fn new(kind: u8, version: Version, transaction: TransactionId) -> Self {
         Self {
             crc: 0.into(),
             length: 0.into(),
@@ -108,7 +140,7 @@ impl RecordHeader {
             transaction_incarnation: transaction.incarnation.into(),
             transaction_shard: transaction.shard.into(),
             transaction_number: transaction.number.into(),
-            kind: KIND_COMMIT,
+            kind,
             reserved: 0,
             part: 0.into(),
             parts: 1.into(),
@@ -121,6 +153,14 @@ impl RecordHeader {
         Version::from(self.timestamp.get())
     }
 
+    pub(crate) fn transaction(&self) -> TransactionId {
+        TransactionId {
+            incarnation: self.transaction_incarnation.get(),
+            shard: self.transaction_shard.get(),
+            number: self.transaction_number.get(),
+        }
+    }
+
     pub(crate) fn durable(&self) -> Position {
         Position::from_raw(self.durable.get())
     }
@@ -128,6 +168,9 @@ impl RecordHeader {
     pub(crate) const fn kind(&self) -> Option<RecordKind> {
         match self.kind {
             KIND_COMMIT => Some(RecordKind::Commit),
+            KIND_PART => Some(RecordKind::Part),
+            KIND_ABORT => Some(RecordKind::Abort),
+            KIND_MARK => Some(RecordKind::Mark),
             _ => None,
         }
     }
@@ -138,6 +181,22 @@ impl RecordHeader {
 pub(crate) struct CommitBody<W> {
     /// What the transaction writes on this shard, in the order it wrote.
     pub(crate) writes: W,
+}
+
+/// The start of the body of a part; the rest is a [`CommitBody`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PartHead {
+    /// The shards that hold a part, in order of part numbers, as numbered in the opening that wrote it.
+    pub(crate) participants: Vec<u32>,
+    /// The earliest expiry of anything this part read: the transaction commits only below it.
+    pub(crate) earliest_expiry: Version,
+}
+
+/// The body of a part.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PartBody<W> {
+    pub(crate) head: PartHead,
+    pub(crate) commit: CommitBody<W>,
 }
 
 /// The body as it is read back.
@@ -204,6 +263,15 @@ pub(crate) fn decode_body(body: &[u8]) -> Result<OwnedCommitBody> {
         .map_err(|error| Error::Serialization(format!("the body of a record is malformed: reason={error}")))
 }
 
+/// The start of the body of a part, and what follows it.
+///
+/// # Errors
+/// `Serialization` if the bytes are no body.
+pub(crate) fn decode_part_head(body: &[u8]) -> Result<(PartHead, &[u8])> {
+    postcard::take_from_bytes(body)
+        .map_err(|error| Error::Serialization(format!("the body of a part is malformed: reason={error}")))
+}
+
 /// CRC-32C of a record behind its own checksum field, seeded with the salt.
 fn checksum(record: &[u8], salt: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &record[4..])
@@ -266,6 +334,19 @@ mod tests {
         assert_eq!(decode_body(bytes).unwrap(), body());
         let second = HEADER_BYTES + bytes.len();
         assert!(read(&batch[second..], Position::new(3, 4096 + second as u64), 77).is_some());
+    }
+
+    #[test]
+    fn the_head_of_a_part_is_read_without_its_writes() {
+        let head = PartHead { participants: vec![0, 3], earliest_expiry: Version::from(7) };
+        let mut batch = Vec::new();
+        let header = RecordHeader::part(Version::from(9), TransactionId::default(), 1, 2);
+        stage(&mut batch, header, &PartBody { head: head.clone(), commit: body() }).unwrap();
+        seal(&mut batch, Position::new(0, 4096), Position::START, 5);
+        let (header, bytes) = read(&batch, Position::new(0, 4096), 5).unwrap();
+        assert_eq!((header.kind(), header.part.get(), header.parts.get()), (Some(RecordKind::Part), 1, 2));
+        let (read, rest) = decode_part_head(bytes).unwrap();
+        assert_eq!((read, decode_body(rest).unwrap()), (head, body()));
     }
 
     #[test]

@@ -105,8 +105,8 @@ impl SegmentHeader {
         if crc != raw.crc.get() {
             return Err(format!("the header's checksum is wrong: stored={:08x} computed={crc:08x}", raw.crc.get()));
         }
-        if raw.format.get() > FORMAT_VERSION {
-            return Err(format!("the format is newer than this library: format={}", raw.format.get()));
+        if raw.format.get() != FORMAT_VERSION {
+            return Err(format!("the format is another one: format={} known={FORMAT_VERSION}", raw.format.get()));
         }
         Ok(Self {
             id: SegmentId { incarnation: raw.incarnation.get(), shard: raw.shard.get(), index: raw.index.get() },

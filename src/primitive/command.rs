@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::base::key::Space;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
 use crate::base::trace::TraceType;
@@ -149,13 +150,12 @@ pub(crate) enum RunCommand {
     RemoveTags { tags: Vec<String> },
     /// -> `Run`; `KeyNotFound`
     UpdateMetadata { metadata: Value },
-    /// -> `Flag`: whether there was anything to delete. The run can never be written again.
+    /// -> `Flag`: whether there was anything here. Nothing of the run can be written here again.
     Delete,
-    /// -> `Flag`: true if the run is known; if not, it can never be made (the owner of its name has given it up)
-    Forbid,
-    /// In the directory. -> `MaybeRunId`: the id that holds the name; `None` if this id holds it now. `replaces` is
-    /// the id whose claim is void.
-    ClaimName { name: String, id: RunId, replaces: Option<RunId> },
+    /// On a shard that is not the run's home. -> `Unit`: the run takes no more writes here
+    End { status: RunStatus },
+    /// In the directory. -> `MaybeRunId`: the id that holds the name; `None` if this id holds it now
+    ClaimName { name: String, id: RunId },
     /// In the directory. -> `MaybeRunId`
     LookUpName { name: String },
     /// In the directory. -> `Unit`: the name is free again if this id holds it
@@ -174,6 +174,33 @@ pub(crate) enum RunFilter {
 }
 
 impl Command {
+    /// The one key it names, if its place may depend on that.
+    pub(crate) const fn key(&self) -> Option<(Space, &Text)> {
+        match self {
+            Self::Kv(command) => match command {
+                KvCommand::Get { key }
+                | KvCommand::GetVersioned { key }
+                | KvCommand::Exists { key }
+                | KvCommand::History { key }
+                | KvCommand::Put { key, .. }
+                | KvCommand::Delete { key }
+                | KvCommand::CompareAndPut { key, .. } => Some((Space::Kv, key)),
+                _ => None,
+            },
+            Self::State(command) => match command {
+                StateCommand::Init { name, .. }
+                | StateCommand::Read { name }
+                | StateCommand::Set { name, .. }
+                | StateCommand::CompareAndSwap { name, .. }
+                | StateCommand::Increment { name, .. }
+                | StateCommand::Delete { name }
+                | StateCommand::Exists { name } => Some((Space::State, name)),
+                StateCommand::List => None,
+            },
+            Self::Event(_) | Self::Trace(_) | Self::Run(_) => None,
+        }
+    }
+
     /// Whether it only reads.
     pub(crate) const fn is_read(&self) -> bool {
         match self {

@@ -81,6 +81,21 @@ pub(crate) fn put(
     access.put(run, space, name, stored, expires)
 }
 
+/// Deletes a run in a running transaction, and what its shard's directory says of it.
+///
+/// # Errors
+/// `LimitExceeded` if the transaction becomes too large.
+pub(crate) fn delete_run(access: &mut Access<'_>, run: RunId) -> Result<()> {
+    if access.needs_overlay()
+        && let Some(Stored::Run(metadata)) = access.get(run, Space::Run, &unit_name())
+    {
+        for (space, name) in directory_entries(run, &metadata) {
+            access.overlay(RunId::DIRECTORY, space, name, None);
+        }
+    }
+    access.delete_run(run)
+}
+
 /// A commit under way: derived entries go to memory.
 struct Commit<'a> {
     memory: &'a mut Memory,
@@ -154,7 +169,7 @@ fn derive(target: &mut impl Target, run: RunId, name: &[u8], stored: &Stored) {
                 target.set(RunId::DIRECTORY, *space, entry.clone(), Some(Stored::Marker));
             }
         }
-        Stored::Value(_) | Stored::State(_) | Stored::DeletedState(_) | Stored::RunId(_) => {}
+        Stored::Value(_) | Stored::State(_) | Stored::DeletedState(_) | Stored::RunId(_) | Stored::RunEnded(_) => {}
         Stored::EventHead(_) | Stored::Count(_) | Stored::Marker => unreachable!("nobody writes what is derived"),
     }
 }

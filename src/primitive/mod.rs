@@ -69,11 +69,16 @@ const fn is_of_directory(command: &Command) -> bool {
 /// Refuses writes into a run that has ended or was deleted.
 fn writable(access: &mut Access<'_>, run: RunId) -> Result<()> {
     not_deleted(access, run)?;
-    match metadata(access, run) {
-        Some(metadata) if metadata.status.is_ended() => Err(Error::InvalidOperation(format!(
-            "the run has ended and takes no more writes: run={run} status={}",
-            metadata.status
-        ))),
+    let status = match access.get(run, Space::Run, &unit_name()) {
+        Some(Stored::Run(metadata)) => Some(metadata.status),
+        Some(Stored::RunEnded(status)) => Some(status),
+        _ => None,
+    };
+    match status {
+        Some(status) if status.is_ended() => {
+            let ended = "the run has ended and takes no more writes";
+            Err(Error::InvalidOperation(format!("{ended}: run={run} status={status}")))
+        }
         _ => Ok(()),
     }
 }
@@ -88,8 +93,10 @@ fn not_deleted(access: &mut Access<'_>, run: RunId) -> Result<()> {
 
 /// The metadata of a run, if it was begun and not deleted.
 fn metadata(access: &mut Access<'_>, run: RunId) -> Option<Arc<RunMetadata>> {
-    access.get(run, Space::Run, &unit_name()).map(|stored| match stored {
-        Stored::Run(metadata) => metadata,
+    access.get(run, Space::Run, &unit_name()).and_then(|stored| match stored {
+        Stored::Run(metadata) => Some(metadata),
+        // Only the run's home has them.
+        Stored::RunEnded(_) => None,
         other => unreachable!("a run's metadata is metadata, not {other:?}"),
     })
 }

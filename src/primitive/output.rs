@@ -38,13 +38,31 @@ pub(crate) enum Output {
     MaybeRun(Option<Arc<RunMetadata>>),
     Runs(Vec<Arc<RunMetadata>>),
     MaybeRunId(Option<RunId>),
-    /// What was current at the asked-for snapshot is no longer kept: ask again at a later one.
-    TooOld,
 }
 
-/// An output, and the version of the commit that produced it, if something was written.
+/// An output and what the caller should know with it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reply {
     pub(crate) output: Output,
+    /// The version of the commit that produced it, if something was written.
     pub(crate) version: Option<Version>,
+    /// The snapshot of the transaction it belongs to, if it belongs to one.
+    pub(crate) snapshot: Option<Version>,
+}
+
+impl Reply {
+    /// What was read.
+    pub(crate) const fn read(output: Output) -> Self {
+        Self { output, version: None, snapshot: None }
+    }
+
+    /// What was done at a version.
+    pub(crate) const fn written(output: Output, version: Version) -> Self {
+        Self { output, version: Some(version), snapshot: None }
+    }
+
+    /// What an operation of a transaction with this snapshot answers.
+    pub(crate) const fn in_transaction(output: Output, snapshot: Version) -> Self {
+        Self { output, version: None, snapshot: Some(snapshot) }
+    }
 }

@@ -4,7 +4,7 @@
 //!   directory of the shard that is the run's home lists it by status, tag and parent; those entries are derived.
 //! - A run that was deleted stays deleted: it can neither be written nor created again.
 //! - What is known about an ended run (tags, metadata, status) can still be changed; what is in it cannot.
-//! - A run is deleted by a command of its own, never inside a longer transaction, whose reads could not see it gone.
+//! - A run's name is held on the name's shard; whoever makes, deletes or names a run does both in one transaction.
 
 use std::sync::Arc;
 
@@ -44,8 +44,12 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: RunCommand) 
             Ok(())
         }),
         RunCommand::Delete => delete(access, run),
-        RunCommand::Forbid => forbid(access, run),
-        RunCommand::ClaimName { name, id, replaces } => claim_name(access, &name, id, replaces),
+        RunCommand::End { status } => {
+            not_deleted(access, run)?;
+            index::put(access, run, Space::Run, unit_name(), Stored::RunEnded(status), None)?;
+            Ok(Output::Unit)
+        }
+        RunCommand::ClaimName { name, id } => claim_name(access, &name, id),
         RunCommand::LookUpName { name } => Ok(Output::MaybeRunId(holder(access, &name))),
         RunCommand::ReleaseName { name, id } => {
             if holder(access, &name) == Some(id) {
@@ -130,38 +134,16 @@ fn update_status(access: &mut Access<'_>, run: RunId, to: RunStatus, error: Opti
 }
 
 fn delete(access: &mut Access<'_>, run: RunId) -> Result<Output> {
-    alone(access, run)?;
-    if access.is_deleted(run) || !holds_anything(access, run) {
+    if access.is_deleted(run) {
         return Err(not_found(run));
     }
-    access.delete_run(run)?;
-    Ok(Output::Flag(true))
-}
-
-fn forbid(access: &mut Access<'_>, run: RunId) -> Result<Output> {
-    alone(access, run)?;
-    // What was written into a run that was never begun is not taken away for the sake of a name.
-    if metadata(access, run).is_some() || holds_anything(access, run) {
-        return Ok(Output::Flag(true));
-    }
-    if !access.is_deleted(run) {
-        access.delete_run(run)?;
-    }
-    Ok(Output::Flag(false))
-}
-
-/// Refuses what must be the only command of its transaction.
-fn alone(access: &Access<'_>, run: RunId) -> Result<()> {
-    if access.needs_overlay() {
-        return Err(Error::InvalidOperation(format!(
-            "a run cannot be deleted inside a transaction, delete it outside: run={run}"
-        )));
-    }
-    Ok(())
+    let found = metadata(access, run).is_some() || holds_anything(access, run);
+    index::delete_run(access, run)?;
+    Ok(Output::Flag(found))
 }
 
 fn holds_anything(access: &mut Access<'_>, run: RunId) -> bool {
-    [Space::Run, Space::Kv, Space::Event, Space::State, Space::Trace].into_iter().any(|space| {
+    [Space::Kv, Space::Event, Space::State, Space::Trace].into_iter().any(|space| {
         let mut found = false;
         access.scan(run, space, &Scan { limit: 1, ..Scan::all() }, |_, _| {
             found = true;
@@ -179,13 +161,10 @@ fn holder(access: &mut Access<'_>, name: &str) -> Option<RunId> {
     })
 }
 
-fn claim_name(access: &mut Access<'_>, name: &str, id: RunId, replaces: Option<RunId>) -> Result<Output> {
+fn claim_name(access: &mut Access<'_>, name: &str, id: RunId) -> Result<Output> {
     let holder = holder(access, name);
-    if holder == Some(id) {
-        return Ok(Output::MaybeRunId(None));
-    }
-    if holder.is_some() && holder != replaces {
-        return Ok(Output::MaybeRunId(holder));
+    if holder.is_some() {
+        return Ok(Output::MaybeRunId(holder.filter(|holder| *holder != id)));
     }
     let name = Name::from_slice(name.as_bytes());
     index::put(access, RunId::DIRECTORY, Space::RunName, name, Stored::RunId(id), None)?;

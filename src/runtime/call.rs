@@ -8,7 +8,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
@@ -19,9 +19,11 @@ use super::local::{self, LocalReply};
 use super::mailbox::{Message, Refused, ReplyReceiver, Sending};
 use crate::base::error::{Error, Result};
 use crate::base::run_id::RunId;
+use crate::base::version::Version;
+use crate::commit::message::TransactionNumber;
 use crate::primitive::command::{Command, TraceCommand};
 use crate::primitive::output::Reply;
-use crate::shard::input::{Request, TransactionNumber};
+use crate::shard::input::Request;
 
 /// What the caller's side keeps of a transaction.
 #[derive(Debug)]
@@ -32,8 +34,28 @@ pub(crate) struct Progress {
 
 #[derive(Debug, Default)]
 struct ProgressState {
-    operations: u64,
-    ended: bool,
+    is_ended: bool,
+    /// The shard of the first operation.
+    coordinator: Option<usize>,
+    /// Known once the coordinator has answered.
+    snapshot: Option<Version>,
+    parts: Vec<PartProgress>,
+}
+
+/// What was sent to one shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartProgress {
+    pub(crate) shard: usize,
+    pub(crate) operations: u64,
+    pub(crate) has_writes: bool,
+}
+
+/// What a transaction came to when it ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    /// The shard of the first operation; `None` if there was none.
+    pub(crate) coordinator: Option<usize>,
+    pub(crate) parts: Vec<PartProgress>,
 }
 
 impl Progress {
@@ -41,14 +63,50 @@ impl Progress {
         Self { number, state: Mutex::default() }
     }
 
-    /// Ends the transaction. Returns how many operations were sent, or `None` if it had ended before.
-    pub(crate) fn end(&self) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (!std::mem::replace(&mut state.ended, true)).then_some(state.operations)
+    /// Ends the transaction. `None` if it had ended before.
+    pub(crate) fn end(&self) -> Option<Ended> {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.is_ended, true) {
+            return None;
+        }
+        state.parts.sort_unstable_by_key(|part| part.shard);
+        Some(Ended { coordinator: state.coordinator, parts: std::mem::take(&mut state.parts) })
     }
 
     pub(crate) const fn number(&self) -> TransactionNumber {
         self.number
+    }
+
+    /// A shard is asked to coordinate the transaction, unless one is already. Returns which one does.
+    pub(crate) fn coordinated_by(&self, shard: usize) -> usize {
+        *self.lock().coordinator.get_or_insert(shard)
+    }
+
+    /// The coordinator has chosen the snapshot.
+    pub(crate) fn learn(&self, snapshot: Version) {
+        self.lock().snapshot = Some(snapshot);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ProgressState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ProgressState {
+    /// The next operation on a shard: its number and its snapshot. `Err`: ask that coordinator for the snapshot first.
+    fn next_operation(&mut self, shard: usize, is_read: bool) -> Result<(u64, Option<Version>), usize> {
+        let coordinator = *self.coordinator.get_or_insert(shard);
+        if shard != coordinator && self.snapshot.is_none() {
+            return Err(coordinator);
+        }
+        let at = self.parts.iter().position(|part| part.shard == shard).unwrap_or_else(|| {
+            self.parts.push(PartProgress { shard, operations: 0, has_writes: false });
+            self.parts.len() - 1
+        });
+        let part = &mut self.parts[at];
+        part.operations += 1;
+        part.has_writes |= !is_read;
+        Ok((part.operations - 1, self.snapshot))
     }
 }
 
@@ -57,12 +115,16 @@ impl Progress {
 pub(crate) struct Call {
     engine: Arc<Engine>,
     shard: usize,
+    /// The transaction whose snapshot the reply tells.
+    progress: Option<Arc<Progress>>,
     state: State,
 }
 
 enum State {
     Unsent(Request),
-    Step(Arc<Progress>, RunId, Command),
+    Step(RunId, Command),
+    /// An operation that needs to know the snapshot first.
+    Beginning(Box<Call>, RunId, Command),
     Sending(Box<Sending>, ReplyReceiver),
     Waiting(ReplyReceiver),
     Done,
@@ -72,6 +134,7 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unsent(_) | Self::Step(..) => "Unsent",
+            Self::Beginning(..) => "Beginning",
             Self::Sending(..) => "Sending",
             Self::Waiting(_) => "Waiting",
             Self::Done => "Done",
@@ -81,7 +144,18 @@ impl fmt::Debug for State {
 
 impl Call {
     pub(crate) const fn new(engine: Arc<Engine>, shard: usize, request: Request) -> Self {
-        Self { engine, shard, state: State::Unsent(request) }
+        Self { engine, shard, progress: None, state: State::Unsent(request) }
+    }
+
+    /// Asks the coordinator of a transaction, which begins there if it has not yet, for its snapshot.
+    pub(crate) fn begin(
+        engine: Arc<Engine>,
+        coordinator: usize,
+        progress: Arc<Progress>,
+        snapshot: Option<Version>,
+    ) -> Self {
+        let request = Request::Begin { transaction: progress.number, snapshot };
+        Self { engine, shard: coordinator, progress: Some(progress), state: State::Unsent(request) }
     }
 
     /// The next operation of a transaction.
@@ -92,25 +166,38 @@ impl Call {
         run: RunId,
         command: Command,
     ) -> Self {
-        Self { engine, shard, state: State::Step(progress, run, command) }
+        Self { engine, shard, progress: Some(progress), state: State::Step(run, command) }
     }
 
     /// Sends the request if that has not happened yet. `Some` if it is answered already.
     pub(crate) fn start(&mut self) -> Option<Result<Reply>> {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Unsent(request) => self.send(request),
-            State::Step(progress, run, command) => {
-                let mut state = progress.state.lock().unwrap_or_else(PoisonError::into_inner);
-                if state.ended {
-                    let ended = "the transaction has ended, begin another one";
-                    return Some(Err(Error::InvalidOperation(ended.into())));
-                }
-                let operation = state.operations;
-                state.operations += 1;
-                self.send(Request::Step { transaction: progress.number, operation, run, command })
-            }
+            State::Step(run, command) => self.operate(run, command),
             state => {
                 self.state = state;
+                None
+            }
+        }
+    }
+
+    /// Sends an operation, or asks for the snapshot first.
+    fn operate(&mut self, run: RunId, command: Command) -> Option<Result<Reply>> {
+        let Some(progress) = self.progress.clone() else { unreachable!("an operation is of a transaction") };
+        let mut state = progress.lock();
+        if state.is_ended {
+            let ended = "the transaction has ended, begin another one";
+            return Some(Err(Error::InvalidOperation(ended.into())));
+        }
+        match state.next_operation(self.shard, command.is_read()) {
+            Ok((operation, snapshot)) => {
+                // Under the lock, so that numbers reach the shard in order.
+                self.send(Request::Step { transaction: progress.number, operation, snapshot, run, command })
+            }
+            Err(coordinator) => {
+                drop(state);
+                let begin = Self::begin(self.engine.clone(), coordinator, progress, None);
+                self.state = State::Beginning(Box::new(begin), run, command);
                 None
             }
         }
@@ -170,10 +257,23 @@ impl Call {
     }
 
     fn poll_call(&mut self, context: &mut Context<'_>) -> Poll<Result<Reply>> {
+        if let State::Beginning(begin, ..) = &mut self.state {
+            let begun = futures::ready!(begin.poll_unpin(context));
+            let State::Beginning(_, run, command) = std::mem::replace(&mut self.state, State::Done) else {
+                unreachable!("the state was looked at above");
+            };
+            if let Err(error) = begun {
+                return Poll::Ready(Err(error));
+            }
+            self.state = State::Step(run, command);
+        }
         if matches!(self.state, State::Unsent(_) | State::Step(..))
             && let Some(result) = self.start().or_else(|| self.spin())
         {
             return Poll::Ready(result);
+        }
+        if matches!(self.state, State::Beginning(..)) {
+            return self.poll_call(context);
         }
         if let State::Sending(sending, _) = &mut self.state {
             let sent = futures::ready!(sending.poll_unpin(context));
@@ -202,6 +302,10 @@ impl Future for Call {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let result = futures::ready!(self.poll_call(context));
         self.state = State::Done;
+        let snapshot = result.as_ref().ok().and_then(|reply| reply.snapshot);
+        if let Some((progress, snapshot)) = self.progress.take().zip(snapshot) {
+            progress.learn(snapshot);
+        }
         Poll::Ready(result)
     }
 }

@@ -20,12 +20,12 @@ use super::mailbox::Mailbox;
 use super::recovery::RecoveryReport;
 use super::spin::Spinner;
 use crate::base::error::{Error, Result};
-use crate::base::options::{Driver, DurabilityMode, Partitioning};
+use crate::base::options::{Driver, DurabilityMode};
 use crate::base::run_id::RunId;
-use crate::base::version::Version;
+use crate::commit::message::TransactionNumber;
 use crate::primitive::command::Command;
-use crate::shard::input::{Request, TransactionNumber};
-use crate::shard::route::{shard_of_name, shard_of_run};
+use crate::shard::input::Request;
+use crate::shard::route::Layout;
 
 static ENGINES: AtomicU64 = AtomicU64::new(1);
 /// The longest that dropping the last handle blocks while the last writes reach the disk.
@@ -36,8 +36,7 @@ const DROP_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Setup {
     pub(crate) path: Option<PathBuf>,
     pub(crate) mode: DurabilityMode,
-    pub(crate) partitioning: Partitioning,
-    pub(crate) shards: usize,
+    pub(crate) layout: Layout,
     pub(crate) driver: Driver,
     pub(crate) driver_reason: String,
     pub(crate) recovery: RecoveryReport,
@@ -149,17 +148,25 @@ impl Engine {
     }
 
     pub(crate) const fn shards(&self) -> usize {
-        self.setup.shards
+        self.setup.layout.shards
     }
 
     /// The shard that owns a run.
     pub(crate) fn shard_of(&self, run: &RunId) -> usize {
-        shard_of_run(run, self.setup.shards)
+        self.setup.layout.shard_of_run(run)
+    }
+
+    /// The shard that owns what a command on a run names.
+    pub(crate) fn shard_of_command(&self, run: &RunId, command: &Command) -> usize {
+        match command.key() {
+            Some((space, name)) => self.setup.layout.shard_of_key(run, space, name.as_bytes()),
+            None => self.shard_of(run),
+        }
     }
 
     /// The shard that owns a run's name.
     pub(crate) fn shard_of_name(&self, name: &str) -> usize {
-        shard_of_name(name, self.setup.shards)
+        self.setup.layout.shard_of_name(name)
     }
 
     /// A number no other transaction of this opening has.
@@ -186,14 +193,9 @@ impl Engine {
         Call::new(self.clone(), shard, request)
     }
 
-    /// A command on a run, sent to the shard that owns it.
+    /// A command on a run, sent to the shard that owns what it names.
     pub(crate) fn command(self: &Arc<Self>, run: RunId, command: Command) -> Call {
-        self.request(self.shard_of(&run), Request::Execute { run, command, snapshot: None })
-    }
-
-    /// A command in the directory of a shard, at a snapshot if one is given.
-    pub(crate) fn directory(self: &Arc<Self>, shard: usize, command: Command, snapshot: Option<Version>) -> Call {
-        self.request(shard, Request::Execute { run: RunId::DIRECTORY, command, snapshot })
+        self.request(self.shard_of_command(&run, &command), Request::Execute { run, command })
     }
 
     /// Remembers that a run could not be registered.

@@ -115,44 +115,67 @@ impl Keeper {
         }
     }
 
+    /// First every shard ends what is under way, then everything is made durable, then all stop: a transaction over
+    /// several shards needs all of them to its end.
     fn close(&mut self) -> Result<()> {
         let mut first_error = self.health.failed().map(Error::Unavailable);
-        let mut closing = Vec::new();
-        for mailbox in &self.mailboxes {
-            let (reply, receiver) = oneshot::channel();
-            if mailbox.send_urgent(Message::Request { request: Request::Close, reply }) {
-                closing.push(receiver);
+        let everybody = 0..self.mailboxes.len();
+        self.health.close();
+        for (request, shards) in [(Request::Close, everybody.clone()), (Request::Flush, everybody.clone())] {
+            if let Err(error) = self.ask(&request, shards) {
+                first_error.get_or_insert(error);
             }
         }
-        self.health.close();
-        // A shard that waits for a segment needs this thread once more.
+        if let Err(error) = self.ask(&Request::Stop, everybody) {
+            first_error.get_or_insert(error);
+        }
         while self.threads.iter().any(|thread| !thread.is_finished()) {
-            match self.tasks.recv_timeout(Duration::from_millis(1)) {
-                Ok(Task::PrepareSegment { shard, index, capacity }) => self.prepare(shard, index, capacity),
-                Ok(Task::Close { .. }) | Err(_) => {}
-            }
+            self.serve_while_closing();
         }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 first_error.get_or_insert(Error::Unavailable("a shard's thread panicked".into()));
             }
         }
-        for mut receiver in closing {
-            match receiver.try_recv() {
-                Ok(Some(Ok(_))) => {}
-                Ok(Some(Err(error))) => {
-                    first_error.get_or_insert(error);
-                }
-                Ok(None) | Err(oneshot::Canceled) => {
-                    let reason = self.health.failed().unwrap_or_else(|| "a shard stopped early".into());
-                    first_error.get_or_insert(Error::Unavailable(reason));
-                }
-            }
-        }
         if let Some(error) = first_error {
             return Err(error);
         }
         self.seal()
+    }
+
+    /// Asks shards, and waits until all have answered or one has failed.
+    fn ask(&self, request: &Request, shards: std::ops::Range<usize>) -> Result<()> {
+        let mut asked = Vec::new();
+        for mailbox in &self.mailboxes[shards] {
+            let (reply, receiver) = oneshot::channel();
+            if mailbox.send_urgent(Message::Request { request: request.clone(), reply }) {
+                asked.push(receiver);
+            }
+        }
+        let gone = || Error::Unavailable(self.health.failed().unwrap_or_else(|| "a shard stopped early".into()));
+        let mut result = Ok(());
+        for mut receiver in asked {
+            loop {
+                match receiver.try_recv() {
+                    Ok(Some(answer)) => {
+                        result = result.and(answer.map(drop));
+                        break;
+                    }
+                    Ok(None) if self.health.failed().is_none() => self.serve_while_closing(),
+                    // Whoever waits for a shard that has failed waits for ever.
+                    Ok(None) | Err(oneshot::Canceled) => return result.and(Err(gone())),
+                }
+            }
+        }
+        result
+    }
+
+    /// A shard that waits for a segment needs this thread once more.
+    fn serve_while_closing(&self) {
+        match self.tasks.recv_timeout(Duration::from_millis(1)) {
+            Ok(Task::PrepareSegment { shard, index, capacity }) => self.prepare(shard, index, capacity),
+            Ok(Task::Close { .. }) | Err(_) => {}
+        }
     }
 
     /// Writes into the manifest how far every segment counts, and gives back the room that was not used.

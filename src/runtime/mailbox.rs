@@ -1,8 +1,9 @@
 //! Mailboxes: how requests reach a shard from other threads.
 //!
 //! - Bounded: who finds it full waits. One receiver, the shard.
-//! - What the keeper says goes past the requests: a shard that takes no more requests until it has a segment must hear
-//!   that it has one.
+//! - What the keeper and other shards say goes past the requests, in the order it was said, and never waits: a shard
+//!   that takes no more requests until it has a segment must hear that it has one, and two shards must never wait for
+//!   room at each other. How much shards can say is bounded by the transactions that callers commit.
 //! - The receiver never registers with the channel. It parks on a waker of its own, and a sender wakes it only when
 //!   it is asleep: once per sleep, and outside the channel's lock.
 
@@ -19,6 +20,7 @@ use futures::task::AtomicWaker;
 
 use crate::base::error::Result;
 use crate::base::limits;
+use crate::commit::message::Envelope;
 use crate::primitive::output::Reply;
 use crate::shard::input::Request;
 
@@ -33,6 +35,8 @@ pub(crate) type LocalTask = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Se
 /// What a shard's thread is told.
 pub(crate) enum Message {
     Request { request: Request, reply: ReplySender },
+    /// Another shard says something.
+    Peer { from: u32, envelope: Envelope },
     SegmentReady { index: u32, capacity: u64, salt: u64 },
     SegmentFailed { index: u32, reason: String },
     Spawn(LocalTask),
@@ -42,6 +46,7 @@ impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request { request, .. } => f.debug_tuple("Request").field(request).finish(),
+            Self::Peer { from, envelope } => f.debug_tuple("Peer").field(from).field(envelope).finish(),
             Self::SegmentReady { index, .. } => f.debug_tuple("SegmentReady").field(index).finish(),
             Self::SegmentFailed { index, .. } => f.debug_tuple("SegmentFailed").field(index).finish(),
             Self::Spawn(_) => f.write_str("Spawn"),
@@ -111,7 +116,7 @@ impl Mailbox {
         self.sender.clone().into_send_async(message)
     }
 
-    /// Hands a message over past all that wait; false if the shard is gone. For the keeper, which says little.
+    /// Hands a message over past all that wait; false if the shard is gone. For the keeper and other shards.
     pub(crate) fn send_urgent(&self, message: Message) -> bool {
         let sent = self.urgent.send(message).is_ok();
         self.sleeper.announce();

@@ -13,7 +13,7 @@ use super::engine::{Engine, Health, Parts, Setup, next_engine_id};
 use super::glommio::thread::ShardThread;
 use super::keeper::{Disk, Keeper, Task};
 use super::mailbox::mailbox;
-use super::recovery::{Layout, RecoveryReport, recover};
+use super::recovery::{Plan, RecoveryReport, recover};
 use super::{spin, sys};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
@@ -21,6 +21,7 @@ use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitionin
 use crate::base::version::Version;
 use crate::format::segment::SegmentId;
 use crate::shard::machine::{Shard, ShardConfig};
+use crate::shard::route::Layout;
 use crate::store::memory::Memory;
 
 /// The most locked memory an executor asks for.
@@ -54,22 +55,21 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
         (Some(path), _) => Some(Directory::open(path, options.read_only)?),
     };
     let path = directory.as_ref().map(|directory| directory.path().to_owned());
-    let layout =
-        Layout { shards, partitioning: options.partitioning, history: options.history, read_only: options.read_only };
+    let layout = Layout { shards, partitioning: options.partitioning };
+    let plan = Plan { layout, history: options.history, read_only: options.read_only };
     let (memories, clock, disk, recovery) = match directory {
         None => {
             let memories = (0..shards).map(|_| Memory::new(options.history)).collect();
             (memories, Clock::start_after(Version::ZERO), None, RecoveryReport { created: true, ..Default::default() })
         }
         Some(directory) => {
-            let recovered = recover(&directory, layout)?;
+            let recovered = recover(&directory, plan)?;
             let strict = options.mode == DurabilityMode::Strict;
             let disk = Disk { directory, manifest: recovered.manifest, strict, read_only: options.read_only };
             (recovered.memories, recovered.clock, Some(disk), recovered.report)
         }
     };
-    let setup =
-        Setup { path, mode: options.mode, partitioning: options.partitioning, shards, driver, driver_reason, recovery };
+    let setup = Setup { path, mode: options.mode, layout, driver, driver_reason, recovery };
     start(options, setup, memories, Arc::new(clock), disk, io_memory)
 }
 
@@ -79,9 +79,6 @@ fn check(options: &OpenOptions) -> Result<usize> {
     }
     if options.path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
         return Err(Error::InvalidOperation("the path is empty, use \".\" for the current directory".into()));
-    }
-    if options.partitioning == Partitioning::ByKey {
-        return Err(Error::InvalidOperation("partitioning by key is not available yet, use ByRun".into()));
     }
     let shards = options.shards.unwrap_or_else(default_shards);
     if shards == 0 {
@@ -139,21 +136,23 @@ fn start(
     let health = Arc::new(Health::default());
     let (keeper, tasks) = std::sync::mpsc::channel::<Task>();
     let incarnation = disk.as_ref().map_or(0, |disk| disk.manifest.incarnation);
-    let cores = cores_to_pin(options.pin_cores, setup.shards);
-    let mut mailboxes = Vec::new();
+    let shards = setup.layout.shards;
+    let cores = cores_to_pin(options.pin_cores, shards);
+    let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| mailbox()).unzip();
     let mut threads = Vec::new();
     let mut starting = Vec::new();
     let mut failure = None;
-    for (number, memory) in memories.into_iter().enumerate() {
-        let (mailbox, inbox) = mailbox();
+    for (number, (memory, inbox)) in memories.into_iter().zip(inboxes).enumerate() {
         let shard = u32::try_from(number).unwrap_or(u32::MAX);
-        let config = ShardConfig { incarnation, shard, mode: setup.mode, read_only: options.read_only };
+        let shards = u32::try_from(shards).unwrap_or(u32::MAX);
+        let config = ShardConfig { incarnation, shard, shards, mode: setup.mode, read_only: options.read_only };
         let log = setup.path.clone().unwrap_or_default().join("log");
         let thread = ShardThread {
             engine: id,
             number,
             shard: Shard::new(config, memory, clock.start()),
             inbox,
+            peers: mailboxes.clone(),
             clock: clock.clone(),
             health: health.clone(),
             keeper: keeper.clone(),
@@ -162,7 +161,6 @@ fn start(
             io_memory,
             log_path: Box::new(move |index| log.join(SegmentId { incarnation, shard, index }.file_name())),
         };
-        mailboxes.push(mailbox);
         match thread.start() {
             Ok((thread, started)) => {
                 threads.push(thread);

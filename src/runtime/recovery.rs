@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use super::clock::{Clock, RESERVATION};
 use super::directory::{Directory, corruption};
 use crate::base::error::{Error, Result};
-use crate::base::options::{HistoryRetention, Partitioning};
+use crate::base::options::HistoryRetention;
 use crate::base::version::Version;
 use crate::format::manifest::{Manifest, SealedSegment};
 use crate::format::segment::{SegmentHeader, SegmentId};
-use crate::shard::replay::{Damage, ScannedSegment, Target, judge, replay_segment, survey};
+use crate::shard::decisions::{Decisions, Evidence, cut_of};
+use crate::shard::replay::{Damage, Extent, ScannedSegment, Target, judge, replay_segment, survey};
+use crate::shard::route::Layout;
 use crate::store::memory::Memory;
 
 /// What opening the database found on disk.
@@ -30,6 +32,8 @@ pub struct RecoveryReport {
     pub records: u64,
     /// How many torn tails (batches that were being written when the process died) were cut off.
     pub torn_tails: u64,
+    /// How many transactions over several shards were being committed when the process died, and are not committed.
+    pub discarded_transactions: u64,
     /// The highest version found.
     pub latest: Version,
     /// How many shards the last opening had.
@@ -48,9 +52,8 @@ pub(crate) struct Recovered {
 
 /// What the new opening is like.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
-    pub(crate) shards: usize,
-    pub(crate) partitioning: Partitioning,
+pub(crate) struct Plan {
+    pub(crate) layout: Layout,
     pub(crate) history: HistoryRetention,
     pub(crate) read_only: bool,
 }
@@ -59,7 +62,7 @@ pub(crate) struct Layout {
 ///
 /// # Errors
 /// `Corruption` with file and offset if anything that was durable is damaged; `Io`.
-pub(crate) fn recover(directory: &Directory, layout: Layout) -> Result<Recovered> {
+pub(crate) fn recover(directory: &Directory, plan: Plan) -> Result<Recovered> {
     let started = Instant::now();
     let mut report = RecoveryReport::default();
     let before = directory.read_manifest()?;
@@ -80,7 +83,10 @@ pub(crate) fn recover(directory: &Directory, layout: Layout) -> Result<Recovered
         }
     };
     sealed.sort_unstable_by_key(|segment| segment.id);
-    let built = build(directory, &database, &sealed, layout)?;
+    let decisions = decide(directory, &database, &sealed)?;
+    report.discarded_transactions = decisions.discarded;
+    let source = Source { directory, database: &database, sealed: &sealed, decisions: &decisions };
+    let built = build(source, plan)?;
     report.segments = sealed.len() as u64;
     let mut memories = Vec::with_capacity(built.len());
     for shard in built {
@@ -92,14 +98,14 @@ pub(crate) fn recover(directory: &Directory, layout: Layout) -> Result<Recovered
     let manifest = Manifest {
         database,
         incarnation: incarnation + 1,
-        shards: u32::try_from(layout.shards).unwrap_or(u32::MAX),
-        partitioning: layout.partitioning,
+        shards: u32::try_from(plan.layout.shards).unwrap_or(u32::MAX),
+        partitioning: plan.layout.partitioning,
         clock_reserved: clock.start().after(RESERVATION),
         closed: false,
         sealed,
     };
     // Nothing is written at the times of a read-only opening: they need no reservation.
-    if !layout.read_only {
+    if !plan.read_only {
         directory.write_manifest(&manifest)?;
         remove_strays(directory, &manifest)?;
         clock.reserve(manifest.clock_reserved);
@@ -129,6 +135,8 @@ pub(crate) fn judge_opening(directory: &Directory, manifest: &Manifest, settle: 
     let mut opening = Opening::default();
     let is_of_opening = |id: &SegmentId| id.incarnation == manifest.incarnation;
     let all: Vec<SegmentId> = directory.segments()?.into_iter().filter(is_of_opening).collect();
+    let mut marks = vec![Version::ZERO; manifest.shards as usize];
+    let mut is_buffered = false;
     for shard in all.chunk_by(|a, b| a.shard == b.shard) {
         let mut scanned: Vec<ScannedSegment> = Vec::new();
         let mut salts = Vec::new();
@@ -136,14 +144,29 @@ pub(crate) fn judge_opening(directory: &Directory, manifest: &Manifest, settle: 
             let bytes = directory.read_segment(*id, settle)?;
             let header = read_header(directory, *id, &bytes, &manifest.database)?;
             salts.push(header.salt);
-            scanned.push(survey(&bytes, &header));
+            is_buffered |= !header.strict;
+            scanned.push(survey(&bytes, &header, None));
         }
         let judgement = judge(&scanned).map_err(|damage| damaged(directory, &damage))?;
         opening.torn.extend(judgement.torn);
         opening.latest = opening.latest.max(judgement.latest);
-        let ends = shard.iter().zip(salts).zip(judgement.ends);
-        let sealed = ends.map(|((id, salt), end)| SealedSegment { id: *id, shards: manifest.shards, salt, end });
-        opening.sealed.extend(sealed);
+        if let Some(mark) = marks.get_mut(shard[0].shard as usize) {
+            *mark = scanned.iter().map(|segment| segment.evidence.mark()).max().unwrap_or_default();
+        }
+        let ends = scanned.iter().zip(salts).zip(judgement.ends);
+        opening.sealed.extend(ends.map(|((segment, salt), end)| SealedSegment {
+            id: segment.id,
+            shards: manifest.shards,
+            partitioning: manifest.partitioning,
+            salt,
+            end,
+            cut: Version::MAX,
+            has_parts: segment.evidence.has_parts(),
+        }));
+    }
+    if is_buffered {
+        let cut = cut_of(marks.into_iter());
+        opening.sealed.iter_mut().for_each(|segment| segment.cut = cut);
     }
     Ok(opening)
 }
@@ -154,11 +177,34 @@ struct Built {
     latest: Version,
 }
 
-fn build(directory: &Directory, database: &[u8; 16], sealed: &[SealedSegment], layout: Layout) -> Result<Vec<Built>> {
+/// What memories are built from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    directory: &'a Directory,
+    database: &'a [u8; 16],
+    sealed: &'a [SealedSegment],
+    decisions: &'a Decisions,
+}
+
+/// Decides which transactions over several shards are committed.
+fn decide(directory: &Directory, database: &[u8; 16], sealed: &[SealedSegment]) -> Result<Decisions> {
+    let mut decisions = Decisions::default();
+    for opening in sealed.chunk_by(|a, b| a.id.incarnation == b.id.incarnation) {
+        let mut evidence: Vec<Evidence> = Vec::new();
+        for segment in opening.iter().filter(|segment| segment.has_parts) {
+            let bytes = directory.read_segment(segment.id, false)?;
+            let header = read_header(directory, segment.id, &bytes, database)?;
+            evidence.push(survey(&bytes, &header, Some(segment.end)).evidence);
+        }
+        decisions.add(&evidence, opening[0].cut);
+    }
+    Ok(decisions)
+}
+
+fn build(source: Source<'_>, plan: Plan) -> Result<Vec<Built>> {
     std::thread::scope(|scope| {
-        let builders: Vec<_> = (0..layout.shards)
-            .map(|shard| scope.spawn(move || build_shard(directory, database, sealed, layout, shard)))
-            .collect();
+        let builders: Vec<_> =
+            (0..plan.layout.shards).map(|shard| scope.spawn(move || build_shard(source, plan, shard))).collect();
         let join = |builder: std::thread::ScopedJoinHandle<'_, Result<Built>>| {
             builder.join().unwrap_or_else(|_| Err(Error::Unavailable("recovery of a shard panicked".into())))
         };
@@ -166,31 +212,28 @@ fn build(directory: &Directory, database: &[u8; 16], sealed: &[SealedSegment], l
     })
 }
 
-fn build_shard(
-    directory: &Directory,
-    database: &[u8; 16],
-    sealed: &[SealedSegment],
-    layout: Layout,
-    shard: usize,
-) -> Result<Built> {
-    let mut built = Built { memory: Memory::new(layout.history), records: 0, latest: Version::ZERO };
-    let target = Target { shard, shards: layout.shards };
-    for opening in sealed.chunk_by(|a, b| a.id.incarnation == b.id.incarnation) {
-        for segment in opening.iter().filter(|segment| segment.concerns(shard, layout.shards)) {
-            let bytes = directory.read_segment(segment.id, false)?;
-            let header = read_header(directory, segment.id, &bytes, database)?;
-            if header.salt != segment.salt {
-                let path = directory.segment_path(segment.id);
-                return Err(corruption(&path, 0, "the segment is not the one the manifest names"));
-            }
-            let (records, latest) = replay_segment(&bytes, &header, segment.end, target, &mut built.memory)
-                .map_err(|damage| damaged(directory, &damage))?;
-            // Of those that every shard reads, one counts.
-            if shard == 0 || segment.is_of(layout.shards) {
-                built.records += records;
-            }
-            built.latest = built.latest.max(latest);
+fn build_shard(source: Source<'_>, plan: Plan, shard: usize) -> Result<Built> {
+    let mut built = Built { memory: Memory::new(plan.history), records: 0, latest: Version::ZERO };
+    let Layout { shards, partitioning } = plan.layout;
+    let directory = source.directory;
+    for segment in source.sealed.iter().filter(|segment| segment.concerns(shard, shards, partitioning)) {
+        let bytes = directory.read_segment(segment.id, false)?;
+        let header = read_header(directory, segment.id, &bytes, source.database)?;
+        if header.salt != segment.salt {
+            let path = directory.segment_path(segment.id);
+            return Err(corruption(&path, 0, "the segment is not the one the manifest names"));
         }
+        let has_moved = !segment.is_of(shards, partitioning);
+        let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
+        let target = Target { shard, layout: plan.layout, moved_from };
+        let extent = Extent { end: segment.end, cut: segment.cut, decisions: source.decisions };
+        let (records, latest) = replay_segment(&bytes, &header, extent, target, &mut built.memory)
+            .map_err(|damage| damaged(directory, &damage))?;
+        // Of those that every shard reads, one counts.
+        if shard == 0 || !has_moved {
+            built.records += records;
+        }
+        built.latest = built.latest.max(latest);
     }
     Ok(built)
 }

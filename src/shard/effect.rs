@@ -2,6 +2,7 @@
 
 use super::input::RequestId;
 use crate::base::error::Result;
+use crate::commit::message::Envelope;
 use crate::primitive::output::Reply;
 
 /// A batch of records to be made durable in one write.
@@ -20,6 +21,8 @@ pub(crate) struct Append {
 pub(crate) enum Effect {
     /// Answer a request.
     Reply { id: RequestId, result: Result<Reply> },
+    /// Tell another shard. Messages to one shard arrive in order.
+    Send { to: u32, envelope: Envelope },
     /// Make a batch durable and say so with `Appended`. At most one is under way.
     Append(Append),
     /// Make a segment of at least this capacity and say so with `SegmentReady`.

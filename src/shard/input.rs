@@ -2,34 +2,57 @@
 
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
+use crate::commit::message::{Envelope, TransactionNumber};
 use crate::format::record::Position;
 use crate::primitive::command::Command;
 
 /// Names a request until it is answered; chosen by the driver, unique among those not answered yet.
 pub(crate) type RequestId = u64;
 
-/// Names a transaction of several operations; chosen by the caller, unique in one opening of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct TransactionNumber(pub(crate) u64);
-
 /// What callers ask.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
-    /// Run one command as a transaction of its own; at a snapshot if one is given (reads only).
-    Execute { run: RunId, command: Command, snapshot: Option<Version> },
-    /// Run one command in a transaction. `operation` counts from 0; 0 begins the transaction.
-    Step { transaction: TransactionNumber, operation: u64, run: RunId, command: Command },
-    /// Commit a transaction that has had so many operations.
-    Commit { transaction: TransactionNumber, operations: u64 },
-    /// Forget a transaction.
+    /// Run one command as a transaction of its own.
+    Execute { run: RunId, command: Command },
+    /// Begin a transaction that this shard coordinates, at a snapshot if one is given; `operations` of a transaction
+    /// that is open already go on. The reply says at which snapshot it reads.
+    Begin { transaction: TransactionNumber, snapshot: Option<Version> },
+    /// Run one command in a transaction. `operation` counts from 0 on each shard; 0 begins the transaction here, at the
+    /// snapshot that its coordinator chose, or as its coordinator if none is given.
+    Step { transaction: TransactionNumber, operation: u64, snapshot: Option<Version>, run: RunId, command: Command },
+    /// Commit a transaction that this shard coordinates.
+    Commit { transaction: TransactionNumber, commit: Box<Commit> },
+    /// Forget this shard's part of a transaction.
     Abort { transaction: TransactionNumber },
     /// Answer when everything acknowledged so far is on disk.
     Flush,
-    /// Flush, answer, and stop.
+    /// Take no more requests, and answer when nothing is under way any more.
     Close,
+    /// Answer, and stop.
+    Stop,
     /// Panic, to see who hears of it.
     #[cfg(test)]
     Panic,
+}
+
+/// What is to be committed, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Commit {
+    /// The shards that had operations of the transaction, in ascending order, and how many.
+    pub(crate) participants: Vec<(u32, u64)>,
+    /// When it is answered.
+    pub(crate) acknowledge: Acknowledge,
+}
+
+/// When a commit is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acknowledge {
+    /// As the database's mode says.
+    AsUsual,
+    /// When it is visible.
+    Visible,
+    /// When it is on disk.
+    Durable,
 }
 
 /// Everything that can happen to a shard.
@@ -37,6 +60,8 @@ pub(crate) enum Request {
 pub(crate) enum Input {
     /// Somebody asks for something.
     Request { id: RequestId, request: Request },
+    /// Another shard says something.
+    Peer { from: u32, envelope: Envelope },
     /// A segment that was asked for is there, all zeros behind its header.
     SegmentReady { index: u32, capacity: u64, salt: u64 },
     /// A segment that was asked for cannot be made.

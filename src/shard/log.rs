@@ -7,15 +7,15 @@
 //! - Nothing is ever written twice to the same place.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+
+use serde::Serialize;
 
 use super::effect::{Append, Effect};
-use super::gate::CommitCount;
+use super::gate::RecordCount;
 use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
-use crate::base::stored::Write;
 use crate::base::version::Version;
-use crate::format::record::{self, CommitBody, Position, RecordHeader, TransactionId};
+use crate::format::record::{self, Position, RecordHeader};
 use crate::format::{BLOCK, round_up_to_block};
 
 /// The size of a shard's first segment; each further one is twice as large.
@@ -49,7 +49,7 @@ impl Segment {
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     end: Position,
-    commits: u64,
+    records: u64,
 }
 
 /// A shard's log: what is staged, what is in flight, what is durable.
@@ -59,8 +59,6 @@ pub(crate) struct Log {
     staged: Vec<u8>,
     /// Where each staged record ends.
     staged_ends: VecDeque<usize>,
-    /// When the oldest staged record was staged.
-    staged_since: Version,
     /// Somebody waits for what is staged.
     hurry: bool,
     flight: Option<Flight>,
@@ -71,8 +69,8 @@ pub(crate) struct Log {
     /// A segment could not be made ahead of need; it is asked for again when it is needed.
     refused: bool,
     durable: Position,
-    durable_commits: u64,
-    /// Versions of commits that are not durable yet, in order.
+    durable_records: u64,
+    /// Versions of records that are not durable yet, in order; of an abort record or a mark, those of the one before.
     pending: VecDeque<Version>,
 }
 
@@ -82,7 +80,6 @@ impl Log {
             mode,
             staged: Vec::new(),
             staged_ends: VecDeque::new(),
-            staged_since: Version::ZERO,
             hurry: false,
             flight: None,
             segment: None,
@@ -90,48 +87,45 @@ impl Log {
             asked: None,
             refused: false,
             durable: Position::START,
-            durable_commits: 0,
+            durable_records: 0,
             pending: VecDeque::new(),
         }
     }
 
-    /// Stages the record of a commit.
+    /// Stages a record. `version`: whoever has seen this version depends on the record.
     ///
     /// # Errors
     /// `Serialization` or `LimitExceeded` if it cannot be encoded; nothing is staged then.
     pub(crate) fn stage(
         &mut self,
-        now: Version,
+        header: RecordHeader,
         version: Version,
-        transaction: TransactionId,
-        writes: &[Write],
-    ) -> Result<CommitCount> {
-        record::stage(&mut self.staged, RecordHeader::commit(version, transaction), &CommitBody { writes })?;
-        if self.staged_ends.is_empty() {
-            self.staged_since = now;
-        }
+        body: &impl Serialize,
+    ) -> Result<RecordCount> {
+        assert!(self.pending.back().is_none_or(|before| *before <= version), "versions rise along the log");
+        record::stage(&mut self.staged, header, body)?;
         self.staged_ends.push_back(self.staged.len());
         self.pending.push_back(version);
         Ok(self.logged())
     }
 
-    /// How many commits have been logged.
-    pub(crate) fn logged(&self) -> CommitCount {
-        CommitCount(self.durable_commits + self.pending.len() as u64)
+    /// How many records have been logged.
+    pub(crate) fn logged(&self) -> RecordCount {
+        RecordCount(self.durable_records + self.pending.len() as u64)
     }
 
-    /// How many commits are durable.
-    pub(crate) const fn durable(&self) -> CommitCount {
-        CommitCount(self.durable_commits)
+    /// How many records are durable.
+    pub(crate) const fn durable(&self) -> RecordCount {
+        RecordCount(self.durable_records)
     }
 
-    /// The commit that must be durable before somebody may know what was read at this version.
-    pub(crate) fn commit_of(&self, seen: Version) -> CommitCount {
+    /// The record that must be durable before somebody may know what was read at this version.
+    pub(crate) fn commit_of(&self, seen: Version) -> RecordCount {
         let depends = self.pending.partition_point(|version| *version <= seen);
-        CommitCount(self.durable_commits + depends as u64)
+        RecordCount(self.durable_records + depends as u64)
     }
 
-    /// The version of the oldest commit that is not durable.
+    /// The version of the oldest record that is not durable.
     pub(crate) fn first_pending(&self) -> Option<Version> {
         self.pending.front().copied()
     }
@@ -179,10 +173,10 @@ impl Log {
         };
         assert!(flight.end > self.durable, "durable only moves forward");
         self.durable = flight.end;
-        for _ in 0..flight.commits {
+        for _ in 0..flight.records {
             self.pending.pop_front();
         }
-        self.durable_commits += flight.commits;
+        self.durable_records += flight.records;
     }
 
     /// The batch in flight failed: nobody waits for it any more.
@@ -191,8 +185,8 @@ impl Log {
     }
 
     /// The next thing to do, if any: write a batch, or ask for a segment.
-    pub(crate) fn poll(&mut self, now: Version) -> Option<Effect> {
-        if self.flight.is_none() && !self.staged_ends.is_empty() && self.is_due(now) {
+    pub(crate) fn poll(&mut self) -> Option<Effect> {
+        if self.flight.is_none() && self.is_due() {
             if let Some(append) = self.start_batch() {
                 return Some(Effect::Append(append));
             }
@@ -202,29 +196,10 @@ impl Log {
         if running_out && self.next.is_none() && !self.refused { self.ask(0) } else { None }
     }
 
-    /// When to poll again if nothing else happens.
-    pub(crate) fn poll_timeout(&self) -> Option<Version> {
-        if self.flight.is_some() || self.staged_ends.is_empty() || self.asked.is_some() {
-            return None;
-        }
-        Some(self.deadline())
-    }
-
-    fn deadline(&self) -> Version {
-        match self.mode {
-            DurabilityMode::Buffered { flush_interval_ms, .. } => {
-                self.staged_since.after(Duration::from_millis(flush_interval_ms))
-            }
-            DurabilityMode::InMemory | DurabilityMode::Strict => self.staged_since,
-        }
-    }
-
-    fn is_due(&self, now: Version) -> bool {
-        let crowded = match self.mode {
-            DurabilityMode::Buffered { max_pending_writes, .. } => self.pending.len() * 2 >= max_pending_writes,
-            DurabilityMode::InMemory | DurabilityMode::Strict => true,
-        };
-        crowded || self.hurry || self.staged.len() >= BUFFERED_BATCH_BYTES || now >= self.deadline()
+    /// `Strict` writes whatever is staged; `Buffered` waits for a mark, unless much is staged.
+    fn is_due(&self) -> bool {
+        let waits = matches!(self.mode, DurabilityMode::Buffered { .. });
+        !self.staged_ends.is_empty() && (!waits || self.hurry || self.staged.len() >= BUFFERED_BATCH_BYTES)
     }
 
     /// The bytes of the smallest batch that makes progress: one record.
@@ -251,13 +226,13 @@ impl Log {
         }
         let segment = self.segment.as_mut()?;
         let room = usize::try_from(segment.room()).unwrap_or(usize::MAX).min(BATCH_BYTES.max(self.staged_ends[0]));
-        let commits = self.staged_ends.partition_point(|end| *end <= room).max(1);
-        let length = self.staged_ends[commits - 1];
-        let mut bytes: Vec<u8> = if commits == self.staged_ends.len() {
+        let records = self.staged_ends.partition_point(|end| *end <= room).max(1);
+        let length = self.staged_ends[records - 1];
+        let mut bytes: Vec<u8> = if records == self.staged_ends.len() {
             self.staged_ends.clear();
             std::mem::take(&mut self.staged)
         } else {
-            self.staged_ends.drain(..commits);
+            self.staged_ends.drain(..records);
             for end in &mut self.staged_ends {
                 *end -= length;
             }
@@ -270,7 +245,7 @@ impl Log {
         let append = Append { segment: segment.index, offset: segment.used, bytes };
         segment.used += append.bytes.len() as u64;
         assert!(segment.used <= segment.capacity, "a batch never leaves its segment");
-        self.flight = Some(Flight { end: Position::new(segment.index, segment.used), commits: commits as u64 });
+        self.flight = Some(Flight { end: Position::new(segment.index, segment.used), records: records as u64 });
         Some(append)
     }
 }
@@ -280,28 +255,18 @@ mod tests {
     use super::*;
     use crate::base::key::{Name, Space};
     use crate::base::run_id::RunId;
-    use crate::base::stored::Stored;
 
-    fn write(bytes: usize) -> Vec<Write> {
-        vec![Write::Put {
-            run: RunId::from_bytes([1; 16]),
-            space: Space::Kv,
-            name: Name::from_slice(b"k"),
-            stored: Stored::Value("x".repeat(bytes).into()),
-            expires: None,
-        }]
+    fn stage(log: &mut Log, at: u64, bytes: usize) -> RecordCount {
+        let header = RecordHeader::commit(at.into(), TransactionId::default());
+        log.stage(header, at.into(), &vec![7_u8; bytes]).unwrap()
     }
 
-    fn stage(log: &mut Log, at: u64, bytes: usize) -> CommitCount {
-        log.stage(at.into(), at.into(), TransactionId::default(), &write(bytes)).unwrap()
-    }
-
-    fn poll_append(log: &mut Log, now: u64) -> Option<Append> {
-        match log.poll(now.into()) {
+    fn poll_append(log: &mut Log) -> Option<Append> {
+        match log.poll() {
             Some(Effect::Append(append)) => Some(append),
             Some(Effect::PrepareSegment { index, capacity }) => {
                 log.segment_ready(index, capacity, 1);
-                poll_append(log, now)
+                poll_append(log)
             }
             _ => None,
         }
@@ -315,44 +280,40 @@ mod tests {
     fn one_batch_is_in_flight_and_the_next_gathers_what_comes_meanwhile() {
         let mut log = Log::new(DurabilityMode::Strict);
         stage(&mut log, 1, 10);
-        let first = poll_append(&mut log, 1).unwrap();
+        let first = poll_append(&mut log).unwrap();
         stage(&mut log, 2, 10);
         let last = stage(&mut log, 3, 10);
-        assert!(poll_append(&mut log, 3).is_none());
-        assert_eq!(log.commit_of(Version::from(2)), CommitCount(2));
+        assert!(poll_append(&mut log).is_none());
+        assert_eq!(log.commit_of(Version::from(2)), RecordCount(2));
         log.appended(end(&first));
-        assert_eq!(log.durable(), CommitCount(1));
-        let second = poll_append(&mut log, 3).unwrap();
+        assert_eq!(log.durable(), RecordCount(1));
+        let second = poll_append(&mut log).unwrap();
         assert_eq!(second.offset, first.offset + first.bytes.len() as u64);
         log.appended(end(&second));
         assert_eq!(log.durable(), last);
     }
 
     #[test]
-    fn buffered_waits_for_the_interval_or_for_half_of_what_may_be_lost() {
+    fn buffered_waits_for_somebody_in_a_hurry_or_for_much() {
         let mode = DurabilityMode::Buffered { flush_interval_ms: 1, max_pending_writes: 10 };
         let mut log = Log::new(mode);
         stage(&mut log, 100, 10);
-        assert!(poll_append(&mut log, 100).is_none());
-        assert_eq!(log.poll_timeout(), Some(Version::from(1_000_100)));
-        assert!(poll_append(&mut log, 1_000_100).is_some());
+        assert!(poll_append(&mut log).is_none());
+        log.hurry();
+        assert!(poll_append(&mut log).is_some());
         let mut log = Log::new(mode);
-        for at in 0..4 {
-            stage(&mut log, at, 10);
-            assert!(poll_append(&mut log, at).is_none());
-        }
-        stage(&mut log, 5, 10);
-        assert!(poll_append(&mut log, 5).is_some());
+        stage(&mut log, 1, BUFFERED_BATCH_BYTES);
+        assert!(poll_append(&mut log).is_some());
     }
 
     #[test]
     fn a_record_larger_than_the_usual_segment_gets_one_that_fits() {
         let mut log = Log::new(DurabilityMode::Strict);
         stage(&mut log, 1, 10);
-        let first = poll_append(&mut log, 1).unwrap();
+        let first = poll_append(&mut log).unwrap();
         log.appended(end(&first));
         stage(&mut log, 2, 5 << 20);
-        let large = poll_append(&mut log, 2).unwrap();
+        let large = poll_append(&mut log).unwrap();
         assert_eq!((large.segment, large.offset), (1, BLOCK as u64));
         assert!(large.bytes.len() > 5 << 20);
         log.appended(end(&large));
@@ -364,7 +325,7 @@ mod tests {
         let mut at = Position::START;
         for number in 1..400 {
             stage(&mut log, number, 20_000);
-            let append = poll_append(&mut log, number).unwrap();
+            let append = poll_append(&mut log).unwrap();
             let start = Position::new(append.segment, append.offset);
             assert!(start >= at, "batch {number} starts behind the one before");
             at = end(&append);

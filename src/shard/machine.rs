@@ -2,34 +2,32 @@
 //!
 //! - `latest` is the highest timestamp this shard has issued, served or learned. Every commit gets a later one.
 //! - A read at S raises `latest` to S, so that no commit comes below a snapshot that was served.
-//! - Validation, logging and applying are one synchronous step.
+//! - Validation, logging and applying are one synchronous step; so are validation, logging and granting intents.
+//! - What leaves goes through `depart`, which holds it until what it depends on is durable.
 //! - After a failed write the shard is poisoned: it refuses writes, answers reads as of the last durable commit
 //!   (`Strict`), and never writes again.
+//!
+//! `execution` runs commands, `committing` commits and coordinates, `participation` promises and decides, `upkeep` marks,
+//! sweeps and keeps time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use super::committing::Coordination;
 use super::effect::Effect;
-use super::gate::{CommitCount, Gate};
-use super::input::{Input, Request, RequestId, TransactionNumber};
+use super::gate::{Departure, Gate, Until};
+use super::horizons::Horizons;
+use super::input::{Acknowledge, Input, Request, RequestId};
 use super::log::Log;
-use super::transactions::{IDLE, Transactions};
-use crate::base::error::{Conflict, Error, Result};
-use crate::base::limits;
+use super::marks::Marks;
+use super::transactions::Transactions;
+use super::waiting::WaitList;
+use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
-use crate::base::run_id::RunId;
 use crate::base::version::Version;
-use crate::commit::access::Access;
-use crate::commit::part::Part;
-use crate::format::record::TransactionId;
-use crate::primitive;
-use crate::primitive::command::Command;
-use crate::primitive::index;
+use crate::commit::intents::Intents;
+use crate::commit::message::{Envelope, Message, TransactionNumber};
 use crate::primitive::output::{Output, Reply};
 use crate::store::memory::Memory;
-
-/// How many keys are swept with every commit, and how many with every tick.
-const SWEEP_WITH_COMMIT: usize = 4;
-const SWEEP_WITH_TICK: usize = 1024;
 
 /// What a shard is.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +36,8 @@ pub(crate) struct ShardConfig {
     pub(crate) incarnation: u32,
     /// The shard's number.
     pub(crate) shard: u32,
+    /// How many shards there are.
+    pub(crate) shards: u32,
     pub(crate) mode: DurabilityMode,
     /// Whether writes are refused.
     pub(crate) read_only: bool,
@@ -46,22 +46,33 @@ pub(crate) struct ShardConfig {
 /// A shard.
 #[derive(Debug)]
 pub(crate) struct Shard {
-    config: ShardConfig,
-    memory: Memory,
-    log: Log,
-    gate: Gate,
-    transactions: Transactions,
-    effects: VecDeque<Effect>,
-    latest: Version,
-    now: Version,
-    commits: u64,
+    pub(super) config: ShardConfig,
+    pub(super) memory: Memory,
+    pub(super) log: Log,
+    pub(super) gate: Gate,
+    pub(super) transactions: Transactions,
+    pub(super) intents: Intents,
+    pub(super) waiting: WaitList,
+    /// Transactions over several shards that this one decides.
+    pub(super) coordinations: BTreeMap<TransactionNumber, Coordination>,
+    /// Failed ones, until an abort record is known to be durable.
+    pub(super) failed: BTreeMap<TransactionNumber, std::sync::Arc<[u32]>>,
+    pub(super) marks: Marks,
+    pub(super) horizons: Horizons,
+    pub(super) effects: VecDeque<Effect>,
+    pub(super) latest: Version,
+    pub(super) now: Version,
+    /// The highest version of a commit over several shards: all of it was durable before it was applied.
+    pub(super) across: Version,
+    pub(super) commits: u64,
     poisoned: Option<String>,
+    is_closing: bool,
     closing: Option<RequestId>,
     stopped: bool,
 }
 
 /// A result and the version it depends on.
-type Outcome = (Result<Reply>, Version);
+pub(super) type Outcome = (Result<Reply>, Version);
 
 impl Shard {
     /// A shard with what recovery found; `start` is above every timestamp ever given out.
@@ -72,11 +83,19 @@ impl Shard {
             log: Log::new(config.mode),
             gate: Gate::default(),
             transactions: Transactions::default(),
+            intents: Intents::default(),
+            waiting: WaitList::default(),
+            coordinations: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            marks: Marks::new(config.mode, config.shard, config.shards, start),
+            horizons: Horizons::new(config.shard, config.shards, start),
             effects: VecDeque::new(),
             latest: start,
             now: start,
+            across: Version::ZERO,
             commits: 0,
             poisoned: None,
+            is_closing: false,
             closing: None,
             stopped: false,
         }
@@ -87,19 +106,26 @@ impl Shard {
         self.now = self.now.max(now);
         match input {
             Input::Request { id, request } => self.request(id, request),
+            Input::Peer { from, envelope } => {
+                self.horizons.report(from as usize, envelope.horizon);
+                self.receive(from, envelope.message);
+            }
             Input::SegmentReady { index, capacity, salt } => self.log.segment_ready(index, capacity, salt),
             Input::SegmentFailed { index, reason } => {
                 if self.log.segment_failed() {
-                    self.poison(&format!("segment {index} cannot be made: {reason}"));
+                    self.fail(&format!("segment {index} cannot be made: {reason}"));
                 }
             }
             Input::Appended { through } => {
                 self.log.appended(through);
+                if let Some(through) = self.marks.appended(self.log.durable()) {
+                    self.tell_others(|| Message::Marked { through });
+                }
                 self.release();
             }
             Input::AppendFailed { reason } => {
                 self.log.append_failed();
-                self.poison(&reason);
+                self.fail(&reason);
             }
             Input::Tick => self.tick(),
         }
@@ -110,25 +136,15 @@ impl Shard {
         if let Some(effect) = self.effects.pop_front() {
             return Some(effect);
         }
-        if self.poisoned.is_none()
-            && let Some(effect) = self.log.poll(self.now)
-        {
-            return Some(effect);
+        if self.poisoned.is_none() {
+            self.begin_round_if_due();
+            if let Some(effect) = self.effects.pop_front().or_else(|| self.log.poll()) {
+                return Some(effect);
+            }
         }
-        let id = self.closing.filter(|_| self.is_settled())?;
+        let id = self.closing.filter(|_| self.is_at_rest())?;
         self.closing = None;
-        self.stopped = true;
-        self.effects.push_back(Effect::Stop);
         Some(Effect::Reply { id, result: self.flushed() })
-    }
-
-    /// When to come back with `Tick` if nothing else happens.
-    pub(crate) fn poll_timeout(&self) -> Option<Version> {
-        let sweep = self.memory.sweep_due().and_then(|due| {
-            if due <= self.horizon() { Some(self.now) } else { Some(due).filter(|due| *due > self.latest) }
-        });
-        let flush = if self.poisoned.is_none() { self.log.poll_timeout() } else { None };
-        [sweep, flush, self.transactions.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Whether more requests may be handed in; if not, wait for `Appended`.
@@ -142,220 +158,210 @@ impl Shard {
     }
 
     fn request(&mut self, id: RequestId, request: Request) {
-        if self.closing.is_some() || self.stopped {
+        let ends = matches!(request, Request::Flush | Request::Stop);
+        if self.stopped || (self.is_closing && !ends) {
             let closed = Error::Unavailable("the database is closed".into());
             return self.effects.push_back(Effect::Reply { id, result: Err(closed) });
         }
         match request {
-            Request::Execute { run, command, snapshot } => {
-                let outcome = self.execute(run, command, snapshot);
-                self.answer(id, outcome);
+            Request::Execute { run, command } => self.execute(id, run, command),
+            Request::Begin { transaction, snapshot } => {
+                let result = self.begin(transaction, snapshot);
+                self.answer(id, (result, Version::ZERO));
             }
-            Request::Step { transaction, operation, run, command } => {
-                let outcome = self.step(transaction, operation, run, command);
-                self.answer(id, outcome);
+            Request::Step { transaction, operation, snapshot, run, command } => {
+                self.step(id, transaction, (operation, snapshot), run, command);
             }
-            Request::Commit { transaction, operations } => {
-                let outcome = self.commit_open(transaction, operations);
-                self.answer(id, outcome);
-            }
+            Request::Commit { transaction, commit } => self.commit_transaction(id, transaction, commit),
             Request::Abort { transaction } => {
-                self.transactions.end(transaction);
+                self.forget(transaction);
                 self.answer(id, (Ok(unit()), Version::ZERO));
             }
-            Request::Flush => {
-                self.log.hurry();
-                let result = self.flushed();
-                self.hold_or_send(id, result, self.log.logged());
-            }
+            Request::Flush => self.flush(id),
             #[cfg(test)]
             Request::Panic => panic!("the shard was asked to panic"),
             Request::Close => {
                 self.log.hurry();
                 self.transactions.clear();
+                self.is_closing = true;
                 self.closing = Some(id);
             }
+            Request::Stop => self.stop(id),
         }
     }
 
-    /// The snapshot of a reader that comes now: from here on, every commit is later.
-    fn snapshot(&mut self) -> Version {
+    fn flush(&mut self, id: RequestId) {
+        let until = match self.config.mode {
+            _ if self.config.read_only => None,
+            DurabilityMode::InMemory => None,
+            DurabilityMode::Strict => Some(Until::Logged(self.log.logged())),
+            DurabilityMode::Buffered { .. } => {
+                self.latest = self.latest.max(self.now);
+                Some(Until::Covered(self.latest))
+            }
+        };
+        let result = self.flushed();
+        self.depart(until, Departure::Reply { id, result });
+    }
+
+    fn stop(&mut self, id: RequestId) {
+        self.stopped = true;
+        for waiting in self.waiting.wake_all() {
+            let closed = Error::Unavailable("the database is closed".into());
+            let id = waiting.id();
+            self.effects.push_back(Effect::Reply { id, result: Err(closed) });
+        }
+        self.effects.push_back(Effect::Reply { id, result: self.flushed() });
+        self.effects.push_back(Effect::Stop);
+    }
+
+    /// The snapshot of a read that comes now: from here on, every commit is later.
+    pub(super) fn snapshot(&mut self) -> Version {
         self.latest = self.latest.max(self.now);
         match (&self.poisoned, self.config.mode, self.log.first_pending()) {
-            (Some(_), DurabilityMode::Strict, Some(pending)) => self.latest.min(pending.previous()),
+            // Commits over several shards that were acknowledged must stay visible.
+            (Some(_), DurabilityMode::Strict, Some(pending)) if self.across < pending => {
+                self.latest.min(pending.previous())
+            }
             _ => self.latest,
         }
     }
 
     /// The version of a commit made now.
-    fn next_version(&self) -> Version {
+    pub(super) fn next_version(&self) -> Version {
         self.now.max(self.latest.next())
     }
 
-    /// No reader is or will come below this version, and nothing at or below it can be lost.
-    fn horizon(&self) -> Version {
-        let readers = self.transactions.oldest_snapshot().unwrap_or(Version::MAX);
-        let durable = match self.config.mode {
-            DurabilityMode::Strict => self.log.first_pending().map_or(Version::MAX, Version::previous),
-            DurabilityMode::InMemory | DurabilityMode::Buffered { .. } => Version::MAX,
-        };
-        self.latest.min(readers).min(durable)
-    }
-
-    fn execute(&mut self, run: RunId, command: Command, snapshot: Option<Version>) -> Outcome {
-        if command.is_read() {
-            let here = self.snapshot();
-            let snapshot = snapshot.map_or(here, |asked| asked.min(here));
-            if self.memory.is_collected(&run, snapshot) {
-                return (Ok(Reply { output: Output::TooOld, version: None }), Version::ZERO);
-            }
-            let mut part = Part::immediate(snapshot);
-            let mut access = Access::new(&self.memory, &mut part, snapshot);
-            let result = primitive::execute(&mut access, run, command);
-            // What the directory names is in other runs, which may keep less.
-            if access.missed().is_some_and(|run| self.memory.is_collected(&run, snapshot)) {
-                return (Ok(Reply { output: Output::TooOld, version: None }), Version::ZERO);
-            }
-            return (result.map(|output| Reply { output, version: None }), access.seen());
-        }
-        if let Err(refused) = self.check_writable() {
-            return (Err(refused), Version::ZERO);
-        }
-        let version = self.next_version();
-        let mut part = Part::immediate(version.previous());
-        let mut access = Access::new(&self.memory, &mut part, version);
-        let result = primitive::execute(&mut access, run, command);
-        let seen = access.seen();
-        match result {
-            Ok(output) if !part.writes().is_empty() => self.commit(part, output, version),
-            Ok(output) => (Ok(Reply { output, version: None }), seen),
-            Err(error) => (Err(error), seen),
-        }
-    }
-
-    fn step(&mut self, number: TransactionNumber, operation: u64, run: RunId, command: Command) -> Outcome {
-        if operation == 0 && !self.transactions.is_open(number) {
-            let snapshot = self.snapshot();
-            self.transactions.begin(number, snapshot, self.now);
-        }
-        if !command.is_read()
-            && let Err(refused) = self.check_writable()
-        {
-            return (Err(refused), Version::ZERO);
-        }
-        let now = self.now;
-        let Some(open) = self.transactions.get(number, now) else {
-            return (Err(Error::Timeout(IDLE)), Version::ZERO);
-        };
-        if open.part.operations != operation {
-            open.broken = true;
-            return (Err(lost_operation(run)), Version::ZERO);
-        }
-        if operation >= limits::TRANSACTION_OPERATIONS as u64 {
-            let limit = limits::TRANSACTION_OPERATIONS;
-            return (Err(Error::limit("transaction operations", limit, limit + 1)), Version::ZERO);
-        }
-        open.part.operations += 1;
-        let savepoint = open.part.savepoint();
-        let mut access = Access::new(&self.memory, &mut open.part, now);
-        let result = primitive::execute(&mut access, run, command);
-        // What it has written may follow from what it had read: a later answer depends on all that came before.
-        open.seen = open.seen.max(access.seen());
-        let seen = open.seen;
-        open.broken |= result.is_err() && open.part.wrote_since(savepoint);
-        (result.map(|output| Reply { output, version: None }), seen)
-    }
-
-    fn commit_open(&mut self, number: TransactionNumber, operations: u64) -> Outcome {
-        let Some(open) = self.transactions.end(number) else {
-            return if operations == 0 {
-                (Ok(unit()), Version::ZERO)
-            } else {
-                (Err(Error::Timeout(IDLE)), Version::ZERO)
-            };
-        };
-        if open.broken || open.part.operations != operations {
-            return (Err(lost_operation(RunId::DIRECTORY)), Version::ZERO);
-        }
-        if open.part.writes().is_empty() {
-            return (Ok(unit()), Version::ZERO);
-        }
-        if let Err(refused) = self.check_writable() {
-            return (Err(refused), Version::ZERO);
-        }
-        let version = self.next_version();
-        if let Err(conflict) = open.part.validate(&self.memory, version) {
-            let winner = conflict.winner.unwrap_or_default();
-            return (Err(Error::TransactionConflict(conflict)), winner);
-        }
-        self.commit(open.part, Output::Unit, version)
-    }
-
-    /// Logs and applies the writes of a part that nothing stands against.
-    fn commit(&mut self, part: Part, output: Output, version: Version) -> Outcome {
-        if self.config.mode != DurabilityMode::InMemory {
-            let transaction =
-                TransactionId { incarnation: self.config.incarnation, shard: self.config.shard, number: self.commits };
-            if let Err(error) = self.log.stage(self.now, version, transaction, part.writes()) {
-                return (Err(error), Version::ZERO);
-            }
-        }
-        self.commits += 1;
-        self.latest = version;
-        let horizon = self.horizon();
-        for write in part.into_writes() {
-            index::apply(&mut self.memory, write, version, horizon);
-        }
-        self.memory.sweep(horizon, SWEEP_WITH_COMMIT);
-        (Ok(Reply { output, version: Some(version) }), version)
-    }
-
     /// Sends a reply, or holds it until what it depends on is durable.
-    fn answer(&mut self, id: RequestId, (result, depends_on): Outcome) {
-        let wrote = matches!(&result, Ok(reply) if reply.version.is_some());
-        let until = match self.config.mode {
-            DurabilityMode::Strict => self.log.commit_of(depends_on),
-            DurabilityMode::Buffered { max_pending_writes, .. } if wrote => {
-                CommitCount(self.log.logged().0.saturating_sub(max_pending_writes as u64))
-            }
-            DurabilityMode::InMemory | DurabilityMode::Buffered { .. } => CommitCount::default(),
+    pub(super) fn answer(&mut self, id: RequestId, outcome: Outcome) {
+        self.answer_as(id, outcome, Acknowledge::AsUsual);
+    }
+
+    pub(super) fn answer_as(&mut self, id: RequestId, (result, depends_on): Outcome, acknowledge: Acknowledge) {
+        let wrote = result.as_ref().ok().and_then(|reply| reply.version);
+        let until = match (self.config.mode, wrote) {
+            (DurabilityMode::Strict, Some(_)) if acknowledge == Acknowledge::Visible => None,
+            (DurabilityMode::Strict, _) => Some(Until::Logged(self.log.commit_of(depends_on))),
+            (DurabilityMode::Buffered { .. }, Some(version)) => Some(Until::Covered(self.covered(version, acknowledge))),
+            (DurabilityMode::Buffered { .. }, None) | (DurabilityMode::InMemory, _) => None,
         };
-        self.hold_or_send(id, result, until);
+        self.depart(until, Departure::Reply { id, result });
     }
 
-    fn hold_or_send(&mut self, id: RequestId, result: Result<Reply>, until: CommitCount) {
-        if until <= self.log.durable() {
-            self.effects.push_back(Effect::Reply { id, result });
-        } else if let Some(reason) = &self.poisoned {
-            // A transaction from before the failure saw what will never be known to be durable.
-            let result = Err(Error::Unavailable(reason.clone()));
-            self.effects.push_back(Effect::Reply { id, result });
-        } else {
-            self.gate.hold(until, id, result);
+    /// How far the cut must be before a commit is acknowledged.
+    pub(super) fn covered(&mut self, version: Version, acknowledge: Acknowledge) -> Version {
+        let usual = self.marks.committed(version);
+        if acknowledge == Acknowledge::Durable { version } else { usual }
+    }
+
+    /// Lets something leave when what it waits for is durable.
+    pub(super) fn depart(&mut self, until: Option<Until>, departure: Departure) {
+        let is_due = match until {
+            None => true,
+            Some(Until::Logged(count)) => count <= self.log.durable(),
+            Some(Until::Covered(version)) => version <= self.marks.cut(),
+        };
+        match (until, &self.poisoned) {
+            (Some(until), None) if !is_due => self.gate.hold(until, departure),
+            // Something from before the failure saw what will never be known to be durable.
+            (Some(_), Some(reason)) if !is_due => {
+                let departure = match departure {
+                    Departure::Reply { id, .. } => {
+                        Departure::Reply { id, result: Err(Error::Unavailable(reason.clone())) }
+                    }
+                    other => other.failed(&reason.clone()),
+                };
+                self.leave(departure);
+            }
+            _ => self.leave(departure),
         }
     }
 
-    fn release(&mut self) {
-        while let Some((id, result)) = self.gate.release(self.log.durable()) {
-            self.effects.push_back(Effect::Reply { id, result });
+    fn leave(&mut self, departure: Departure) {
+        match departure {
+            Departure::Reply { id, result } => self.effects.push_back(Effect::Reply { id, result }),
+            Departure::Vote { coordinator, transaction, vote } => {
+                self.tell(coordinator, Message::Vote { transaction, vote });
+            }
+            Departure::Abandoned { transaction } => self.abandoned(transaction),
         }
     }
 
-    fn tick(&mut self) {
-        self.latest = self.latest.max(self.now);
-        self.transactions.tick(self.now);
-        self.memory.sweep(self.horizon(), SWEEP_WITH_TICK);
+    /// Lets go of everything that waited for what has become durable.
+    pub(super) fn release(&mut self) {
+        while let Some(departure) = self.gate.release(self.log.durable(), self.marks.cut()) {
+            self.leave(departure);
+        }
+    }
+
+    /// Says something to a shard, which may be this one.
+    pub(super) fn tell(&mut self, to: u32, message: Message) {
+        if to == self.config.shard {
+            return self.receive(to, message);
+        }
+        let envelope = Envelope { horizon: self.own_horizon(), message };
+        self.effects.push_back(Effect::Send { to, envelope });
+    }
+
+    /// Says something to every other shard.
+    pub(super) fn tell_others(&mut self, message: impl Fn() -> Message) {
+        let own = self.config.shard;
+        for to in (0..self.config.shards).filter(|to| *to != own) {
+            self.tell(to, message());
+        }
+    }
+
+    fn receive(&mut self, from: u32, message: Message) {
+        match message {
+            Message::Prepare { transaction, operations, participants } => {
+                self.prepare(from, transaction, operations, &participants);
+            }
+            Message::Vote { transaction, vote } => self.vote(from, transaction, vote),
+            Message::Decide { transaction, timestamp } => self.decide(transaction, timestamp),
+            Message::Abort { transaction, log } => self.abort(from, transaction, log),
+            Message::AbortIsDurable { transaction } => self.abort_is_durable(transaction),
+            Message::Release { transaction } => self.abandon(transaction),
+            Message::Mark { through } => self.mark(through),
+            Message::Marked { through } => {
+                self.marks.marked(from as usize, through);
+                self.release();
+            }
+            Message::AskHorizon => {
+                self.latest = self.latest.max(self.now);
+                self.tell(from, Message::Horizon);
+            }
+            Message::Horizon => {}
+            Message::Poisoned { reason } => self.poison(&reason),
+        }
+    }
+
+    /// This shard's log can no longer be written.
+    fn fail(&mut self, reason: &str) {
+        let reason = format!("shard {} stopped writing, reopen the database: {reason}", self.config.shard);
+        if matches!(self.config.mode, DurabilityMode::Buffered { .. }) {
+            self.tell_others(|| Message::Poisoned { reason: reason.clone() });
+        }
+        self.poison(&reason);
     }
 
     fn poison(&mut self, reason: &str) {
-        let reason = format!("shard {} stopped writing, reopen the database: {reason}", self.config.shard);
-        for (id, result) in self.gate.fail_all(&reason) {
-            self.effects.push_back(Effect::Reply { id, result });
+        self.poisoned.get_or_insert_with(|| reason.to_owned());
+        for departure in self.gate.fail_all(reason) {
+            match departure {
+                Departure::Abandoned { transaction } => self.stick(transaction),
+                departure => self.leave(departure),
+            }
         }
-        self.poisoned.get_or_insert(reason);
+        for waiting in self.waiting.wake_all() {
+            self.again(waiting);
+        }
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(super) const fn poisoned(&self) -> Option<&String> {
+        self.poisoned.as_ref()
+    }
+
+    pub(super) fn check_writable(&self) -> Result<()> {
         if self.config.read_only {
             return Err(Error::InvalidOperation("the database was opened read-only".into()));
         }
@@ -366,9 +372,15 @@ impl Shard {
         self.poisoned.as_ref().map_or_else(|| Ok(unit()), |reason| Err(Error::Unavailable(reason.clone())))
     }
 
-    /// Whether nothing is left to write or to answer.
-    fn is_settled(&self) -> bool {
-        self.poisoned.is_some() && !self.log.is_writing() || self.gate.is_empty() && self.log.first_pending().is_none()
+    /// Whether nothing is left to decide, to write or to answer.
+    fn is_at_rest(&self) -> bool {
+        let is_written = match (self.poisoned.is_some(), self.config.mode) {
+            (true, _) => !self.log.is_writing(),
+            // What `Buffered` has not marked, the flush that follows the close does.
+            (false, DurabilityMode::Buffered { .. }) => self.gate.is_empty(),
+            (false, _) => self.gate.is_empty() && self.log.first_pending().is_none(),
+        };
+        is_written && self.coordinations.is_empty() && !self.transactions.is_in_doubt() && self.waiting.is_empty()
     }
 
     #[cfg(test)]
@@ -385,13 +397,14 @@ impl Shard {
     pub(crate) fn open_transactions(&self) -> usize {
         self.transactions.count()
     }
+
+    /// How many intents are held.
+    #[cfg(test)]
+    pub(crate) fn held_intents(&self) -> usize {
+        self.intents.count()
+    }
 }
 
-const fn unit() -> Reply {
-    Reply { output: Output::Unit, version: None }
-}
-
-fn lost_operation(run: RunId) -> Error {
-    let key = "an operation of the transaction was lost or failed half-way".into();
-    Error::TransactionConflict(Conflict { run, primitive: "transaction", key, winner: None })
+pub(super) const fn unit() -> Reply {
+    Reply::read(Output::Unit)
 }

@@ -5,11 +5,19 @@
 //! - Nothing in here suspends. Whatever has to wait (a reply for the disk, a batch for its segment) is data.
 //! - The shard, not the driver, orders durability: a reply leaves only when what it depends on is on disk.
 
+mod committing;
+pub(crate) mod decisions;
 pub(crate) mod effect;
+mod execution;
 pub(crate) mod gate;
+mod horizons;
 pub(crate) mod input;
 pub(crate) mod log;
 pub(crate) mod machine;
+mod marks;
+mod participation;
 pub(crate) mod replay;
 pub(crate) mod route;
 pub(crate) mod transactions;
+mod upkeep;
+mod waiting;

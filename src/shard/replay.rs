@@ -6,9 +6,10 @@
 //! - Segments of an earlier opening count exactly as far as the manifest says, whatever is behind that.
 //! - A pure function of the bytes: the same segments give the same memory.
 
-use super::route::shard_of_write;
+use super::decisions::{Decisions, Evidence};
+use super::route::Layout;
 use crate::base::version::Version;
-use crate::format::record::{self, Position, RecordHeader};
+use crate::format::record::{self, Position, RecordHeader, RecordKind};
 use crate::format::scan::{SegmentScan, scan_segment};
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::index;
@@ -39,13 +40,18 @@ pub(crate) struct ScannedSegment {
     pub(crate) id: SegmentId,
     pub(crate) scan: SegmentScan,
     pub(crate) latest: Version,
+    pub(crate) evidence: Evidence,
 }
 
-/// Scans a segment without keeping what is in it.
-pub(crate) fn survey(bytes: &[u8], header: &SegmentHeader) -> ScannedSegment {
+/// Scans a segment, up to its end if that is known, without keeping what is committed in it.
+pub(crate) fn survey(bytes: &[u8], header: &SegmentHeader, end: Option<u64>) -> ScannedSegment {
     let mut latest = Version::ZERO;
-    let scan = scan_segment(bytes, header, None, |_, record, _| latest = latest.max(record.version()));
-    ScannedSegment { id: header.id, scan, latest }
+    let mut evidence = Evidence::default();
+    let scan = scan_segment(bytes, header, end, |offset, record, body| {
+        latest = latest.max(record.version());
+        evidence.note(offset, &record, body);
+    });
+    ScannedSegment { id: header.id, scan, latest, evidence }
 }
 
 /// Decides how far the log of one shard counts, from all its segments in order.
@@ -59,6 +65,9 @@ pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
         let damage = |offset: u64, what: String| Damage { segment: segment.id, offset, what };
         if segment.id.index != expected {
             return Err(damage(0, format!("segment {expected} before it is missing")));
+        }
+        if let Some((offset, what)) = &segment.evidence.malformed {
+            return Err(damage(*offset, what.clone()));
         }
         if judgement.torn.is_some() {
             if segment.scan.end > crate::format::BLOCK as u64 || segment.scan.damage.is_some() {
@@ -101,22 +110,36 @@ pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     pub(crate) shard: usize,
-    pub(crate) shards: usize,
+    pub(crate) layout: Layout,
+    /// If the segment is of another layout: which of how many shards wrote it.
+    pub(crate) moved_from: Option<(usize, usize)>,
 }
 
-/// Applies the records of a segment, up to its end, to the memory of one of the new shards. Returns how many records
-/// it held and the highest version.
+/// What counts in a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent<'a> {
+    /// Every byte below it is valid; nothing from it on is read.
+    pub(crate) end: u64,
+    /// Commits above it do not count.
+    pub(crate) cut: Version,
+    /// Which transactions over several shards are committed.
+    pub(crate) decisions: &'a Decisions,
+}
+
+/// Applies what is committed in a segment to the memory of one of the new shards. Returns how many records counted and
+/// the highest version in any.
 ///
 /// # Errors
 /// The first byte below the end that is not as written.
 pub(crate) fn replay_segment(
     bytes: &[u8],
     header: &SegmentHeader,
-    end: u64,
+    extent: Extent<'_>,
     target: Target,
     memory: &mut Memory,
 ) -> Result<(u64, Version), Damage> {
     let damage = |offset: u64, what: String| Damage { segment: header.id, offset, what };
+    let end = extent.end;
     let mut records = 0;
     let mut latest = Version::ZERO;
     let mut bad = None;
@@ -124,10 +147,10 @@ pub(crate) fn replay_segment(
         if bad.is_some() {
             return;
         }
-        records += 1;
         latest = latest.max(record.version());
-        if let Err(what) = replay_record(&record, body, target, memory) {
-            bad = Some(damage(offset, what));
+        match replay_record(&record, body, extent, target, memory) {
+            Ok(counts) => records += u64::from(counts),
+            Err(what) => bad = Some(damage(offset, what)),
         }
     });
     if let Some(damage) = bad {
@@ -140,16 +163,33 @@ pub(crate) fn replay_segment(
     Ok((records, latest))
 }
 
-fn replay_record(record: &RecordHeader, body: &[u8], target: Target, memory: &mut Memory) -> Result<(), String> {
-    if record.kind() != Some(record::RecordKind::Commit) || record.parts.get() != 1 {
-        return Err(format!("a record of an unknown kind: kind={} parts={}", record.kind, record.parts));
-    }
+/// Returns whether the record is of something that is committed.
+fn replay_record(
+    record: &RecordHeader,
+    body: &[u8],
+    extent: Extent<'_>,
+    target: Target,
+    memory: &mut Memory,
+) -> Result<bool, String> {
+    let (version, body) = match record.kind() {
+        Some(RecordKind::Commit) => (Some(record.version()).filter(|version| *version <= extent.cut), body),
+        Some(RecordKind::Part) => {
+            let (_, rest) = record::decode_part_head(body).map_err(|error| error.to_string())?;
+            (extent.decisions.version_of(record.transaction()), rest)
+        }
+        Some(RecordKind::Abort | RecordKind::Mark) => return Ok(false),
+        None => return Err(format!("a record of an unknown kind: kind={}", record.kind)),
+    };
+    let Some(version) = version else { return Ok(false) };
     let body = record::decode_body(body).map_err(|error| error.to_string())?;
-    let version = record.version();
     for write in body.writes {
-        if shard_of_write(&write, target.shards) == target.shard {
+        let write = match target.moved_from {
+            None => Some(write),
+            Some(source) => target.layout.taken_over(target.shard, write, source),
+        };
+        if let Some(write) = write {
             index::apply(memory, write, version, version.previous());
         }
     }
-    Ok(())
+    Ok(true)
 }

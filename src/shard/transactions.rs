@@ -1,13 +1,14 @@
-//! Open transactions of a shard.
+//! Open transactions of a shard: its parts of them, before and after their prepare.
 //!
-//! - A snapshot is registered from a transaction's first operation until its end is known.
-//! - A transaction that is idle for too long is forgotten; its next operation gets an error.
+//! - A snapshot is registered from a transaction's first operation here until its outcome is known here.
+//! - A transaction that is idle for too long is forgotten; its next operation gets an error. One that is prepared is
+//!   never forgotten.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::input::TransactionNumber;
 use crate::base::version::Version;
+use crate::commit::message::TransactionNumber;
 use crate::commit::part::Part;
 use crate::store::snapshots::Snapshots;
 
@@ -24,7 +25,20 @@ pub(crate) struct Open {
     pub(crate) broken: bool,
     /// The highest version that its answers so far depend on.
     pub(crate) seen: Version,
+    /// Operations that wait for the outcome of other transactions.
+    pub(crate) waiting: u32,
+    /// Set when this shard has voted yes.
+    pub(crate) promise: Option<Promise>,
     last_used: Version,
+}
+
+/// A part that this shard has promised.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    /// The shard that decides.
+    pub(crate) coordinator: u32,
+    /// The transaction has failed and no abort record can be written here: the intents stay.
+    pub(crate) is_stuck: bool,
 }
 
 /// The open transactions of a shard and the snapshots they read.
@@ -32,6 +46,7 @@ pub(crate) struct Open {
 pub(crate) struct Transactions {
     open: BTreeMap<TransactionNumber, Open>,
     snapshots: Snapshots,
+    promised: usize,
     next_check: Option<Version>,
 }
 
@@ -39,26 +54,64 @@ impl Transactions {
     pub(crate) fn begin(&mut self, number: TransactionNumber, snapshot: Version, now: Version) {
         self.snapshots.register(snapshot);
         let part = Part::tracked(snapshot);
-        self.open.insert(number, Open { part, broken: false, seen: Version::ZERO, last_used: now });
+        let open = Open { part, broken: false, seen: Version::ZERO, waiting: 0, promise: None, last_used: now };
+        self.open.insert(number, open);
         self.next_check.get_or_insert(now.after(CHECK));
     }
 
-    /// The transaction, if it is open, marked as used now.
+    /// The transaction, if it is open and has not voted, marked as used now.
     pub(crate) fn get(&mut self, number: TransactionNumber, now: Version) -> Option<&mut Open> {
-        let open = self.open.get_mut(&number)?;
+        let open = self.open.get_mut(&number).filter(|open| open.promise.is_none())?;
         open.last_used = now;
         Some(open)
+    }
+
+    /// Records the vote of a transaction that is open.
+    pub(crate) fn promise(&mut self, number: TransactionNumber, promise: Promise) {
+        if let Some(open) = self.open.get_mut(&number) {
+            assert!(open.promise.is_none(), "a part is promised once");
+            open.promise = Some(promise);
+            self.promised += 1;
+        }
+    }
+
+    /// What was promised for a transaction, if it has voted.
+    pub(crate) fn promised(&mut self, number: TransactionNumber) -> Option<&mut Promise> {
+        self.open.get_mut(&number)?.promise.as_mut()
+    }
+
+    /// Whether any transaction has voted and waits for the outcome; those that are stuck do not.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let waits = |open: &Open| open.promise.as_ref().is_some_and(|promise| !promise.is_stuck);
+        self.promised > 0 && self.open.values().any(waits)
+    }
+
+    /// Whether the transaction's outcome will not be known here before the database is opened again.
+    pub(crate) fn is_stuck(&self, number: TransactionNumber) -> bool {
+        let promise = self.open.get(&number).and_then(|open| open.promise.as_ref());
+        promise.is_some_and(|promise| promise.is_stuck)
     }
 
     /// Takes a transaction out; its snapshot is no longer needed.
     pub(crate) fn end(&mut self, number: TransactionNumber) -> Option<Open> {
         let open = self.open.remove(&number)?;
+        self.promised -= usize::from(open.promise.is_some());
         self.snapshots.release(open.part.snapshot);
         Some(open)
     }
 
     pub(crate) fn is_open(&self, number: TransactionNumber) -> bool {
         self.open.contains_key(&number)
+    }
+
+    /// The snapshot of an open transaction.
+    pub(crate) fn snapshot_of(&self, number: TransactionNumber) -> Option<Version> {
+        self.open.get(&number).map(|open| open.part.snapshot)
+    }
+
+    /// The snapshots that are read here.
+    pub(crate) const fn snapshots(&mut self) -> &mut Snapshots {
+        &mut self.snapshots
     }
 
     /// The oldest snapshot that somebody reads.
@@ -76,20 +129,22 @@ impl Transactions {
         if self.next_check.is_none_or(|check| now < check) {
             return;
         }
-        let idle: Vec<TransactionNumber> =
-            self.open.iter().filter(|(_, open)| now.since(open.last_used) >= IDLE).map(|(number, _)| *number).collect();
-        for number in idle {
-            self.end(number);
-        }
+        self.forget(|open| now.since(open.last_used) >= IDLE);
         self.next_check = if self.open.is_empty() { None } else { Some(now.after(CHECK)) };
     }
 
+    /// Forgets all that have not voted.
     pub(crate) fn clear(&mut self) {
-        let all: Vec<TransactionNumber> = self.open.keys().copied().collect();
-        for number in all {
+        self.forget(|_| true);
+        self.next_check = None;
+    }
+
+    fn forget(&mut self, which: impl Fn(&Open) -> bool) {
+        let gone = self.open.iter().filter(|(_, open)| open.promise.is_none() && which(open));
+        let gone: Vec<TransactionNumber> = gone.map(|(number, _)| *number).collect();
+        for number in gone {
             self.end(number);
         }
-        self.next_check = None;
     }
 
     #[cfg(test)]

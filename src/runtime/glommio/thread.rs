@@ -23,7 +23,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::engine::Health;
 use crate::runtime::keeper::Task;
 use crate::runtime::local;
-use crate::runtime::mailbox::Inbox;
+use crate::runtime::mailbox::{Inbox, Mailbox};
 use crate::runtime::spin::Spinner;
 use crate::shard::machine::Shard;
 
@@ -33,6 +33,8 @@ pub(crate) struct ShardThread {
     pub(crate) number: usize,
     pub(crate) shard: Shard,
     pub(crate) inbox: Inbox,
+    /// All shards' mailboxes.
+    pub(crate) peers: Vec<Mailbox>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) health: Arc<Health>,
     pub(crate) keeper: Sender<Task>,
@@ -88,6 +90,7 @@ impl ShardThread {
             shard: RefCell::new(self.shard),
             replies: RefCell::new(Slab::new()),
             inbox: self.inbox,
+            peers: self.peers,
             clock: self.clock,
             health: self.health,
             keeper: self.keeper,

@@ -26,13 +26,14 @@ use super::segment_file::SegmentFile;
 use crate::base::error::Result;
 use crate::base::limits;
 use crate::base::version::Version;
+use crate::commit::message::Envelope;
 use crate::format::record::Position;
 use crate::primitive::output::Reply;
 use crate::runtime::clock::Clock;
 use crate::runtime::engine::Health;
 use crate::runtime::keeper::Task;
 use crate::runtime::local::{LocalReply, LocalShard};
-use crate::runtime::mailbox::{Inbox, Message, ReplySender};
+use crate::runtime::mailbox::{Inbox, Mailbox, Message, ReplySender};
 use crate::runtime::spin::{Busy, Spinner};
 use crate::shard::effect::{Append, Effect};
 use crate::shard::input::{Input, Request, RequestId};
@@ -50,6 +51,8 @@ pub(super) struct Worker {
     pub(super) shard: RefCell<Shard>,
     pub(super) replies: RefCell<Slab<Option<ReplySender>>>,
     pub(super) inbox: Inbox,
+    /// All shards' mailboxes.
+    pub(super) peers: Vec<Mailbox>,
     pub(super) clock: Arc<Clock>,
     pub(super) health: Arc<Health>,
     pub(super) keeper: Sender<Task>,
@@ -164,6 +167,7 @@ impl Worker {
                     let id = self.replies.borrow_mut().insert(Some(reply)) as RequestId;
                     self.handle(now, Input::Request { id, request });
                 }
+                Message::Peer { from, envelope } => self.handle(now, Input::Peer { from, envelope }),
                 Message::SegmentReady { index, capacity, salt } => {
                     disk.borrow_mut().open(index, capacity, salt, (self.log_path)(index));
                 }
@@ -249,6 +253,7 @@ impl Worker {
         for effect in left.into_iter().chain(std::iter::from_fn(|| self.shard.borrow_mut().poll_effect())) {
             match effect {
                 Effect::Reply { id, result } => self.reply(id, result),
+                Effect::Send { to, envelope } => self.send(to, envelope),
                 Effect::Append(append) => disk.borrow_mut().append(append),
                 Effect::PrepareSegment { index, capacity } => self.prepare_segment(index, capacity),
                 Effect::Stop => stop = true,
@@ -270,6 +275,14 @@ impl Worker {
         if let Some(sender) = self.replies.borrow_mut().remove(key) {
             // Nobody listens any more if the caller dropped its future.
             let _ = sender.send(result);
+        }
+    }
+
+    fn send(&self, to: u32, envelope: Envelope) {
+        let from = u32::try_from(self.number).unwrap_or(u32::MAX);
+        if let Some(peer) = self.peers.get(to as usize) {
+            // One that has ended hears nothing, and has told everybody of its end.
+            peer.send_urgent(Message::Peer { from, envelope });
         }
     }
 

@@ -1,0 +1,187 @@
+//! Committing: transactions with one part, and the coordinator's side of those with several.
+//!
+//! - One part: validated, logged and applied in one step, or it waits for the transaction whose intents it meets.
+//! - Several: the coordinator asks all others before itself, counts the votes, and tells everybody the decision.
+//! - A coordination ends only with a decision. Nobody needs to wait for it: dropping the caller's future changes nothing.
+
+use std::sync::Arc;
+
+use super::execution::lost_operation;
+use super::gate::{Departure, Until};
+use super::input::{Acknowledge, Commit, RequestId};
+use super::machine::{Outcome, Shard};
+use super::transactions::IDLE;
+use super::waiting::Waiting;
+use crate::base::error::{Error, Result};
+use crate::base::options::DurabilityMode;
+use crate::base::run_id::RunId;
+use crate::base::version::Version;
+use crate::commit::coordinator::{Coordinator, Decision};
+use crate::commit::message::{Message, TransactionNumber, Vote};
+use crate::commit::part::Part;
+use crate::format::record::{CommitBody, RecordHeader, TransactionId};
+use crate::primitive::index;
+use crate::primitive::output::{Output, Reply};
+
+/// How many keys are swept with every commit.
+pub(super) const SWEEP_WITH_COMMIT: usize = 4;
+
+/// A transaction over several shards that waits for votes, and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Coordination {
+    id: RequestId,
+    acknowledge: Acknowledge,
+    coordinator: Coordinator,
+}
+
+impl Shard {
+    pub(super) fn commit_transaction(&mut self, id: RequestId, number: TransactionNumber, commit: Box<Commit>) {
+        if commit.acknowledge == Acknowledge::Durable && self.config.mode == DurabilityMode::InMemory {
+            self.forget(number);
+            let refused = "the database keeps nothing on disk, so a transaction cannot be made durable";
+            return self.answer(id, (Err(Error::InvalidOperation(refused.into())), Version::ZERO));
+        }
+        match commit.participants[..] {
+            [] => {
+                self.forget(number);
+                self.answer_nothing(id);
+            }
+            [(shard, operations)] if shard == self.config.shard => self.commit_alone(id, number, operations, commit),
+            _ => self.coordinate(id, number, &commit),
+        }
+    }
+
+    fn commit_alone(&mut self, id: RequestId, number: TransactionNumber, operations: u64, commit: Box<Commit>) {
+        let version = self.next_version();
+        let writable = self.check_writable();
+        let checked = self.check_part(number, operations);
+        let outcome: Outcome = match checked.and_then(|has_writes| if has_writes { writable.map(|()| true) } else { Ok(false) })
+        {
+            Err(error) => (Err(error), Version::ZERO),
+            Ok(false) => {
+                self.forget(number);
+                return self.answer_nothing(id);
+            }
+            Ok(true) => {
+                let Some(open) = self.transactions.get(number, self.now) else { return };
+                match open.part.validate(&self.memory, version) {
+                    Err(conflict) => {
+                        let winner = conflict.winner.unwrap_or_default();
+                        (Err(Error::TransactionConflict(conflict)), winner)
+                    }
+                    Ok(()) => {
+                        if let Some(obstacle) = self.intents.obstacle(&open.part) {
+                            let barred: Vec<_> = open.part.written().collect();
+                            self.intents.bar(&barred);
+                            let waiting = Waiting::Commit { id, transaction: number, commit, barred };
+                            return self.waiting.wait(obstacle.holder, waiting);
+                        }
+                        let Some(open) = self.transactions.end(number) else { return };
+                        self.commit(open.part, Output::Unit, version)
+                    }
+                }
+            }
+        };
+        self.forget(number);
+        self.answer_as(id, outcome, commit.acknowledge);
+    }
+
+    /// Whether a part is whole, and if so whether it has writes.
+    pub(super) fn check_part(&mut self, number: TransactionNumber, operations: u64) -> Result<bool> {
+        let Some(open) = self.transactions.get(number, self.now) else { return Err(Error::Timeout(IDLE)) };
+        if open.broken || open.waiting > 0 || open.part.operations != operations {
+            return Err(lost_operation(RunId::DIRECTORY));
+        }
+        Ok(!open.part.writes().is_empty())
+    }
+
+    /// Logs and applies the writes of a part that nothing stands against.
+    pub(super) fn commit(&mut self, part: Part, output: Output, version: Version) -> Outcome {
+        if self.config.mode != DurabilityMode::InMemory {
+            let transaction =
+                TransactionId { incarnation: self.config.incarnation, shard: self.config.shard, number: self.commits };
+            let header = RecordHeader::commit(version, transaction);
+            if let Err(error) = self.log.stage(header, version, &CommitBody { writes: part.writes() }) {
+                return (Err(error), Version::ZERO);
+            }
+        }
+        self.commits += 1;
+        self.latest = version;
+        self.apply(part, version);
+        (Ok(Reply::written(output, version)), version)
+    }
+
+    /// Puts the writes of a committed part into memory.
+    pub(super) fn apply(&mut self, part: Part, version: Version) {
+        let horizon = self.horizon();
+        for write in part.into_writes() {
+            index::apply(&mut self.memory, write, version, horizon);
+        }
+        self.memory.sweep(horizon, SWEEP_WITH_COMMIT);
+    }
+
+    fn coordinate(&mut self, id: RequestId, number: TransactionNumber, commit: &Commit) {
+        let own = self.config.shard;
+        let participants: Arc<[u32]> = commit.participants.iter().map(|(shard, _)| *shard).collect();
+        let coordinator = Coordinator::new(Arc::clone(&participants));
+        let coordination = Coordination { id, acknowledge: commit.acknowledge, coordinator };
+        self.coordinations.insert(number, coordination);
+        if !participants.contains(&own) {
+            self.forget(number);
+        }
+        // The others first: this shard's own vote may already decide.
+        let (here, there): (Vec<_>, Vec<_>) = commit.participants.iter().partition(|(shard, _)| *shard == own);
+        for (shard, operations) in there.into_iter().chain(here) {
+            let participants = Arc::clone(&participants);
+            self.tell(shard, Message::Prepare { transaction: number, operations, participants });
+        }
+    }
+
+    /// A participant has voted.
+    pub(super) fn vote(&mut self, from: u32, number: TransactionNumber, vote: Vote) {
+        let Some(coordination) = self.coordinations.get_mut(&number) else { return };
+        let Some(decision) = coordination.coordinator.vote(from, vote) else { return };
+        let Some(coordination) = self.coordinations.remove(&number) else { return };
+        let participants = Arc::clone(coordination.coordinator.participants());
+        let Coordination { id, acknowledge, .. } = coordination;
+        match decision {
+            Decision::Commit(timestamp) => {
+                self.latest = self.latest.max(timestamp);
+                self.tell_all(&participants, || Message::Decide { transaction: number, timestamp });
+                let until = match self.config.mode {
+                    DurabilityMode::Buffered { .. } => Some(Until::Covered(self.covered(timestamp, acknowledge))),
+                    // In `Strict` mode the votes were held until all parts were durable.
+                    DurabilityMode::Strict | DurabilityMode::InMemory => None,
+                };
+                self.depart(until, Departure::Reply { id, result: Ok(Reply::written(Output::Unit, timestamp)) });
+            }
+            Decision::Abort(error) => {
+                self.tell_all(&participants, || Message::Abort { transaction: number, log: false });
+                self.depart(None, Departure::Reply { id, result: Err(error) });
+            }
+            Decision::Fail(reason) => {
+                self.failed.insert(number, Arc::clone(&participants));
+                self.tell_all(&participants, || Message::Abort { transaction: number, log: true });
+                self.depart(None, Departure::Reply { id, result: Err(Error::CommitUnknown(reason)) });
+            }
+        }
+    }
+
+    /// Some abort record of a failed transaction is durable.
+    pub(super) fn abort_is_durable(&mut self, number: TransactionNumber) {
+        if let Some(participants) = self.failed.remove(&number) {
+            self.tell_all(&participants, || Message::Release { transaction: number });
+        }
+    }
+
+    /// Tells all participants, the others first.
+    fn tell_all(&mut self, participants: &[u32], message: impl Fn() -> Message) {
+        let own = self.config.shard;
+        for shard in participants.iter().filter(|shard| **shard != own) {
+            self.tell(*shard, message());
+        }
+        if participants.contains(&own) {
+            self.tell(own, message());
+        }
+    }
+}
