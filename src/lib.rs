@@ -47,7 +47,9 @@ pub use api::database::{BeginRun, Database, DatabaseHealth, DatabaseInfo};
 pub use api::local_run::LocalRun;
 pub use api::op::Op;
 pub use api::run_handle::RunHandle;
-pub use api::transaction::{CommitOutcome, OpenTransaction, Transaction, TransactionOptions};
+pub use api::transaction::{
+    CommitOutcome, MultiTransaction, OpenTransaction, ReadView, Transaction, TransactionOptions,
+};
 pub use base::error::{Conflict, Error, Result};
 pub use base::event::{ChainVerification, Event};
 pub use base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning};
@@ -83,7 +85,7 @@ mod readme {}
 pub mod prelude {
     pub use crate::primitives::*;
     pub use crate::{
-        CommitOutcome, Database, DurabilityMode, Error, LocalRun, OpenTransaction, Result, RunHandle, RunId,
-        RunOptions, Transaction, TransactionOptions, Value, Version,
+        CommitOutcome, Database, DurabilityMode, Error, LocalRun, MultiTransaction, OpenTransaction, ReadView, Result,
+        RunHandle, RunId, RunOptions, Transaction, TransactionOptions, Value, Version,
     };
 }

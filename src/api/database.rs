@@ -19,11 +19,12 @@ use super::run_handle::RunHandle;
 use super::run_index::{self, RunIndex, RunRef};
 use super::state_cell::StateCell;
 use super::trace_store::TraceStore;
-use super::transaction::{OpenTransaction, Transaction, TransactionOptions};
+use super::transaction::{MultiTransaction, OpenTransaction, ReadView, Transaction, TransactionOptions};
 use crate::base::error::{Error, Result};
 use crate::base::options::{Driver, DurabilityMode, Partitioning};
 use crate::base::run::{RunMetadata, RunOptions, RunStatus};
 use crate::base::run_id::RunId;
+use crate::base::version::Version;
 use crate::format::FORMAT_VERSION;
 use crate::primitive::command::RunFilter;
 use crate::runtime::engine::Engine;
@@ -343,6 +344,73 @@ impl Database {
         T: Send + 'f,
     {
         super::transaction::run(self.engine.clone(), *run.borrow(), options, f).boxed()
+    }
+
+    /// Runs a transaction across runs, wherever they live: it commits everywhere at once or nowhere. See
+    /// [`transaction`](Self::transaction); the closure is given a [`MultiTransaction`], whose `run` gives one of the runs.
+    ///
+    /// # Errors
+    /// Those of [`transaction`](Self::transaction); `InvalidOperation` for an operation in another run.
+    ///
+    /// # Cancel safety
+    /// Committed or not, never half.
+    pub fn transaction_across<'f, T, F, Fut>(
+        &self,
+        runs: impl IntoIterator<Item = impl Borrow<RunId>>,
+        f: F,
+    ) -> BoxFuture<'f, Result<T>>
+    where
+        F: FnMut(MultiTransaction) -> Fut + Send + 'f,
+        Fut: Future<Output = Result<T>> + Send + 'f,
+        T: Send + 'f,
+    {
+        self.transaction_across_with(runs, TransactionOptions::default(), f)
+    }
+
+    /// Runs a transaction across runs with other than the usual bounds.
+    ///
+    /// # Errors
+    /// Those of [`transaction_across`](Self::transaction_across) and [`transaction_with`](Self::transaction_with).
+    ///
+    /// # Cancel safety
+    /// Committed or not, never half.
+    pub fn transaction_across_with<'f, T, F, Fut>(
+        &self,
+        runs: impl IntoIterator<Item = impl Borrow<RunId>>,
+        options: TransactionOptions,
+        f: F,
+    ) -> BoxFuture<'f, Result<T>>
+    where
+        F: FnMut(MultiTransaction) -> Fut + Send + 'f,
+        Fut: Future<Output = Result<T>> + Send + 'f,
+        T: Send + 'f,
+    {
+        let runs = runs.into_iter().map(|run| *run.borrow()).collect();
+        super::transaction::run_across(self.engine.clone(), runs, options, f).boxed()
+    }
+
+    /// A view of a run as it is now: everything read through it shows this moment, whatever is committed meanwhile.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    ///
+    /// # Cancel safety
+    /// Reads only. Dropping the view releases its snapshot; one that is idle for a minute is given up.
+    pub fn snapshot_now(&self, run: impl Borrow<RunId>) -> Op<ReadView> {
+        ReadView::open(self.engine.clone(), *run.borrow(), None)
+    }
+
+    /// A view of a run as it was at a version, as far as its history is kept: key-value pairs as long as the database's
+    /// retention says, everything else only as long as somebody reads it.
+    ///
+    /// # Errors
+    /// `InvalidOperation` for a version in the future; reads through the view return it if what was current then is no
+    /// longer kept. `Unavailable`.
+    ///
+    /// # Cancel safety
+    /// Reads only. Dropping the view releases its snapshot; one that is idle for a minute is given up.
+    pub fn snapshot_at(&self, run: impl Borrow<RunId>, version: Version) -> Op<ReadView> {
+        ReadView::open(self.engine.clone(), *run.borrow(), Some(version))
     }
 
     /// Runs a transaction whose closure returns an error type of its own.

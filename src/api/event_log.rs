@@ -38,7 +38,7 @@ impl RunEvents {
         Self { scope }
     }
 
-    fn op<T>(&self, checked: Result<()>, command: EventCommand, read: fn(Reply) -> Result<T>) -> Op<T> {
+    fn op<T: 'static>(&self, checked: Result<()>, command: EventCommand, read: fn(Reply) -> Result<T>) -> Op<T> {
         self.scope.op(checked, Command::Event(command), read)
     }
 

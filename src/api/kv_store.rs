@@ -42,7 +42,7 @@ impl RunKv {
         Self { scope }
     }
 
-    fn op<T>(&self, checked: Result<()>, command: KvCommand, read: fn(Reply) -> Result<T>) -> Op<T> {
+    fn op<T: 'static>(&self, checked: Result<()>, command: KvCommand, read: fn(Reply) -> Result<T>) -> Op<T> {
         self.scope.op(checked, Command::Kv(command), read)
     }
 

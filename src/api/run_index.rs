@@ -22,9 +22,6 @@ use crate::primitive::command::{Command, RunCommand, RunFilter};
 use crate::primitive::output::Reply;
 use crate::runtime::engine::Engine;
 
-/// How often all shards are asked for one snapshot that each of them still has.
-const SNAPSHOTS: usize = 8;
-
 /// The runs of a database: their names, statuses, tags and metadata. Guarantee: no two runs have one name, and a run
 /// found by its name is the one that has it.
 #[derive(Clone, Debug)]

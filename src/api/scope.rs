@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::op::Op;
+use super::spread::spread;
 use super::transacting::Transacting;
 use crate::base::error::{Error, Result};
 use crate::base::run_id::RunId;
@@ -69,9 +70,13 @@ impl Scope {
     }
 
     /// One command, and how its reply reads. `checked` is what was found wrong with its arguments at the door.
-    pub(crate) fn op<T>(&self, checked: Result<()>, command: Command, read: fn(Reply) -> Result<T>) -> Op<T> {
+    pub(crate) fn op<T: 'static>(&self, checked: Result<()>, command: Command, read: fn(Reply) -> Result<T>) -> Op<T> {
         if let Err(error) = checked.and_then(|()| self.check_run(&command)) {
             return Op::done(Err(error));
+        }
+        if let Some(spread) = spread(&self.engine, self.run, &command) {
+            let (engine, run, within) = (self.engine.clone(), self.run, self.transaction.clone());
+            return Op::steps(async move { read(spread.run(engine, run, within).await?) });
         }
         let call = match &self.transaction {
             None => self.engine.command(self.run, command),

@@ -39,7 +39,7 @@ impl RunStates {
         Self { scope }
     }
 
-    fn op<T>(&self, checked: Result<()>, command: StateCommand, read: fn(Reply) -> Result<T>) -> Op<T> {
+    fn op<T: 'static>(&self, checked: Result<()>, command: StateCommand, read: fn(Reply) -> Result<T>) -> Op<T> {
         self.scope.op(checked, Command::State(command), read)
     }
 

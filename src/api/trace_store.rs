@@ -38,7 +38,7 @@ impl RunTraces {
         Self { scope }
     }
 
-    fn op<T>(&self, checked: Result<()>, command: TraceCommand, read: fn(Reply) -> Result<T>) -> Op<T> {
+    fn op<T: 'static>(&self, checked: Result<()>, command: TraceCommand, read: fn(Reply) -> Result<T>) -> Op<T> {
         self.scope.op(checked, Command::Trace(command), read)
     }
 

@@ -34,6 +34,9 @@ impl Transacting {
 
     /// Fixes the snapshot: the one asked for, or what is current. `shard` coordinates, unless one does already.
     pub(crate) async fn begin(&self, shard: usize, snapshot: Option<Version>) -> Result<Version> {
+        if let Some(known) = self.progress.snapshot() {
+            return Ok(known);
+        }
         let coordinator = self.progress.coordinated_by(shard);
         let reply = Call::begin(self.engine.clone(), coordinator, self.progress.clone(), snapshot).await?;
         Ok(reply.snapshot.unwrap_or_default())

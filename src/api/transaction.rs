@@ -113,7 +113,8 @@ impl MultiTransaction {
     pub fn run(&self, run: impl Borrow<RunId>) -> Transaction {
         let run = *run.borrow();
         let scope = self.scope.for_run(run);
-        let scope = if self.runs.contains(&run) { scope } else { scope.refused("the run is not one of the transaction") };
+        let scope =
+            if self.runs.contains(&run) { scope } else { scope.refused("the run is not one of the transaction") };
         Transaction { scope }
     }
 

@@ -49,7 +49,12 @@ impl Stored {
                 trace.id.len() + texts(&trace.tags) + trace.metadata.weight() + trace.trace_type.weight() + 32
             }
             Self::Run(run) => run.name.len() + texts(&run.tags) + run.metadata.weight() + 96,
-            Self::DeletedState(_) | Self::RunId(_) | Self::RunEnded(_) | Self::EventHead(_) | Self::Count(_) | Self::Marker => 16,
+            Self::DeletedState(_)
+            | Self::RunId(_)
+            | Self::RunEnded(_)
+            | Self::EventHead(_)
+            | Self::Count(_)
+            | Self::Marker => 16,
         }
     }
 }

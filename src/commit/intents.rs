@@ -167,9 +167,8 @@ impl Intents {
             let reader = || self.reads.get(&key).and_then(|readers| readers.first().copied());
             let scanner = || {
                 let mut ranges = self.ranges.iter();
-                let found = ranges.find(|(_, in_run, in_space, range)| {
-                    (in_run, in_space) == (run, space) && holds(range, name)
-                });
+                let found = ranges
+                    .find(|(_, in_run, in_space, range)| (in_run, in_space) == (run, space) && holds(range, name));
                 found.map(|(holder, ..)| *holder)
             };
             let holder = writer.or_else(reader).or_else(scanner)?;
@@ -216,7 +215,9 @@ impl Intents {
         let key = part.reads().iter().find(|key| self.barred.contains_key(*key)).cloned();
         let in_range = || {
             part.ranges().iter().find_map(|(run, space, range)| {
-                of_space(&self.barred, *run, *space).find(|((.., name), _)| holds(range, name)).map(|(key, _)| key.clone())
+                of_space(&self.barred, *run, *space)
+                    .find(|((.., name), _)| holds(range, name))
+                    .map(|(key, _)| key.clone())
             })
         };
         let (run, space, name) = key.or_else(in_range)?;

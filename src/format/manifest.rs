@@ -136,7 +136,15 @@ mod tests {
             partitioning,
             clock_reserved: Version::from(99),
             closed: true,
-            sealed: vec![SealedSegment { id, shards: 2, partitioning, salt: 4, end: 8192, cut: Version::MAX, has_parts: true }],
+            sealed: vec![SealedSegment {
+                id,
+                shards: 2,
+                partitioning,
+                salt: 4,
+                end: 8192,
+                cut: Version::MAX,
+                has_parts: true,
+            }],
         };
         let bytes = manifest.to_bytes();
         assert_eq!(Manifest::read(&bytes), Ok(manifest));

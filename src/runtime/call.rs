@@ -87,6 +87,11 @@ impl Progress {
         self.lock().snapshot = Some(snapshot);
     }
 
+    /// The snapshot, if the coordinator has told it.
+    pub(crate) fn snapshot(&self) -> Option<Version> {
+        self.lock().snapshot
+    }
+
     fn lock(&self) -> MutexGuard<'_, ProgressState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

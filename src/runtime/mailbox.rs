@@ -34,11 +34,24 @@ pub(crate) type LocalTask = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Se
 
 /// What a shard's thread is told.
 pub(crate) enum Message {
-    Request { request: Request, reply: ReplySender },
+    Request {
+        request: Request,
+        reply: ReplySender,
+    },
     /// Another shard says something.
-    Peer { from: u32, envelope: Envelope },
-    SegmentReady { index: u32, capacity: u64, salt: u64 },
-    SegmentFailed { index: u32, reason: String },
+    Peer {
+        from: u32,
+        envelope: Envelope,
+    },
+    SegmentReady {
+        index: u32,
+        capacity: u64,
+        salt: u64,
+    },
+    SegmentFailed {
+        index: u32,
+        reason: String,
+    },
     Spawn(LocalTask),
 }
 

@@ -52,38 +52,40 @@ impl Shard {
     }
 
     fn commit_alone(&mut self, id: RequestId, number: TransactionNumber, operations: u64, commit: Box<Commit>) {
-        let version = self.next_version();
-        let writable = self.check_writable();
-        let checked = self.check_part(number, operations);
-        let outcome: Outcome = match checked.and_then(|has_writes| if has_writes { writable.map(|()| true) } else { Ok(false) })
-        {
-            Err(error) => (Err(error), Version::ZERO),
+        match self.check_part(number, operations) {
+            Err(error) => return self.refuse(id, number, error, Version::ZERO),
             Ok(false) => {
                 self.forget(number);
                 return self.answer_nothing(id);
             }
-            Ok(true) => {
-                let Some(open) = self.transactions.get(number, self.now) else { return };
-                match open.part.validate(&self.memory, version) {
-                    Err(conflict) => {
-                        let winner = conflict.winner.unwrap_or_default();
-                        (Err(Error::TransactionConflict(conflict)), winner)
-                    }
-                    Ok(()) => {
-                        if let Some(obstacle) = self.intents.obstacle(&open.part) {
-                            let barred: Vec<_> = open.part.written().collect();
-                            self.intents.bar(&barred);
-                            let waiting = Waiting::Commit { id, transaction: number, commit, barred };
-                            return self.waiting.wait(obstacle.holder, waiting);
-                        }
-                        let Some(open) = self.transactions.end(number) else { return };
-                        self.commit(open.part, Output::Unit, version)
-                    }
-                }
-            }
+            Ok(true) => {}
+        }
+        if let Err(refused) = self.check_writable() {
+            return self.refuse(id, number, refused, Version::ZERO);
+        }
+        let version = self.next_version();
+        let Some(open) = self.transactions.get(number, self.now) else {
+            unreachable!("the part was looked at above");
         };
-        self.forget(number);
+        if let Err(conflict) = open.part.validate(&self.memory, version) {
+            let winner = conflict.winner.unwrap_or_default();
+            return self.refuse(id, number, Error::TransactionConflict(conflict), winner);
+        }
+        if let Some(obstacle) = self.intents.obstacle(&open.part) {
+            let barred: Vec<_> = open.part.written().collect();
+            self.intents.bar(&barred);
+            let waiting = Waiting::Commit { id, transaction: number, commit, barred };
+            return self.waiting.wait(obstacle.holder, waiting);
+        }
+        let Some(open) = self.transactions.end(number) else { unreachable!("the part was looked at above") };
+        let outcome = self.commit(open.part, Output::Unit, version);
         self.answer_as(id, outcome, commit.acknowledge);
+    }
+
+    /// Ends a transaction that cannot be committed. `depends_on`: what the error tells of.
+    fn refuse(&mut self, id: RequestId, number: TransactionNumber, error: Error, depends_on: Version) {
+        self.forget(number);
+        self.answer(id, (Err(error), depends_on));
     }
 
     /// Whether a part is whole, and if so whether it has writes.

@@ -46,7 +46,10 @@ impl Evidence {
             Some(RecordKind::Abort) => self.aborts.push(record.transaction()),
             Some(RecordKind::Mark) => self.mark = self.mark.max(record.version()),
             Some(RecordKind::Commit) | None => {
-                self.malformed(offset, format!("a record of an unknown kind: kind={} parts={}", record.kind, record.parts));
+                self.malformed(
+                    offset,
+                    format!("a record of an unknown kind: kind={} parts={}", record.kind, record.parts),
+                );
             }
         }
     }

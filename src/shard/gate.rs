@@ -29,10 +29,19 @@ pub(crate) enum Until {
 /// What leaves a shard.
 #[derive(Debug)]
 pub(crate) enum Departure {
-    Reply { id: RequestId, result: Result<Reply> },
-    Vote { coordinator: u32, transaction: TransactionNumber, vote: Vote },
+    Reply {
+        id: RequestId,
+        result: Result<Reply>,
+    },
+    Vote {
+        coordinator: u32,
+        transaction: TransactionNumber,
+        vote: Vote,
+    },
     /// An abort record is durable: the intents go.
-    Abandoned { transaction: TransactionNumber },
+    Abandoned {
+        transaction: TransactionNumber,
+    },
 }
 
 /// Everything that waits to leave.

@@ -15,7 +15,8 @@ pub enum Class {
     DuplicateElements,
     /// A list shows a value that nobody appended.
     Garbage,
-    /// Two lists of a key, and none is the beginning of the other.
+    /// Two lists of a key, and none is the beginning of the other; or one transaction's appends are shown in another
+    /// order, or with a gap.
     IncompatibleOrder,
     /// A transaction does not see its own appends, or reads differ within it.
     Internal,

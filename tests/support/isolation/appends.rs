@@ -13,8 +13,15 @@ use super::history::{Operation, Transaction};
 pub(super) struct Appended {
     /// Who appended a value.
     pub(super) writers: BTreeMap<i64, Place>,
-    /// The last value each transaction appended.
-    pub(super) last: BTreeMap<Place, i64>,
+    /// What each transaction appended, in order.
+    pub(super) sequences: BTreeMap<Place, Vec<i64>>,
+}
+
+impl Appended {
+    /// The last value a transaction appended.
+    pub(super) fn last(&self, writer: Place) -> Option<i64> {
+        self.sequences.get(&writer)?.last().copied()
+    }
 }
 
 /// All appends of a history, by key.
@@ -45,7 +52,7 @@ impl Appends {
             let step = format!("T{first} and T{place} append the same value: key={key} value={value}");
             anomalies.push(Anomaly::new(Class::DuplicateAppend, vec![first, place], step));
         }
-        appended.last.insert(place, value);
+        appended.sequences.entry(place).or_default().push(value);
     }
 
     pub(super) fn key(&self, key: i64) -> Option<&Appended> {
@@ -65,9 +72,5 @@ impl Appends {
         let is_empty = low > high;
         let range = if is_empty { 0..=0 } else { low..=high };
         self.keys.range(range).map(|(key, _)| *key).filter(move |_| !is_empty)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Appended)> {
-        self.keys.iter().map(|(key, appended)| (*key, appended))
     }
 }

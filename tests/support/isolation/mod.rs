@@ -4,7 +4,8 @@
 //!   (Kingsbury and Alvaro, 2020): appends make the order of versions visible, and a cycle of dependencies is a fault.
 //! - `white_box` knows commit timestamps as well, and holds every read against the state at its timestamp.
 //! - Both are functions of their input alone: no clock, no randomness, no order of hashes, nothing of the database.
-//! - Both are sound: a well-formed history they reject is of no strictly serializable database.
+//! - What the black box rejects, no strictly serializable database can have done. The white box asks for more: that the
+//!   timestamps themselves are the serial order.
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "included from several places, each uses a part")]
 
 pub mod anomaly;

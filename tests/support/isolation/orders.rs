@@ -1,6 +1,7 @@
 //! Version orders: what all reads of a key together say about the order of its values, and what depends on what.
 //!
 //! - The order of a key is the longest list that was read. Every other list must be its beginning.
+//! - Appends of one transaction are in the order it made them, without gaps.
 //! - Appends nobody saw are behind all that were seen, in no order among themselves.
 //! - A key whose order is broken is reported, once for each kind of anomaly, and gives no edges.
 
@@ -38,6 +39,10 @@ impl<'a> Order<'a> {
             return;
         }
         let writers: Vec<Place> = self.values.iter().map(|value| self.appended.writers[value]).collect();
+        if let Some(mixed) = self.mixed_up(&writers) {
+            anomalies.push(mixed);
+            return;
+        }
         let aborted = self.aborted(&writers, is_committed);
         if !aborted.is_empty() {
             anomalies.extend(aborted);
@@ -78,6 +83,22 @@ impl<'a> Order<'a> {
         found.into_values().collect()
     }
 
+    /// A transaction whose appends are not in its order, or with a gap.
+    fn mixed_up(&self, writers: &[Place]) -> Option<Anomaly> {
+        let mut counts: BTreeMap<Place, usize> = BTreeMap::new();
+        for (value, writer) in self.values.iter().zip(writers) {
+            let count = counts.entry(*writer).or_default();
+            let sequence = &self.appended.sequences[writer];
+            if sequence[*count] != *value {
+                let (key, list) = (self.key, self.values);
+                let step = format!("T{writer} appends {sequence:?}, and the list is {list:?}: key={key}");
+                return Some(Anomaly::new(Class::IncompatibleOrder, vec![*writer], step));
+            }
+            *count += 1;
+        }
+        None
+    }
+
     /// Values of failed transactions: read, or under a committed one.
     fn aborted(&self, writers: &[Place], is_committed: &[bool]) -> Vec<Anomaly> {
         let mut found = Vec::new();
@@ -116,7 +137,8 @@ impl<'a> Order<'a> {
         // For each length, how long a list must be to show all appends of everybody in its beginning, and who needs it.
         let mut needed = vec![(0, 0)];
         for (at, writer) in writers.iter().enumerate() {
-            let end = positions.get(&self.appended.last[writer]).map_or(usize::MAX, |last| last + 1);
+            let end =
+                self.appended.last(*writer).and_then(|last| positions.get(&last)).map_or(usize::MAX, |last| last + 1);
             needed.push(needed[at].max((end, *writer)));
         }
         let is_partial = |observation: &Observation<'_>| needed[observation.length].0 > observation.length;
@@ -124,7 +146,7 @@ impl<'a> Order<'a> {
             *self.observations.iter().find(|observation| is_partial(observation))?;
         self.observations.retain(|observation| !is_partial(observation));
         let writer = needed[length].1;
-        let (key, last) = (self.key, self.appended.last[&writer]);
+        let (key, last) = (self.key, self.appended.last(writer)?);
         let step =
             format!("T{reader} reads a part of what T{writer} appends, without the last: key={key} value={last}");
         Some(Anomaly::new(Class::IntermediateRead, vec![writer, reader], step))

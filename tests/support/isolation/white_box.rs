@@ -2,7 +2,8 @@
 //!
 //! - A transaction that wrote sees the state at its snapshot, and what it saw is still so just before its commit.
 //! - One that only read sees the state at its snapshot.
-//! - Who is invoked after another completed has a snapshot at or above all that the other committed or saw.
+//! - Who is invoked after another completed has a snapshot at or above all that the other committed or saw, and as a
+//!   snapshot is below the commit, commits later.
 //! - A key that was absent at the snapshot and is absent just before the commit has not changed, whatever was between.
 //!
 //! Hence the order of commit timestamps, readers right behind their snapshots, is a serial order that agrees with real

@@ -99,6 +99,15 @@ fn lists_agree_on_an_order() {
 }
 
 #[test]
+fn appends_of_a_transaction_keep_their_order_and_have_no_gap() {
+    let history = |list: &[i64]| [ok(&[append(1, 1), append(1, 2), append(1, 3)]), ok(&[read(1, list)])];
+    rejects(Class::IncompatibleOrder, &history(&[2, 1, 3]));
+    rejects(Class::IncompatibleOrder, &history(&[1, 3]));
+    rejects(Class::IncompatibleOrder, &history(&[3]));
+    accept(&history(&[1, 2, 3]));
+}
+
+#[test]
 fn a_transaction_sees_its_own_appends() {
     rejects(Class::Internal, &[ok(&[append(1, 1), read(1, &[])])]);
     accept(&[ok(&[append(1, 1), read(1, &[1])])]);

@@ -144,14 +144,14 @@ fn changed_timestamps_are_rejected() {
             history[at].outcome = std::mem::replace(&mut history[at + 1].outcome, earlier);
             Some(())
         }),
-        // A read is stale: it finds nothing.
-        (90, |history, random| {
+        // A read is stale: it finds nothing, which a deletion of unknown outcome may excuse.
+        (80, |history, random| {
             let decided = history.iter_mut().filter(|transaction| transaction.outcome != white_box::Outcome::Unknown);
             let reads = decided.flat_map(|transaction| &mut transaction.reads).filter(|read| read.seen.is_some());
             pick(reads.collect(), random).map(|read| read.seen = None)
         }),
         // A key is missing in a range.
-        (90, |history, random| {
+        (80, |history, random| {
             let decided = history.iter_mut().filter(|transaction| transaction.outcome != white_box::Outcome::Unknown);
             let ranges =
                 decided.flat_map(|transaction| &mut transaction.ranges).filter(|range| !range.found.is_empty());
