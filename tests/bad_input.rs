@@ -398,7 +398,6 @@ fn options_that_make_no_sense_are_refused() {
         assert_invalid(Database::builder().shards(0).await, "at least one shard");
         assert_invalid(Database::builder().path(at("zero")).shards(0).await, "at least one shard");
         assert_limit(Database::builder().shards(1025).await, 1024, 1025);
-        assert_invalid(Database::builder().path(at("key")).partitioning(Partitioning::ByKey).await, "ByRun");
         assert_invalid(Database::builder().durability(DurabilityMode::Strict).await, "needs a path");
         assert_invalid(Database::builder().durability(BUFFERED).await, "needs a path");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was made");

@@ -21,7 +21,7 @@ async fn conflict(transaction: OpenTransaction) -> Option<Conflict> {
 }
 
 const fn at_most(max_retries: u32) -> TransactionOptions {
-    TransactionOptions { max_retries, timeout: None, read_only: false, label: None }
+    TransactionOptions { durability: None, max_retries, timeout: None, read_only: false, label: None }
 }
 
 #[test]

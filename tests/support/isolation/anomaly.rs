@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Place, join};
+use super::Place;
 
 /// A kind of anomaly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +85,6 @@ impl Anomaly {
 
 impl fmt::Display for Anomaly {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.class.name(), join(&self.steps, "; "))
+        write!(formatter, "{}: {}", self.class.name(), self.steps.join("; "))
     }
 }

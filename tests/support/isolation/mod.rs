@@ -19,6 +19,7 @@ pub mod jsonl;
 mod observation;
 mod orders;
 mod real_time;
+mod ties;
 pub mod timed_history;
 mod timeline;
 mod unknown;
@@ -30,8 +31,3 @@ mod tests;
 
 /// The place of a transaction in the history, and its node in the graph.
 type Place = usize;
-
-/// Writes things one after the other, with something between them.
-fn join<T: std::fmt::Display>(things: &[T], between: &str) -> String {
-    things.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
-}

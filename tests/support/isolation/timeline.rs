@@ -72,3 +72,15 @@ pub(super) fn visible(revisions: &[Revision], time: u64) -> Option<Revision> {
     let end = revisions.partition_point(|revision| revision.version <= time);
     revisions[..end].last().copied().filter(|revision| revision.is_present)
 }
+
+/// Since when a key has been as a reader at a time must see it; 0 if it was never otherwise.
+pub(super) fn unchanged_since(revisions: &[Revision], time: u64) -> u64 {
+    let end = revisions.partition_point(|revision| revision.version <= time);
+    let absent = revisions[..end].iter().rev().take_while(|revision| !revision.is_present).count();
+    match (absent, end - absent) {
+        (_, 0) => 0,
+        (0, _) => revisions[end - 1].version,
+        // The first deletion behind the last version that was present.
+        (_, deletion) => revisions[deletion].version,
+    }
+}

@@ -25,9 +25,11 @@ pub enum Fault {
     ChangedRead,
     /// A range that was read changed between snapshot and commit.
     ChangedRange,
+    /// Two transactions or more committed at the same timestamp, and each did not see another's write.
+    TiedCommits,
     /// A commit that completed before is not in the snapshot.
     MissedCommit,
-    /// A version that was seen before is not in the snapshot.
+    /// A version or a deletion that was seen before is not in the snapshot.
     MissedVersion,
 }
 

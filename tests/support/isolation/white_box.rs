@@ -2,12 +2,13 @@
 //!
 //! - A transaction that wrote sees the state at its snapshot, and what it saw is still so just before its commit.
 //! - One that only read sees the state at its snapshot.
-//! - Who is invoked after another completed has a snapshot at or above all that the other committed or saw, and as a
-//!   snapshot is below the commit, commits later.
+//! - Who is invoked after another completed has a snapshot at or above all that the other committed or saw, deletions
+//!   included. As a snapshot is below the commit, it commits later.
 //! - A key that was absent at the snapshot and is absent just before the commit has not changed, whatever was between.
 //!
-//! Hence the order of commit timestamps, readers right behind their snapshots, is a serial order that agrees with real
-//! time. That a transaction is all or nothing follows. Timestamps of different keys may be equal.
+//! Hence the order of commit timestamps is a serial order that agrees with real time; a reader stands between the last
+//! change it saw and its snapshot. That a transaction is all or nothing follows. Transactions may share a timestamp if
+//! they write different keys and are not before each other both ways.
 //!
 //! Time: O(n log n) in the reads, the writes and the keys within ranges.
 
@@ -16,8 +17,9 @@ use std::fmt::Debug;
 use std::ops::RangeBounds;
 
 use super::Place;
+use super::ties::circles;
 pub use super::timed_history::{Outcome, RangeRead, Read, Seen, Transaction, Write};
-use super::timeline::{Revision, at, visible};
+use super::timeline::{Revision, at, unchanged_since, visible};
 use super::unknown::{Outcomes, resolve};
 pub use super::violation::{Fault, Violation};
 
@@ -44,6 +46,7 @@ pub fn check<K: Ord + Clone + Debug>(history: &[Transaction<K>]) -> Result<Stati
     let mut checker = Checker {
         history,
         outcomes: resolve(history),
+        sights: vec![0; history.len()],
         deletions: BTreeMap::new(),
         statistics: Statistics::default(),
         violations: Vec::new(),
@@ -66,6 +69,7 @@ pub fn check<K: Ord + Clone + Debug>(history: &[Transaction<K>]) -> Result<Stati
         checker.check_reads(place, commit);
         checker.check_ranges(place, commit);
     }
+    checker.check_ties();
     checker.check_real_time();
     if checker.violations.is_empty() { Ok(checker.statistics) } else { Err(checker.violations) }
 }
@@ -73,6 +77,8 @@ pub fn check<K: Ord + Clone + Debug>(history: &[Transaction<K>]) -> Result<Stati
 struct Checker<'a, K> {
     history: &'a [Transaction<K>],
     outcomes: Outcomes<'a, K>,
+    /// The last change each transaction saw.
+    sights: Vec<u64>,
     /// The deletions of a key that may have happened.
     deletions: BTreeMap<&'a K, Vec<Place>>,
     statistics: Statistics,
@@ -212,6 +218,7 @@ impl<K: Ord + Clone + Debug> Checker<'_, K> {
                 return;
             }
         }
+        self.sights[place] = self.sights[place].max(unchanged_since(revisions, *snapshot));
         let version = seen.map(|seen| seen.version);
         let expected = visible(revisions, *snapshot);
         let last = commit.and_then(|commit| visible(revisions, commit.saturating_sub(1)));
@@ -227,10 +234,18 @@ impl<K: Ord + Clone + Debug> Checker<'_, K> {
             && version != last.map(|revision| revision.version)
         {
             let (seen, last) = (show(version), show(last.map(|revision| revision.version)));
-            let text = format!(
-                "T{id} sees {seen}, and {last} is there before it commits: key={key:?} snapshot={snapshot} commit={commit}"
-            );
+            let what = format!("key={key:?} snapshot={snapshot} commit={commit}");
+            let text = format!("T{id} sees {seen}, and {last} is there before it commits: {what}");
             self.report(faults.1, &[place], text);
+        }
+    }
+
+    fn check_ties(&mut self) {
+        for circle in circles(self.history, &self.outcomes.commits, &self.outcomes.timeline) {
+            let names: Vec<String> = circle.iter().map(|place| format!("T{}", self.id(*place))).collect();
+            let commit = self.outcomes.commits[circle[0]].unwrap_or(0);
+            let text = format!("{} did not see each other's writes: commit={commit}", names.join(", "));
+            self.report(Fault::TiedCommits, &circle, text);
         }
     }
 
@@ -248,7 +263,7 @@ impl<K: Ord + Clone + Debug> Checker<'_, K> {
             highest.collect()
         };
         let commits = highest(&|place| self.outcomes.commits[place].unwrap_or(0));
-        let sights = highest(&|place| self.history[place].sees().map(|(_, seen)| seen.version).max().unwrap_or(0));
+        let sights = highest(&|place| self.sights[place]);
         for (place, transaction) in self.history.iter().enumerate() {
             let Transaction { id, snapshot, invoked, outcome, .. } = transaction;
             let before = completed.partition_point(|place| self.history[*place].completed < *invoked);
@@ -264,9 +279,8 @@ impl<K: Ord + Clone + Debug> Checker<'_, K> {
                 self.report(Fault::MissedCommit, &[committer, place], text);
             } else if version > *snapshot {
                 let other = self.id(witness);
-                let text = format!(
-                    "T{other} saw a version and completed before T{id} was invoked: snapshot={snapshot} version={version}"
-                );
+                let what = format!("snapshot={snapshot} change={version}");
+                let text = format!("T{other} saw a change and completed before T{id} was invoked: {what}");
                 self.report(Fault::MissedVersion, &[witness, place], text);
             }
         }

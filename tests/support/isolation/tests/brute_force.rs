@@ -128,7 +128,7 @@ fn answer(transaction: &mut Transaction, orders: &BTreeMap<i64, Vec<i64>>, rando
 #[test]
 fn the_checker_agrees_with_all_orders() {
     let (mut right, mut wrong) = (0, 0);
-    for seed in 0..400_000 {
+    for seed in 0..4000 {
         let history = history(&mut Random::new(seed));
         let counted: Vec<&Transaction> =
             history.iter().filter(|transaction| transaction.status != Status::Fail).collect();

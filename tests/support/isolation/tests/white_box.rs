@@ -190,6 +190,24 @@ fn no_phantom_is_in_a_range_at_the_commit() {
 }
 
 #[test]
+fn commits_at_one_time_have_an_order() {
+    let skew = |commit: u64| [run(1, 0, 10).miss("a").write("b"), run(2, 0, commit).miss("b").write("a")];
+    rejects(Fault::TiedCommits, &skew(10));
+    rejects(Fault::ChangedRead, &skew(11));
+    let ranges =
+        |high: Key| [run(1, 0, 10).range("a", "b", &[]).write("c"), run(2, 0, 10).range("b", high, &[]).write("a")];
+    rejects(Fault::TiedCommits, &ranges("d"));
+    accept(&ranges("c"));
+    accept(&[run(1, 0, 10).miss("a").write("b"), run(2, 0, 10).miss("b").delete("a")]);
+    let circle = |last: Key| {
+        let second = run(2, 0, 10).miss("b").write("c");
+        [run(1, 0, 10).miss("a").write("b"), second, run(3, 0, 10).miss("c").write(last)]
+    };
+    rejects(Fault::TiedCommits, &circle("a"));
+    accept(&circle("d"));
+}
+
+#[test]
 fn a_completed_commit_is_in_every_later_snapshot() {
     let history = |invoked: u64| [run(1, 0, 10).write("a").time(1, 5), run(2, 9, 20).write("b").time(invoked, 9)];
     rejects(Fault::MissedCommit, &history(6));
@@ -210,6 +228,20 @@ fn a_version_that_was_seen_is_in_every_later_snapshot() {
     };
     rejects(Fault::MissedVersion, &history(6));
     accept(&history(5));
+}
+
+#[test]
+fn a_deletion_that_was_seen_is_in_every_later_snapshot() {
+    let history = |first: &[Transaction<Key>]| {
+        let writers = [run(1, 0, 10).write("a").time(1, 100), run(2, 10, 15).delete("a").time(1, 100)];
+        [&writers[..], first, &[run(4, 14, 0).read("a", 10).time(6, 9)]].concat()
+    };
+    rejects(Fault::MissedVersion, &history(&[run(3, 16, 0).miss("a").time(2, 5)]));
+    rejects(Fault::MissedVersion, &history(&[run(3, 16, 0).range("a", "b", &[]).time(2, 5)]));
+    accept(&history(&[run(3, 16, 0).miss("b").time(2, 5)]));
+    accept(&history(&[run(3, 16, 0).miss("a").time(2, 6)]));
+    // The deletion of what is not there is no change.
+    accept(&[run(1, 0, 10).delete("a"), run(3, 16, 0).miss("a").time(2, 5), run(4, 9, 0).miss("a").time(6, 9)]);
 }
 
 #[test]
