@@ -10,19 +10,18 @@
 
 #![allow(missing_docs, reason = "the macro of criterion makes a public function")]
 
-use std::fs::{File, OpenOptions};
+mod support;
+
 use std::hint::black_box;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use in_mem::prelude::*;
+use support::bench_raw_device;
 use tokio::runtime::Runtime;
 
 const KEYS: u64 = 100_000;
-const BLOCK: usize = 4096;
 
 #[derive(Clone, Copy, Debug)]
 enum Operation {
@@ -125,30 +124,6 @@ fn bench_mode(criterion: &mut Criterion, mode: DurabilityMode, name: &str) {
     }
     group.finish();
     runtime.block_on(database.close()).expect("the database closes");
-}
-
-fn bench_raw_device(group: &mut BenchmarkGroup<'_, WallTime>, directory: &Path) {
-    const BLOCKS: u64 = 4096;
-    let path = directory.join("raw");
-    let zeros = File::create(&path).expect("the file is made");
-    for block in 0..BLOCKS {
-        zeros.write_all_at(&[0; BLOCK], block * BLOCK as u64).expect("zeros are written");
-    }
-    zeros.sync_all().expect("zeros are durable");
-    let flags = libc::O_DIRECT | libc::O_DSYNC;
-    let Ok(raw) = OpenOptions::new().write(true).custom_flags(flags).open(&path) else {
-        println!("the file system refuses O_DIRECT: no raw device figure");
-        return;
-    };
-    let buffer = vec![1; 2 * BLOCK];
-    let aligned = buffer.as_ptr().align_offset(BLOCK);
-    let mut block = 0;
-    group.bench_function("raw device", |bencher| {
-        bencher.iter(|| {
-            raw.write_all_at(&buffer[aligned..aligned + BLOCK], block * BLOCK as u64).expect("the block is written");
-            block = (block + 1) % BLOCKS;
-        });
-    });
 }
 
 fn benches(criterion: &mut Criterion) {

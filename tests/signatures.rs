@@ -402,7 +402,8 @@ fn transactions_and_transitions_can_be_spawned_as_they_are() {
         let id = run.id();
         let spawned = tokio::spawn(database.transaction(id, |txn| async move { txn.kv_put("a", 1).await }));
         spawned.await.unwrap().unwrap();
-        let options = TransactionOptions { durability: None, max_retries: 3, timeout: None, read_only: true, label: None };
+        let options =
+            TransactionOptions { durability: None, max_retries: 3, timeout: None, read_only: true, label: None };
         let spawned = tokio::spawn(database.transaction_with(id, options, |txn| async move { txn.kv_get("a").await }));
         assert_eq!(spawned.await.unwrap().unwrap(), Some(1.into()));
         let next = |state: &State| Ok((Value::from(state.version), state.version));

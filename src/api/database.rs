@@ -275,6 +275,13 @@ impl Database {
         RunHandle::new(self, run)
     }
 
+    /// The number of the shard that is a run's home, from 0: where [`spawn_on`](Self::spawn_on) runs, and where the run's
+    /// events, traces and metadata are. A transaction within one shard needs no messages between shards.
+    #[must_use]
+    pub fn shard_of(&self, run: impl Borrow<RunId>) -> usize {
+        self.engine.shard_of(run.borrow())
+    }
+
     /// The key-value pairs.
     #[must_use]
     pub fn kv(&self) -> KVStore {

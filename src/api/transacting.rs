@@ -8,6 +8,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_timer::Delay;
+
 use super::turn::let_others_run;
 use crate::base::error::{Error, Result};
 use crate::base::run_id::RunId;
@@ -19,6 +21,11 @@ use crate::shard::input::{Acknowledge, Commit, Request};
 
 /// How often a transaction runs again if nothing else is said.
 pub(crate) const RETRIES: u32 = 64;
+/// How often the wait between attempts is doubled.
+const MOST_DOUBLINGS: u32 = 10;
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// A shorter wait than this is spent letting other tasks run: no timer is as fine.
+const SHORTEST_TIMER: Duration = Duration::from_micros(50);
 
 /// A transaction as its handles share it.
 pub(crate) struct Transacting {
@@ -125,8 +132,10 @@ where
 {
     let started = Instant::now();
     let mut retries = 0;
+    let mut quickest = LONGEST_WAIT;
     loop {
         let transacting = Arc::new(Transacting::new(engine.clone()));
+        let began = Instant::now();
         let value = match attempt(transacting.clone()).await {
             Ok(value) => value,
             Err(error) => {
@@ -147,17 +156,24 @@ where
         }
         let label = bounds.label.as_deref().unwrap_or("");
         tracing::debug!(label, retries, %conflict, "a transaction lost and runs again");
-        back_off(retries, engine.clock().unique_number()).await;
+        quickest = quickest.min(began.elapsed());
+        back_off(retries, quickest, engine.clock().unique_number()).await;
         retries += 1;
     }
 }
 
-/// Lets others go first: the more often a transaction lost, the longer on average. `jitter` is any number that differs
-/// between those who wait. Needs no timer, and so no particular runtime.
-async fn back_off(attempt: u32, jitter: u64) {
+/// Lets others go first: the more often a transaction lost, the longer on average. `attempt` is how long one takes, so
+/// that the wait grows to the time that all who fight over the same keys need one after the other. `jitter` is any
+/// number that differs between those who wait. Needs no particular runtime.
+async fn back_off(retries: u32, attempt: Duration, jitter: u64) {
+    let window = attempt.saturating_mul(2 << retries.min(MOST_DOUBLINGS)).min(LONGEST_WAIT);
     let mixed = (jitter ^ (jitter >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let turns = mixed % (2_u64 << attempt.min(12));
-    for _ in 0..turns {
+    let wait = window.mul_f64(mixed as f64 / f64::from(u32::MAX));
+    if wait > SHORTEST_TIMER {
+        return Delay::new(wait).await;
+    }
+    let started = Instant::now();
+    while started.elapsed() < wait {
         let_others_run().await;
     }
 }
