@@ -25,7 +25,7 @@ pub(crate) struct Access<'a> {
     part: &'a mut Part,
     now: Version,
     seen: Version,
-    missed: Option<RunId>,
+    is_too_old: bool,
     intents: Option<&'a Intents>,
     blocked: Option<TransactionNumber>,
 }
@@ -59,7 +59,7 @@ impl Scan {
 impl<'a> Access<'a> {
     /// `now` is the version that a write made now would have.
     pub(crate) const fn new(memory: &'a Memory, part: &'a mut Part, now: Version) -> Self {
-        Self { memory, part, now, seen: Version::ZERO, missed: None, intents: None, blocked: None }
+        Self { memory, part, now, seen: Version::ZERO, is_too_old: false, intents: None, blocked: None }
     }
 
     /// The same, where prepared transactions hold intents.
@@ -82,9 +82,9 @@ impl<'a> Access<'a> {
         self.seen
     }
 
-    /// The run in which a key was last looked for and not found.
-    pub(crate) const fn missed(&self) -> Option<RunId> {
-        self.missed
+    /// Whether anything that was read may have been different at the snapshot: what was current then is not kept.
+    pub(crate) const fn is_too_old(&self) -> bool {
+        self.is_too_old
     }
 
     /// What a key holds.
@@ -104,20 +104,23 @@ impl<'a> Access<'a> {
         self.part.note_read(run, space, name);
         self.meet_writer(run, space, name);
         if self.is_deleted(run) {
-            self.missed = Some(run);
             return None;
         }
-        let Some(revision) = self.memory.at(&run, space, name, self.part.snapshot) else {
-            self.missed = Some(run);
-            return None;
-        };
+        let revision = self.memory.at(&run, space, name, self.part.snapshot)?;
         self.seen = self.seen.max(revision.version);
         let stored = revision.live_at(self.part.snapshot)?;
         self.part.note_expiry(revision.expires);
         Some((stored.clone(), revision.version))
     }
 
+    /// A single command reads what is current, and that is always kept.
+    fn look_back(&mut self, run: RunId, space: Space) {
+        let is_tracking = self.part.is_tracking();
+        self.is_too_old |= is_tracking && self.memory.is_collected(&run, space, self.part.snapshot);
+    }
+
     fn meet_writer(&mut self, run: RunId, space: Space, name: &[u8]) {
+        self.look_back(run, space);
         let met = self.intents.and_then(|intents| intents.writer_of(run, space, name, self.part.snapshot));
         self.blocked = self.blocked.or(met);
     }
@@ -141,6 +144,7 @@ impl<'a> Access<'a> {
         mut visit: impl FnMut(&Name, &Stored) -> bool,
     ) {
         self.part.note_range(run, space, scan.range.clone());
+        self.look_back(run, space);
         let met = self.intents.and_then(|intents| intents.writer_in(run, space, &scan.range, self.part.snapshot));
         self.blocked = self.blocked.or(met);
         if self.is_deleted(run) {

@@ -152,7 +152,7 @@ impl Shard {
         let savepoint = open.part.savepoint(may_wait);
         let mut access = Access::new(&self.memory, &mut open.part, now).beside(&self.intents);
         let result = primitive::execute(&mut access, run, command);
-        let (seen, missed, blocked) = (access.seen(), access.missed(), access.blocked());
+        let (seen, is_too_old, blocked) = (access.seen(), access.is_too_old(), access.blocked());
         if let Some((holder, command)) = blocked.zip(again) {
             open.part.roll_back(savepoint);
             if self.transactions.is_stuck(holder) {
@@ -163,8 +163,7 @@ impl Shard {
             }
             return self.waiting.wait(holder, Waiting::Step { id, transaction: number, run, command });
         }
-        // What the directory names is in other runs, which may keep less.
-        if [Some(run), missed].into_iter().flatten().any(|run| self.memory.is_collected(&run, snapshot)) {
+        if is_too_old {
             open.broken = true;
             return self.answer(id, (Err(too_old(snapshot)), Version::ZERO));
         }

@@ -27,8 +27,8 @@ pub(crate) struct RunTable {
     spaces: [BTreeMap<Name, Chain>; Space::COUNT],
     /// When the run was deleted.
     deleted: Option<Version>,
-    /// A read below this version could miss what was collected.
-    collected: Version,
+    /// By space: a read below this version could miss what was collected.
+    collected: [Version; Space::COUNT],
     /// Key-value pairs that hold nothing any more and are kept for their history only: out of the way of whoever lists.
     buried: BTreeMap<Name, Chain>,
     /// The latest version at which one of them still held something, or above.
@@ -148,9 +148,9 @@ impl Memory {
         self.runs.get(run)?.deleted
     }
 
-    /// Whether a read of this run at this version could miss something that was collected.
-    pub(crate) fn is_collected(&self, run: &RunId, snapshot: Version) -> bool {
-        self.runs.get(run).is_some_and(|table| snapshot < table.collected)
+    /// Whether a read of this space of a run at this version could miss something that was collected.
+    pub(crate) fn is_collected(&self, run: &RunId, space: Space, snapshot: Version) -> bool {
+        self.runs.get(run).is_some_and(|table| snapshot < table.collected[space.index()])
     }
 
     /// Puts a revision on top of a key's chain.
@@ -166,7 +166,8 @@ impl Memory {
         let leftover = match table.spaces[space.index()].get_mut(name.as_slice()) {
             Some(chain) => {
                 if retention.history != HistoryRetention::Forever {
-                    table.collected = table.collected.max(version.min(horizon));
+                    let collected = &mut table.collected[space.index()];
+                    *collected = version.min(horizon).max(*collected);
                 }
                 chain.push(revision, retention)
             }
@@ -212,7 +213,7 @@ impl Memory {
         if table.deleted.is_some_and(|deleted| deleted <= horizon) {
             table.spaces = Default::default();
             table.buried.clear();
-            table.collected = table.collected.max(horizon);
+            table.collected.iter_mut().for_each(|collected| *collected = horizon.max(*collected));
             return;
         }
         table.unearth(space, &name);
@@ -228,7 +229,8 @@ impl Memory {
         }
         // What is removed because it expired could be read until then.
         let has_expired = leftover == Leftover::Empty && expires <= horizon;
-        table.collected = table.collected.max(if has_expired { expires } else { horizon.min(version) });
+        let collected = &mut table.collected[space.index()];
+        *collected = if has_expired { expires } else { horizon.min(version) }.max(*collected);
         self.settle(run, space, name, leftover);
     }
 
