@@ -11,7 +11,7 @@ const BLOCK: usize = 4096;
 
 /// The floor of `Strict` in the same run: one aligned block made durable (`O_DIRECT | O_DSYNC`) on a pre-zeroed file of
 /// the same file system.
-pub fn bench_raw_device(group: &mut BenchmarkGroup<'_, WallTime>, directory: &Path) {
+pub(crate) fn bench_raw_device(group: &mut BenchmarkGroup<'_, WallTime>, directory: &Path) {
     const BLOCKS: u64 = 4096;
     let path = directory.join("raw");
     let zeros = File::create(&path).expect("the file is made");

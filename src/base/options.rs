@@ -28,8 +28,8 @@ pub enum Partitioning {
     /// All of a run is on one shard, so that its transactions need no coordination.
     #[default]
     ByRun,
-    /// Key-value pairs, state cells and documents are spread by run and key, for one hot run on every core. Not available
-    /// yet: opening refuses it.
+    /// Key-value pairs and state cells are spread by run and key, for one hot run on every core; a run's events, traces and
+    /// metadata stay together. A command on several keys then asks several shards, at one snapshot or in one transaction.
     ByKey,
 }
 
