@@ -84,11 +84,18 @@ pub(crate) struct Memory {
     runs: HashMap<RunId, RunTable, FixedState>,
     sweep: BTreeSet<(Version, RunId, Space, Name)>,
     history: HistoryRetention,
+    /// A read at or above this version misses nothing, whatever it reads.
+    collected: Version,
 }
 
 impl Memory {
     pub(crate) fn new(history: HistoryRetention) -> Self {
-        Self { runs: HashMap::with_hasher(FixedState::with_seed(0)), sweep: BTreeSet::new(), history }
+        Self {
+            runs: HashMap::with_hasher(FixedState::with_seed(0)),
+            sweep: BTreeSet::new(),
+            history,
+            collected: Version::ZERO,
+        }
     }
 
     /// The revision that a reader at this version sees, deletes included.
@@ -150,7 +157,7 @@ impl Memory {
 
     /// Whether a read of this space of a run at this version could miss something that was collected.
     pub(crate) fn is_collected(&self, run: &RunId, space: Space, snapshot: Version) -> bool {
-        self.runs.get(run).is_some_and(|table| snapshot < table.collected[space.index()])
+        snapshot < self.collected && self.runs.get(run).is_some_and(|table| snapshot < table.collected[space.index()])
     }
 
     /// Puts a revision on top of a key's chain.
@@ -168,6 +175,7 @@ impl Memory {
                 if retention.history != HistoryRetention::Forever {
                     let collected = &mut table.collected[space.index()];
                     *collected = version.min(horizon).max(*collected);
+                    self.collected = self.collected.max(*collected);
                 }
                 chain.push(revision, retention)
             }
@@ -214,6 +222,7 @@ impl Memory {
             table.spaces = Default::default();
             table.buried.clear();
             table.collected.iter_mut().for_each(|collected| *collected = horizon.max(*collected));
+            self.collected = self.collected.max(horizon);
             return;
         }
         table.unearth(space, &name);
@@ -231,6 +240,7 @@ impl Memory {
         let has_expired = leftover == Leftover::Empty && expires <= horizon;
         let collected = &mut table.collected[space.index()];
         *collected = if has_expired { expires } else { horizon.min(version) }.max(*collected);
+        self.collected = self.collected.max(*collected);
         self.settle(run, space, name, leftover);
     }
 
