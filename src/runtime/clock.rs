@@ -2,8 +2,8 @@
 //!
 //! - It is read from the wall once, when the database opens, and advanced by the monotonic clock: it never goes back,
 //!   whatever happens to the wall clock.
-//! - It never passes the reservation in the manifest. The keeper extends that ahead of use; should it fail to, time
-//!   stands still and versions rise by one with every commit.
+//! - It does not pass the reservation in the manifest by itself. The keeper extends that ahead of use; should it fail to,
+//!   time stands still, and moves by one with every commit on any shard.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,6 +19,8 @@ pub(crate) struct Clock {
     start: Version,
     started: Instant,
     reserved: AtomicU64,
+    /// The highest version given out above the reservation.
+    beyond: AtomicU64,
     numbers: AtomicU64,
 }
 
@@ -30,6 +32,7 @@ impl Clock {
             start,
             started: Instant::now(),
             reserved: AtomicU64::new(Version::MAX.get()),
+            beyond: AtomicU64::new(0),
             numbers: AtomicU64::new(start.get()),
         }
     }
@@ -42,7 +45,8 @@ impl Clock {
     /// The time.
     pub(crate) fn now(&self) -> Version {
         let time = self.start.after(self.started.elapsed());
-        time.min(Version::from(self.reserved.load(Ordering::Acquire)))
+        let time = time.min(Version::from(self.reserved.load(Ordering::Acquire)));
+        time.max(Version::from(self.beyond.load(Ordering::Acquire)))
     }
 
     /// Lets time go on up to here.
@@ -64,9 +68,13 @@ impl Clock {
     }
 
     /// Waits until the time is at or past this. Almost never waits: versions are ahead of time only when many commits
-    /// share one reading of the clock.
+    /// share one reading of the clock. While time stands still, it is moved: whatever begins on another shard after the
+    /// answer must be above it all the same.
     pub(crate) fn wait_until(&self, version: Version) {
-        while self.now() < version && version.get() < self.reserved.load(Ordering::Acquire) {
+        while self.now() < version {
+            if version.get() > self.reserved.load(Ordering::Acquire) {
+                self.beyond.fetch_max(version.get(), Ordering::AcqRel);
+            }
             std::hint::spin_loop();
         }
     }
@@ -93,6 +101,16 @@ mod tests {
         let clock = Clock::start_after(Version::ZERO);
         clock.reserve(clock.start());
         assert_eq!(clock.now(), clock.start());
+    }
+
+    #[test]
+    fn while_it_stands_still_it_moves_to_what_is_answered() {
+        let clock = Clock::start_after(Version::ZERO);
+        clock.reserve(clock.start());
+        clock.wait_until(clock.start().next());
+        assert_eq!(clock.now(), clock.start().next());
+        clock.reserve(clock.start().after(Duration::from_nanos(1)));
+        assert_eq!(clock.now(), clock.start().next());
     }
 
     #[test]

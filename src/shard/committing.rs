@@ -141,7 +141,13 @@ impl Shard {
 
     /// A participant has voted.
     pub(super) fn vote(&mut self, from: u32, number: TransactionNumber, vote: Vote) {
-        let Some(coordination) = self.coordinations.get_mut(&number) else { return };
+        let Some(coordination) = self.coordinations.get_mut(&number) else {
+            // A part that was refused was never logged, so that a failed transaction can never be complete.
+            if matches!(vote, Vote::No(_)) {
+                self.abort_is_durable(number);
+            }
+            return;
+        };
         let Some(decision) = coordination.coordinator.vote(from, vote) else { return };
         let Some(coordination) = self.coordinations.remove(&number) else { return };
         let participants = Arc::clone(coordination.coordinator.participants());
@@ -169,7 +175,7 @@ impl Shard {
         }
     }
 
-    /// Some abort record of a failed transaction is durable.
+    /// A failed transaction can never be committed: some abort record is durable, or some part was never logged.
     pub(super) fn abort_is_durable(&mut self, number: TransactionNumber) {
         if let Some(participants) = self.failed.remove(&number) {
             self.tell_all(&participants, || Message::Release { transaction: number });

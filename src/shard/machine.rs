@@ -265,14 +265,9 @@ impl Shard {
         };
         match (until, &self.poisoned) {
             (Some(until), None) if !is_due => self.gate.hold(until, departure),
-            // Something from before the failure saw what will never be known to be durable.
+            // It depends on what will never be known to be durable.
             (Some(_), Some(reason)) if !is_due => {
-                let departure = match departure {
-                    Departure::Reply { id, .. } => {
-                        Departure::Reply { id, result: Err(Error::Unavailable(reason.clone())) }
-                    }
-                    other => other.failed(&reason.clone()),
-                };
+                let departure = departure.failed(reason);
                 self.leave(departure);
             }
             _ => self.leave(departure),

@@ -105,6 +105,8 @@ impl Shard {
             return self.stick(number);
         }
         let id = TransactionId { incarnation: self.config.incarnation, shard: coordinator, number: number.0 };
+        // A version of its own in the log's order: whoever has seen the commit before it does not depend on it.
+        self.latest = self.next_version();
         match self.log.stage(RecordHeader::abort(id), self.latest, &()) {
             Ok(at) => self.depart(Some(Until::Logged(at)), Departure::Abandoned { transaction: number }),
             Err(_) => self.stick(number),

@@ -156,12 +156,16 @@ impl Worker {
     }
 
     fn take_messages(self: &Rc<Self>, disk: &RefCell<Disk>) -> bool {
-        let mut now = None;
+        let mut read = None;
         for taken in 0..limits::BATCH_REQUESTS {
             let has_room = self.shard.borrow().has_room();
             let Some(message) = self.inbox.try_receive(has_room) else { return taken > 0 };
-            // The time is read after the message was taken, once for a batch.
-            let now = *now.get_or_insert_with(|| self.clock.now());
+            // The time is read after the message was taken: what its sender has been answered, by any shard, is below
+            // it. With one shard nobody else gives out timestamps, and one reading does for a batch.
+            let now = match read {
+                Some(now) if self.peers.len() == 1 => now,
+                _ => *read.insert(self.clock.now()),
+            };
             match message {
                 Message::Request { request, reply } => {
                     let id = self.replies.borrow_mut().insert(Some(reply)) as RequestId;
