@@ -39,13 +39,9 @@ impl World {
         while let Some(effect) = self.nodes[shard].shard.poll_effect() {
             effects.push(effect);
         }
-        let mut stops = false;
         for effect in effects {
-            stops |= matches!(effect, Effect::Stop);
+            assert!(!self.nodes[shard].is_stopped, "shard {shard} has stopped and wants something done: {effect:?}");
             self.carry_out(shard, effect);
-        }
-        if stops {
-            self.stopped(shard);
         }
         let node = &self.nodes[shard];
         let owes = node.is_poisoned && !node.is_closing && self.oracle.unanswered_by(shard) > 0;
@@ -147,8 +143,7 @@ impl World {
                 let takes = self.rng.below(self.swarm.longest_prepare);
                 self.schedule(self.now + takes, Event::Prepared { shard, index, capacity, fails });
             }
-            // What was handled in the same batch is still answered.
-            Effect::Stop => {}
+            Effect::Stop => self.stopped(shard),
         }
     }
 

@@ -74,6 +74,7 @@ impl World {
     pub(super) fn stopped(&mut self, shard: usize) {
         self.nodes[shard].is_stopped = true;
         assert_eq!(self.oracle.unanswered_by(shard), 0, "shard {shard} stopped and owes an answer");
+        assert!(!self.disk.is_writing(u32::try_from(shard).unwrap()), "shard {shard} stopped and is writing");
         if self.nodes.iter().all(|node| node.is_stopped) {
             self.schedule(self.now, Event::Reopen);
         }

@@ -62,6 +62,8 @@ struct Expected {
     ends: Option<Ends>,
     /// It may be refused because the shard is poisoned meanwhile.
     may_be_refused: bool,
+    /// It may be refused because the shard stops.
+    may_be_closed: bool,
     /// A flush: so many commits of this shard are durable.
     flushes: Option<usize>,
     /// A flush: everything up to this version is durable on all shards.
@@ -89,6 +91,8 @@ pub(super) struct Oracle {
     pub(super) open: BTreeMap<TransactionNumber, Open>,
     /// Transactions that were told that their snapshot is too old.
     told: BTreeSet<TransactionNumber>,
+    /// Shards that were asked to stop.
+    stopped: BTreeSet<usize>,
     /// Whether a run can be read at a transaction's snapshot: that never changes while it is open.
     kept: BTreeMap<(TransactionNumber, RunId), bool>,
     /// The highest version that a caller has heard of in this opening.
@@ -121,6 +125,7 @@ impl Oracle {
             expected: BTreeMap::new(),
             open: BTreeMap::new(),
             told: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             kept: BTreeMap::new(),
             heard: Version::ZERO,
             covered: Version::ZERO,
@@ -146,6 +151,7 @@ impl Oracle {
         self.expected.clear();
         self.open.clear();
         self.told.clear();
+        self.stopped.clear();
         self.kept.clear();
         self.heard = Version::ZERO;
     }
@@ -159,9 +165,10 @@ impl Oracle {
     pub(super) fn handled(&mut self, moment: Moment, id: RequestId, request: Request) {
         self.tally.requests += 1;
         let mut expected = match request {
+            _ if self.stopped.contains(&moment.shard) => refusal(Refusal::Unavailable),
             Request::Flush | Request::Stop if moment.is_poisoned => refusal(Refusal::Unavailable),
             Request::Flush => self.flush(moment),
-            Request::Stop => plain(Ok(Output::Unit)),
+            Request::Stop => self.stop(moment),
             _ if moment.is_closed => refusal(Refusal::Unavailable),
             Request::Execute { run, command } if command.is_read() => self.read(moment, run, command),
             Request::Execute { run, command } => self.write(moment, run, command),
@@ -187,6 +194,18 @@ impl Oracle {
             assert!(moment.after <= moment.before.max(moment.now), "a version was given out without a commit");
         }
         assert!(self.expected.insert(id, expected).is_none(), "request {id} was handled twice");
+    }
+
+    /// Whoever asked for a flush when the shard had closed may get none.
+    fn stop(&mut self, moment: Moment) -> Expected {
+        self.stopped.insert(moment.shard);
+        for expected in self.expected.values_mut().filter(|expected| expected.shard == moment.shard) {
+            // Refusals are on their way.
+            let is_refused = expected.outcome == Err(Refusal::Unavailable);
+            assert!(expected.flushes.is_some() || is_refused, "a shard that has closed owes nothing else: {expected:?}");
+            expected.may_be_closed = true;
+        }
+        Expected { may_be_refused: true, ..plain(Ok(Output::Unit)) }
     }
 
     fn flush(&self, moment: Moment) -> Expected {
@@ -411,7 +430,7 @@ impl Oracle {
                 }
                 let is_lost = expected.commit.is_some() || expected.flushes.is_some() || expected.may_be_refused;
                 let fitting = if expected.commit.is_some() { Refusal::Unknown } else { Refusal::Unavailable };
-                let is_fitting = is_poisoned && is_lost && refusal == fitting;
+                let is_fitting = (is_poisoned || expected.may_be_closed) && is_lost && refusal == fitting;
                 assert!(is_fitting, "answered {refusal:?}, expected {:?}", expected.outcome);
                 self.tally.refused += 1;
             }
@@ -470,6 +489,7 @@ fn plain(outcome: Outcome) -> Expected {
         may_be_too_old: false,
         ends: None,
         may_be_refused: false,
+        may_be_closed: false,
         flushes: None,
         covers: None,
         closes: false,

@@ -136,6 +136,21 @@ fn a_shard_whose_write_failed_can_be_closed() {
     assert!(stage.stopped);
 }
 
+/// Shards had closed, somebody's flush came behind that, its mark was being written, and the shard stopped: the flush was
+/// never answered, and the mark was written by a shard that had said it was done.
+#[test]
+fn a_shard_that_stops_answers_everybody_and_lets_its_last_write_end() {
+    let mut stage = Stage::new(DurabilityMode::Buffered { flush_interval_ms: 1_000, max_pending_writes: 10 });
+    assert!(stage.execute(RUN, put("k", 1, None)).expect("visible at once").is_ok());
+    assert!(stage.ask(Request::Close).expect("closed at once").is_ok());
+    assert!(stage.ask(Request::Flush).is_none(), "its mark is being written");
+    assert!(matches!(stage.ask(Request::Stop), Some(Err(Error::Unavailable(_)))), "this is the flush");
+    assert!(stage.replies.is_empty() && !stage.stopped);
+    stage.complete_write();
+    assert!(matches!(stage.replies.pop(), Some(Ok(_))));
+    assert!(stage.stopped && stage.writing.is_none());
+}
+
 /// The length came from the transaction's own event, which had followed from one that was not durable.
 #[test]
 fn what_follows_from_something_not_durable_waits_as_that_does() {
