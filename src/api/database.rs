@@ -129,12 +129,7 @@ impl Database {
     pub fn flush(&self) -> Op<()> {
         let engine = self.engine.clone();
         Op::steps(async move {
-            // In `Buffered` mode one shard's flush is the whole database's.
-            let asked = match engine.setup().mode {
-                DurabilityMode::Buffered { .. } => 1,
-                DurabilityMode::InMemory | DurabilityMode::Strict => engine.shards(),
-            };
-            try_join_all((0..asked).map(|shard| engine.request(shard, Request::Flush))).await?;
+            try_join_all((0..engine.shards()).map(|shard| engine.request(shard, Request::Flush))).await?;
             Ok(())
         })
     }

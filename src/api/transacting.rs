@@ -5,7 +5,9 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_timer::Delay;
@@ -15,6 +17,7 @@ use crate::base::error::{Error, Result};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::primitive::command::Command;
+use crate::primitive::output::Reply;
 use crate::runtime::call::{Call, Ended, Progress};
 use crate::runtime::engine::Engine;
 use crate::shard::input::{Acknowledge, Commit, Request};
@@ -74,7 +77,8 @@ impl Transacting {
         let participants = ended.parts.iter().map(|part| (number(part.shard), part.operations)).collect();
         let commit = Box::new(Commit { participants, acknowledge });
         let request = Request::Commit { transaction: self.progress.number(), commit };
-        let reply = self.engine.request(coordinator, request).await?;
+        let call = self.engine.request(coordinator, request);
+        let reply = Committing { transacting: self, ended: &ended, call }.await?;
         Ok(reply.version.unwrap_or_default())
     }
 
@@ -92,6 +96,29 @@ impl Transacting {
             let request = Request::Abort { transaction: self.progress.number() };
             // Sent, not awaited. If the mailbox is full, the shard forgets the transaction when it has been idle.
             let _ = self.engine.request(shard, request).start();
+        }
+    }
+}
+
+/// A commit on its way. Dropped before it was sent, it aborts.
+struct Committing<'a> {
+    transacting: &'a Transacting,
+    ended: &'a Ended,
+    call: Call,
+}
+
+impl Future for Committing<'_> {
+    type Output = Result<Reply>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.call).poll(context)
+    }
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        if self.call.is_unsent() {
+            self.transacting.forget(self.ended);
         }
     }
 }

@@ -19,6 +19,14 @@ use crate::store::memory::NameRange;
 /// A key of the shard.
 pub(crate) type Key = (RunId, Space, Name);
 
+/// What a write that waits is going to change: no new read intents are granted on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bar {
+    pub(crate) keys: Vec<Key>,
+    /// Runs that it deletes.
+    pub(crate) runs: Vec<RunId>,
+}
+
 /// A prepared transaction in the way of another.
 #[derive(Clone, Debug)]
 pub(crate) struct Obstacle {
@@ -48,6 +56,7 @@ pub(crate) struct Intents {
     ranges: Vec<(TransactionNumber, RunId, Space, NameRange)>,
     deleted: BTreeMap<RunId, (TransactionNumber, Version)>,
     barred: BTreeMap<Key, u32>,
+    barred_runs: BTreeMap<RunId, u32>,
     holders: u32,
 }
 
@@ -188,36 +197,40 @@ impl Intents {
         })
     }
 
-    /// Grants no new read intents on these keys until `unbar`.
-    pub(crate) fn bar(&mut self, keys: &[Key]) {
-        for key in keys {
+    /// Grants no new read intents on these keys and runs until `unbar`.
+    pub(crate) fn bar(&mut self, bar: &Bar) {
+        for key in &bar.keys {
             *self.barred.entry(key.clone()).or_insert(0) += 1;
+        }
+        for run in &bar.runs {
+            *self.barred_runs.entry(*run).or_insert(0) += 1;
         }
     }
 
     /// Takes back one `bar`.
-    pub(crate) fn unbar(&mut self, keys: &[Key]) {
-        for key in keys {
-            if let Some(count) = self.barred.get_mut(key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.barred.remove(key);
-                }
-            }
+    pub(crate) fn unbar(&mut self, bar: &Bar) {
+        for key in &bar.keys {
+            lower(&mut self.barred, key);
+        }
+        for run in &bar.runs {
+            lower(&mut self.barred_runs, run);
         }
     }
 
-    /// A key that a part reads and that a waiting write has barred.
+    /// Something that a part reads and that a waiting write has barred.
     pub(crate) fn barred(&self, part: &Part) -> Option<Conflict> {
-        if self.barred.is_empty() {
+        if self.barred.is_empty() && self.barred_runs.is_empty() {
             return None;
         }
-        let key = part.reads().iter().find(|key| self.barred.contains_key(*key)).cloned();
+        let is_barred = |key: &&Key| self.barred.contains_key(*key) || self.barred_runs.contains_key(&key.0);
+        let key = part.reads().iter().find(is_barred).cloned();
         let in_range = || {
             part.ranges().iter().find_map(|(run, space, range)| {
-                of_space(&self.barred, *run, *space)
-                    .find(|((.., name), _)| holds(range, name))
-                    .map(|(key, _)| key.clone())
+                if self.barred_runs.contains_key(run) {
+                    return Some((*run, *space, Name::new()));
+                }
+                let mut keys = of_space(&self.barred, *run, *space);
+                keys.find(|((.., name), _)| holds(range, name)).map(|(key, _)| key.clone())
             })
         };
         let (run, space, name) = key.or_else(in_range)?;
@@ -227,7 +240,12 @@ impl Intents {
     /// How many transactions hold intents, and how many keys are barred: both are zero at rest.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
-        self.writes.len() + self.reads.len() + self.ranges.len() + self.deleted.len() + self.barred.len()
+        self.writes.len()
+            + self.reads.len()
+            + self.ranges.len()
+            + self.deleted.len()
+            + self.barred.len()
+            + self.barred_runs.len()
     }
 }
 
@@ -238,6 +256,15 @@ fn of_run<V>(keys: &BTreeMap<Key, V>, run: RunId) -> impl Iterator<Item = (&Key,
 fn of_space<V>(keys: &BTreeMap<Key, V>, run: RunId, space: Space) -> impl Iterator<Item = (&Key, &V)> {
     let in_space = move |((in_run, in_space, _), _): &(&Key, &V)| (*in_run, *in_space) == (run, space);
     keys.range((run, space, Name::new())..).take_while(in_space)
+}
+
+fn lower<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
 }
 
 fn holds(range: &NameRange, name: &Name) -> bool {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::coordinator::{expired, is_in_time};
-use super::intents::Key;
+use super::intents::{Bar, Key};
 use crate::base::error::{Conflict, Error, Result};
 use crate::base::key::{Name, Space, unit_name};
 use crate::base::limits;
@@ -106,6 +106,11 @@ impl Part {
     pub(crate) fn written(&self) -> impl Iterator<Item = Key> {
         let counts = self.recorded.keys().map(|run| (*run, Space::TraceCount, unit_name()));
         self.overlay.keys().cloned().chain(counts)
+    }
+
+    /// What it bars while it waits.
+    pub(crate) fn bar(&self) -> Bar {
+        Bar { keys: self.written().collect(), runs: self.deleted.iter().copied().collect() }
     }
 
     /// The runs it deletes.

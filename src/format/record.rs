@@ -47,14 +47,15 @@ impl Position {
     }
 }
 
-/// The identity of one attempt of one transaction: unique for ever in a database.
+/// The identity of one attempt of one transaction: among those with one part, and among those with several, unique for
+/// ever in a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct TransactionId {
     /// Which opening of the database it happened in.
     pub(crate) incarnation: u32,
-    /// The shard that began it.
+    /// The shard that committed it, or coordinated it if it has several parts.
     pub(crate) shard: u32,
-    /// Counts on that shard.
+    /// Counts the commits of that shard, or the transactions that callers began if it has several parts.
     pub(crate) number: u64,
 }
 

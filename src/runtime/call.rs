@@ -174,6 +174,11 @@ impl Call {
         Self { engine, shard, progress: Some(progress), state: State::Step(run, command) }
     }
 
+    /// Whether the shard has never been sent the request.
+    pub(crate) const fn is_unsent(&self) -> bool {
+        matches!(self.state, State::Unsent(_) | State::Step(..) | State::Beginning(..) | State::Sending(..))
+    }
+
     /// Sends the request if that has not happened yet. `Some` if it is answered already.
     pub(crate) fn start(&mut self) -> Option<Result<Reply>> {
         match std::mem::replace(&mut self.state, State::Done) {

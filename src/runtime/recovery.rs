@@ -5,6 +5,7 @@
 //! - The new shards are built in parallel. With an unchanged number of shards each reads its own segments; otherwise
 //!   each reads all of them and keeps what it owns.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::clock::{Clock, RESERVATION};
@@ -32,7 +33,8 @@ pub struct RecoveryReport {
     pub records: u64,
     /// How many torn tails (batches that were being written when the process died) were cut off.
     pub torn_tails: u64,
-    /// How many transactions over several shards were being committed when the process died, and are not committed.
+    /// How many transactions over several shards left parts in the last opening's log and are not committed: some part was
+    /// refused, or was not on disk yet when the process died.
     pub discarded_transactions: u64,
     /// The highest version found.
     pub latest: Version,
@@ -83,8 +85,8 @@ pub(crate) fn recover(directory: &Directory, plan: Plan) -> Result<Recovered> {
         }
     };
     sealed.sort_unstable_by_key(|segment| segment.id);
-    let decisions = decide(directory, &database, &sealed)?;
-    report.discarded_transactions = decisions.discarded;
+    let (decisions, discarded) = decide(directory, &database, &sealed)?;
+    report.discarded_transactions = discarded.get(&incarnation).copied().unwrap_or_default();
     let source = Source { directory, database: &database, sealed: &sealed, decisions: &decisions };
     let built = build(source, plan)?;
     report.segments = sealed.len() as u64;
@@ -186,9 +188,14 @@ struct Source<'a> {
     decisions: &'a Decisions,
 }
 
-/// Decides which transactions over several shards are committed.
-fn decide(directory: &Directory, database: &[u8; 16], sealed: &[SealedSegment]) -> Result<Decisions> {
+/// Decides which transactions over several shards are committed, and counts by opening those that are not.
+fn decide(
+    directory: &Directory,
+    database: &[u8; 16],
+    sealed: &[SealedSegment],
+) -> Result<(Decisions, BTreeMap<u32, u64>)> {
     let mut decisions = Decisions::default();
+    let mut discarded = BTreeMap::new();
     for opening in sealed.chunk_by(|a, b| a.id.incarnation == b.id.incarnation) {
         let mut evidence: Vec<Evidence> = Vec::new();
         for segment in opening.iter().filter(|segment| segment.has_parts) {
@@ -196,9 +203,9 @@ fn decide(directory: &Directory, database: &[u8; 16], sealed: &[SealedSegment]) 
             let header = read_header(directory, segment.id, &bytes, database)?;
             evidence.push(survey(&bytes, &header, Some(segment.end)).evidence);
         }
-        decisions.add(&evidence, opening[0].cut);
+        discarded.insert(opening[0].id.incarnation, decisions.add(&evidence, opening[0].cut));
     }
-    Ok(decisions)
+    Ok((decisions, discarded))
 }
 
 fn build(source: Source<'_>, plan: Plan) -> Result<Vec<Built>> {

@@ -72,7 +72,8 @@ impl Shard {
             return self.refuse(id, number, Error::TransactionConflict(conflict), winner);
         }
         if let Some(obstacle) = self.intents.obstacle(&open.part) {
-            let barred: Vec<_> = open.part.written().collect();
+            let barred = open.part.bar();
+            open.is_committing = true;
             self.intents.bar(&barred);
             let waiting = Waiting::Commit { id, transaction: number, commit, barred };
             return self.waiting.wait(obstacle.holder, waiting);

@@ -78,13 +78,12 @@ pub(crate) fn cut_of(marks: impl Iterator<Item = Version>) -> Version {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Decisions {
     committed: BTreeMap<TransactionId, Version>,
-    /// How many transactions had parts and are not committed.
-    pub(crate) discarded: u64,
 }
 
 impl Decisions {
-    /// Adds those of one opening, from all its segments.
-    pub(crate) fn add(&mut self, evidence: &[Evidence], cut: Version) {
+    /// Adds those of one opening, from all its segments. Returns how many others had parts.
+    pub(crate) fn add(&mut self, evidence: &[Evidence], cut: Version) -> u64 {
+        let mut discarded = 0;
         let aborted: BTreeSet<TransactionId> = evidence.iter().flat_map(|found| found.aborts.iter().copied()).collect();
         let mut found: BTreeMap<TransactionId, Vec<&PartFound>> = BTreeMap::new();
         for part in evidence.iter().flat_map(|found| &found.parts) {
@@ -100,9 +99,10 @@ impl Decisions {
             if is_committed {
                 self.committed.insert(id, timestamp);
             } else {
-                self.discarded += 1;
+                discarded += 1;
             }
         }
+        discarded
     }
 
     /// The version of a transaction over several shards, if it is committed.

@@ -69,7 +69,7 @@ impl Shard {
         if let Some(command) = again {
             let holder = blocked.or_else(|| self.intents.obstacle(&part).map(|obstacle| obstacle.holder));
             if let Some(holder) = holder.filter(|_| blocked.is_some() || !part.writes().is_empty()) {
-                let barred: Vec<_> = part.written().collect();
+                let barred = part.bar();
                 self.intents.bar(&barred);
                 return self.waiting.wait(holder, Waiting::Write { id, run, command, barred });
             }
@@ -112,6 +112,9 @@ impl Shard {
         run: RunId,
         command: Command,
     ) {
+        if operation == 0 && self.transactions.is_refused(number) {
+            return self.answer(id, (Err(lost_operation(run)), Version::ZERO));
+        }
         if operation == 0 && !self.transactions.is_open(number) {
             let snapshot = snapshot.unwrap_or_else(|| self.snapshot_of_transaction());
             // No commit comes below a snapshot that was served.
@@ -191,6 +194,9 @@ impl Shard {
             }
             Waiting::Commit { id, transaction, commit, barred } => {
                 self.intents.unbar(&barred);
+                if let Some(open) = self.transactions.get(transaction, self.now) {
+                    open.is_committing = false;
+                }
                 self.commit_transaction(id, transaction, commit);
             }
         }

@@ -198,10 +198,7 @@ impl Shard {
             _ if self.config.read_only => None,
             DurabilityMode::InMemory => None,
             DurabilityMode::Strict => Some(Until::Logged(self.log.logged())),
-            DurabilityMode::Buffered { .. } => {
-                self.latest = self.latest.max(self.now);
-                Some(Until::Covered(self.latest))
-            }
+            DurabilityMode::Buffered { .. } => Some(Until::Covered(self.marks.newest())),
         };
         let result = self.flushed();
         self.depart(until, Departure::Reply { id, result });

@@ -69,6 +69,11 @@ impl Marks {
         beyond.map_or(Version::ZERO, |at| self.uncovered[at])
     }
 
+    /// The latest commit acknowledged here above the cut; zero if there is none.
+    pub(crate) fn newest(&self) -> Version {
+        self.uncovered.back().copied().unwrap_or_default()
+    }
+
     /// Whether a mark at this version would say anything new.
     pub(crate) fn is_news(&self, through: Version) -> bool {
         through > self.last

@@ -56,6 +56,11 @@ impl Shard {
     ) -> Result<Vote, Refusal> {
         let at_once = |error: Error| (error, Version::ZERO);
         self.check_writable().map_err(at_once)?;
+        if !self.transactions.is_open(number) {
+            // Forgotten, or its operations have not come: those that come later come too late.
+            self.transactions.refuse(number);
+            return Err(at_once(lost_operation(RunId::DIRECTORY)));
+        }
         self.check_part(number, operations).map_err(at_once)?;
         let version = self.next_version();
         let Some(open) = self.transactions.get(number, self.now) else {

@@ -4,7 +4,7 @@
 //! - A transaction that is idle for too long is forgotten; its next operation gets an error. One that is prepared is
 //!   never forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::base::version::Version;
@@ -17,6 +17,9 @@ pub(crate) const IDLE: Duration = Duration::from_secs(60);
 /// How often idle ones are looked for.
 const CHECK: Duration = Duration::from_secs(5);
 
+/// How many refused transactions are remembered.
+const REFUSED: usize = 256;
+
 /// A transaction that has begun and not ended.
 #[derive(Debug)]
 pub(crate) struct Open {
@@ -27,6 +30,8 @@ pub(crate) struct Open {
     pub(crate) seen: Version,
     /// Operations that wait for the outcome of other transactions.
     pub(crate) waiting: u32,
+    /// Its commit waits for the outcome of another transaction.
+    pub(crate) is_committing: bool,
     /// Set when this shard has voted yes.
     pub(crate) promise: Option<Promise>,
     last_used: Version,
@@ -47,6 +52,8 @@ pub(crate) struct Transactions {
     open: BTreeMap<TransactionNumber, Open>,
     snapshots: Snapshots,
     promised: usize,
+    /// Transactions that were refused here before anything of them had come, oldest first.
+    refused: VecDeque<TransactionNumber>,
     next_check: Option<Version>,
 }
 
@@ -54,7 +61,15 @@ impl Transactions {
     pub(crate) fn begin(&mut self, number: TransactionNumber, snapshot: Version, now: Version) {
         self.snapshots.register(snapshot);
         let part = Part::tracked(snapshot);
-        let open = Open { part, broken: false, seen: Version::ZERO, waiting: 0, promise: None, last_used: now };
+        let open = Open {
+            part,
+            broken: false,
+            seen: Version::ZERO,
+            waiting: 0,
+            is_committing: false,
+            promise: None,
+            last_used: now,
+        };
         self.open.insert(number, open);
         self.next_check.get_or_insert(now.after(CHECK));
     }
@@ -78,6 +93,19 @@ impl Transactions {
     /// What was promised for a transaction, if it has voted.
     pub(crate) fn promised(&mut self, number: TransactionNumber) -> Option<&mut Promise> {
         self.open.get_mut(&number)?.promise.as_mut()
+    }
+
+    /// Remembers, for a while, that a transaction was refused here: an operation that comes late does not begin it.
+    pub(crate) fn refuse(&mut self, number: TransactionNumber) {
+        self.refused.push_back(number);
+        if self.refused.len() > REFUSED {
+            self.refused.pop_front();
+        }
+    }
+
+    /// Whether a transaction was refused here lately.
+    pub(crate) fn is_refused(&self, number: TransactionNumber) -> bool {
+        self.refused.contains(&number)
     }
 
     /// Whether any transaction has voted and waits for the outcome; those that are stuck do not.
@@ -133,14 +161,14 @@ impl Transactions {
         self.next_check = if self.open.is_empty() { None } else { Some(now.after(CHECK)) };
     }
 
-    /// Forgets all that have not voted.
+    /// Forgets all that nobody is committing.
     pub(crate) fn clear(&mut self) {
         self.forget(|_| true);
         self.next_check = None;
     }
 
     fn forget(&mut self, which: impl Fn(&Open) -> bool) {
-        let gone = self.open.iter().filter(|(_, open)| open.promise.is_none() && which(open));
+        let gone = self.open.iter().filter(|(_, open)| open.promise.is_none() && !open.is_committing && which(open));
         let gone: Vec<TransactionNumber> = gone.map(|(number, _)| *number).collect();
         for number in gone {
             self.end(number);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::input::{Commit, RequestId};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
-use crate::commit::intents::Key;
+use crate::commit::intents::Bar;
 use crate::commit::message::TransactionNumber;
 use crate::primitive::command::Command;
 
@@ -18,9 +18,9 @@ use crate::primitive::command::Command;
 #[derive(Debug)]
 pub(crate) enum Waiting {
     Read { id: RequestId, run: RunId, command: Command, snapshot: Version },
-    Write { id: RequestId, run: RunId, command: Command, barred: Vec<Key> },
+    Write { id: RequestId, run: RunId, command: Command, barred: Bar },
     Step { id: RequestId, transaction: TransactionNumber, run: RunId, command: Command },
-    Commit { id: RequestId, transaction: TransactionNumber, commit: Box<Commit>, barred: Vec<Key> },
+    Commit { id: RequestId, transaction: TransactionNumber, commit: Box<Commit>, barred: Bar },
 }
 
 /// Requests by the transaction they wait for.

@@ -11,12 +11,12 @@ use super::world::{Event, World};
 use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
 use crate::base::version::Version;
+use crate::commit::message::{Envelope, Message as Word, TransactionNumber};
 use crate::format::BLOCK;
 use crate::format::record::Position;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::output::Reply;
 use crate::shard::effect::{Append, Effect};
-use crate::commit::message::{Envelope, Message as Word, TransactionNumber};
 use crate::shard::input::{Commit, Input, Request, RequestId};
 
 /// How many inputs a shard takes before its effects are carried out.

@@ -14,9 +14,9 @@ use crate::base::error::{Error, Result};
 use crate::base::options::{DurabilityMode, HistoryRetention};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
+use crate::commit::message::TransactionNumber;
 use crate::primitive::command::{Command, KvCommand};
 use crate::primitive::output::{Output, Reply};
-use crate::commit::message::TransactionNumber;
 use crate::shard::input::{self, Acknowledge, Request, RequestId};
 
 pub(super) type Outcome = std::result::Result<Output, Refusal>;
@@ -202,7 +202,10 @@ impl Oracle {
         for expected in self.expected.values_mut().filter(|expected| expected.shard == moment.shard) {
             // Refusals are on their way.
             let is_refused = expected.outcome == Err(Refusal::Unavailable);
-            assert!(expected.flushes.is_some() || is_refused, "a shard that has closed owes nothing else: {expected:?}");
+            assert!(
+                expected.flushes.is_some() || is_refused,
+                "a shard that has closed owes nothing else: {expected:?}"
+            );
             expected.may_be_closed = true;
         }
         Expected { may_be_refused: true, ..plain(Ok(Output::Unit)) }

@@ -146,8 +146,7 @@ pub(super) fn build(disk: &Disk, sealed: &[SealedSegment], layout: Layout) -> Bu
             let bytes = disk.read(segment.id);
             let has_moved = !segment.is_of(layout.believed, partitioning);
             let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
-            let target =
-                Target { shard, layout: route::Layout { shards: layout.believed, partitioning }, moved_from };
+            let target = Target { shard, layout: route::Layout { shards: layout.believed, partitioning }, moved_from };
             let extent = Extent { end: segment.end, cut: segment.cut, decisions: &decisions };
             let (records, latest) = match layout.bug {
                 Some(bug) if bug.is_in_replay() => replay_with(bug, &bytes, &header, extent, target, &mut memory),
