@@ -14,9 +14,9 @@ use crate::base::error::{Error, Result};
 use crate::base::options::{DurabilityMode, HistoryRetention};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
-use crate::primitive::command::{Command, KvCommand};
-use crate::primitive::output::{Output, Reply};
 use crate::commit::message::TransactionNumber;
+use crate::primitive::command::{Command, KvCommand, RunCommand};
+use crate::primitive::output::{Output, Reply};
 use crate::shard::input::{self, Acknowledge, Request, RequestId};
 
 pub(super) type Outcome = std::result::Result<Output, Refusal>;
@@ -34,12 +34,15 @@ pub(super) struct Moment {
     pub(super) after: Version,
     /// The highest version that any caller has heard of.
     pub(super) heard: Version,
+    /// Whether not everything is kept that the request reads.
+    pub(super) forgot: bool,
     pub(super) is_poisoned: bool,
     pub(super) is_closed: bool,
 }
 
 /// What a request must be answered.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what may happen to an answer on its way is independent")]
 struct Expected {
     shard: usize,
     outcome: Outcome,
@@ -58,6 +61,8 @@ struct Expected {
     allowance: Option<Allowance>,
     /// The transaction asked for a snapshot at which not everything may be kept.
     may_be_too_old: bool,
+    /// It is.
+    is_too_old: bool,
     /// A commit of such a transaction: it loses if it was told so, or must have been told so to lose.
     ends: Option<Ends>,
     /// It may be refused because the shard is poisoned meanwhile.
@@ -202,7 +207,10 @@ impl Oracle {
         for expected in self.expected.values_mut().filter(|expected| expected.shard == moment.shard) {
             // Refusals are on their way.
             let is_refused = expected.outcome == Err(Refusal::Unavailable);
-            assert!(expected.flushes.is_some() || is_refused, "a shard that has closed owes nothing else: {expected:?}");
+            assert!(
+                expected.flushes.is_some() || is_refused,
+                "a shard that has closed owes nothing else: {expected:?}"
+            );
             expected.may_be_closed = true;
         }
         Expected { may_be_refused: true, ..plain(Ok(Output::Unit)) }
@@ -219,13 +227,11 @@ impl Oracle {
     fn snapshot(&self, moment: Moment) -> Version {
         let here = moment.before.max(moment.now);
         let pending = self.ledgers[moment.shard].first_pending();
-        match pending.filter(|_| moment.is_poisoned && self.mode == DurabilityMode::Strict) {
-            Some(pending) => here.min(pending.previous()),
-            None => {
-                assert!(here >= moment.heard, "a reader does not see what somebody has heard of");
-                here
-            }
+        if let Some(pending) = pending.filter(|_| moment.is_poisoned && self.mode == DurabilityMode::Strict) {
+            return here.min(pending.previous());
         }
+        assert!(here >= moment.heard, "a reader does not see what somebody has heard of");
+        here
     }
 
     /// Where a transaction stands that comes now: it may go on to other shards.
@@ -328,9 +334,16 @@ impl Oracle {
             return refusal(Refusal::Conflict);
         }
         open.operations += 1;
+        if moment.forgot {
+            assert!(open.looks_back, "what an open transaction reads was forgotten: {command:?}");
+            open.is_broken = true;
+            let (transaction, run) = (Some(number), Some(run).filter(|run| *run != RunId::DIRECTORY));
+            return Expected { is_too_old: true, may_be_too_old: true, transaction, run, ..refusal(Refusal::Invalid) };
+        }
+        let is_list = matches!(command, Command::Run(RunCommand::List(_)));
         let mut desk = Desk { model: &self.model, sheet: &mut open.sheet, home, now: moment.now };
         let outcome = desk.execute(run, &command);
-        let (at, snapshot, may_be_too_old) = (open.seen, open.snapshot, open.looks_back);
+        let (at, snapshot, may_be_too_old) = (open.seen, open.snapshot, open.looks_back && is_list);
         let allowance = self.allowance(moment, snapshot, run, &command);
         let step = StepSeen { run, command, now: moment.now, outcome: outcome.clone(), has_left: false };
         Expected {
@@ -406,6 +419,8 @@ impl Oracle {
                 expected.outcome = Err(Refusal::Conflict);
             }
         }
+        let told = result.as_ref().is_err_and(is_too_old);
+        assert!(told || !expected.is_too_old, "answered from what is not kept: {result:?} {expected:?}");
         match result {
             Ok(reply) => {
                 assert_eq!(reply.version, expected.version, "the version of the commit");
@@ -414,7 +429,7 @@ impl Oracle {
                 self.note_kept(&expected, true);
                 self.left(shard, &expected);
             }
-            Err(error) if is_too_old(error) => {
+            Err(error) if told => {
                 assert!(expected.may_be_too_old, "nobody asked for an older version: {error} {expected:?}");
                 self.tally.too_old += 1;
                 self.note_kept(&expected, false);
@@ -446,14 +461,12 @@ impl Oracle {
 
     fn left(&mut self, shard: usize, expected: &Expected) {
         let ledger = &mut self.ledgers[shard];
-        match expected.commit {
-            None => {}
-            Some((_, Acknowledge::Visible)) if self.mode == DurabilityMode::Strict => {}
-            Some((commit, acknowledge)) => {
-                ledger.acknowledge(commit, self.mode);
-                if acknowledge == Acknowledge::Durable {
-                    self.covered = self.covered.max(expected.version.unwrap_or_default());
-                }
+        // Who wants to hear of a commit before it is durable is promised nothing in `Strict` mode.
+        let is_promised = |how: Acknowledge| how != Acknowledge::Visible || self.mode != DurabilityMode::Strict;
+        if let Some((commit, how)) = expected.commit.filter(|(_, how)| is_promised(*how)) {
+            ledger.acknowledge(commit, self.mode);
+            if how == Acknowledge::Durable {
+                self.covered = self.covered.max(expected.version.unwrap_or_default());
             }
         }
         if let Some(seen) = expected.seen {
@@ -487,6 +500,7 @@ fn plain(outcome: Outcome) -> Expected {
         run: None,
         allowance: None,
         may_be_too_old: false,
+        is_too_old: false,
         ends: None,
         may_be_refused: false,
         may_be_closed: false,
