@@ -245,7 +245,9 @@ impl Shard {
         let until = match (self.config.mode, wrote) {
             (DurabilityMode::Strict, Some(_)) if acknowledge == Acknowledge::Visible => None,
             (DurabilityMode::Strict, _) => Some(Until::Logged(self.log.commit_of(depends_on))),
-            (DurabilityMode::Buffered { .. }, Some(version)) => Some(Until::Covered(self.covered(version, acknowledge))),
+            (DurabilityMode::Buffered { .. }, Some(version)) => {
+                Some(Until::Covered(self.covered(version, acknowledge)))
+            }
             (DurabilityMode::Buffered { .. }, None) | (DurabilityMode::InMemory, _) => None,
         };
         self.depart(until, Departure::Reply { id, result });

@@ -60,7 +60,10 @@ impl World {
         for (shard, node) in self.nodes.iter().enumerate() {
             assert_eq!(node.shard.open_transactions(), 0, "shard {shard} keeps transactions open");
             assert_eq!(node.shard.held_intents(), 0, "shard {shard} keeps intents");
-            assert!(node.is_poisoned || !(is_poisoned && is_buffered), "shard {shard} writes on, and no mark can count");
+            assert!(
+                node.is_poisoned || !(is_poisoned && is_buffered),
+                "shard {shard} writes on, and no mark can count"
+            );
             let ledger = &self.oracle.ledgers[shard];
             let is_written = ledger.durable == ledger.commits.len() || self.swarm.mode == DurabilityMode::InMemory;
             assert!(is_written || node.is_poisoned || self.stood_still, "shard {shard} keeps commits unwritten");

@@ -200,7 +200,10 @@ impl World {
             assert!(records <= ledger.commits.len(), "{records} commits of {} were found", ledger.commits.len());
             let last = if is_buffered {
                 let expected = ledger.count_through(cut);
-                assert_eq!(records, expected, "what survives is what was committed up to the cut: shard={shard} cut={cut}");
+                assert_eq!(
+                    records, expected,
+                    "what survives is what was committed up to the cut: shard={shard} cut={cut}"
+                );
                 cut
             } else {
                 let last = ledger.version_of(records);

@@ -3,11 +3,11 @@
 use super::swarm::Swarm;
 use crate::base::stored::Write;
 use crate::base::version::Version;
+use crate::format::record::RecordKind;
 use crate::format::record::{self, HEADER_BYTES, RecordHeader};
 use crate::format::segment::SegmentHeader;
 use crate::format::{BLOCK, round_up_to_block};
 use crate::primitive::index;
-use crate::format::record::RecordKind;
 use crate::shard::replay::{Extent, Target};
 use crate::store::memory::Memory;
 

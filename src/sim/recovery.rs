@@ -107,7 +107,9 @@ fn seal_opening(disk: &Disk, manifest: &Manifest, bug: Option<Bug>, decision: &m
     }
     if is_buffered && !matches!(bug, Some(Bug::CutIgnored | Bug::CutOfOneShard)) {
         let cut = cut_of(marks.into_iter());
-        sealed.iter_mut().for_each(|segment| segment.cut = cut);
+        for segment in &mut sealed {
+            segment.cut = cut;
+        }
     }
     decision.sealed.extend(sealed);
 }
@@ -146,8 +148,7 @@ pub(super) fn build(disk: &Disk, sealed: &[SealedSegment], layout: Layout) -> Bu
             let bytes = disk.read(segment.id);
             let has_moved = !segment.is_of(layout.believed, partitioning);
             let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
-            let target =
-                Target { shard, layout: route::Layout { shards: layout.believed, partitioning }, moved_from };
+            let target = Target { shard, layout: route::Layout { shards: layout.believed, partitioning }, moved_from };
             let extent = Extent { end: segment.end, cut: segment.cut, decisions: &decisions };
             let (records, latest) = match layout.bug {
                 Some(bug) if bug.is_in_replay() => replay_with(bug, &bytes, &header, extent, target, &mut memory),

@@ -7,8 +7,8 @@ use super::model::Home;
 use super::world::{Event, World};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
-use crate::primitive::command::Command;
 use crate::commit::message::TransactionNumber;
+use crate::primitive::command::Command;
 use crate::shard::input::{Commit, Request};
 
 impl World {

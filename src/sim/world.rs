@@ -17,9 +17,9 @@ use super::swarm::{Mode, Swarm};
 use super::trace::Trace;
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
+use crate::commit::message::TransactionNumber;
 use crate::format::manifest::Manifest;
 use crate::format::record::Position;
-use crate::commit::message::TransactionNumber;
 use crate::shard::input::{Input, RequestId};
 use crate::shard::machine::Shard;
 
