@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use in_mem::prelude::*;
-use in_mem::{Driver, HistoryRetention, Partitioning};
+use in_mem::{Driver, HistoryRetention};
 use support::{BUFFERED, directory, in_memory, on_tokio, open, part, spawn_part};
 
 const KEY_BYTES: usize = 64 << 10;

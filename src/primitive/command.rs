@@ -201,6 +201,23 @@ impl Command {
         }
     }
 
+    /// The spaces of its run that it may read.
+    pub(crate) const fn spaces(&self) -> &'static [Space] {
+        match self {
+            Self::Kv(_) if self.is_read() => &[Space::Kv],
+            Self::Kv(_) => &[Space::Kv, Space::Run],
+            Self::Event(_) => &[Space::Event, Space::EventHead, Space::EventType, Space::Run],
+            Self::State(_) => &[Space::State, Space::Run],
+            Self::Trace(_) => {
+                &[Space::Trace, Space::TraceKind, Space::TraceTag, Space::TraceChild, Space::TraceCount, Space::Run]
+            }
+            Self::Run(RunCommand::Delete) => &[Space::Run, Space::Kv, Space::Event, Space::State, Space::Trace],
+            Self::Run(_) => {
+                &[Space::Run, Space::RunName, Space::RunAll, Space::RunStatus, Space::RunTag, Space::RunChild]
+            }
+        }
+    }
+
     /// Whether it only reads.
     pub(crate) const fn is_read(&self) -> bool {
         match self {

@@ -150,6 +150,11 @@ impl Shard {
             return self.answer(id, (Err(Error::Timeout(IDLE)), Version::ZERO));
         };
         let snapshot = open.part.snapshot;
+        if command.spaces().iter().any(|space| self.memory.is_collected(&run, *space, snapshot)) {
+            // Before it writes anything that follows from what is missing.
+            open.broken = true;
+            return self.answer(id, (Err(too_old(snapshot)), Version::ZERO));
+        }
         let may_wait = !self.intents.is_empty();
         let again = may_wait.then(|| command.clone());
         let savepoint = open.part.savepoint(may_wait);
@@ -166,6 +171,7 @@ impl Shard {
             }
             return self.waiting.wait(holder, Waiting::Step { id, transaction: number, run, command });
         }
+        // What the directory names is in other runs, which may keep less.
         if is_too_old {
             open.broken = true;
             return self.answer(id, (Err(too_old(snapshot)), Version::ZERO));

@@ -75,6 +75,7 @@ impl World {
             Input::Request { id, request } => Some((*id, request.clone())),
             _ => None,
         };
+        let forgot = request.as_ref().is_some_and(|(_, request)| self.has_forgotten(shard, request));
         let input = if self.bug == Some(Bug::ReadsUntracked) { self.untrack(input) } else { input };
         let node = &mut self.nodes[shard];
         if let Input::Appended { .. } = &input {
@@ -93,7 +94,7 @@ impl World {
             node.is_closing |= matches!(request, Request::Close);
             let is_poisoned = was_poisoned;
             let heard = if self.stood_still { Version::ZERO } else { self.oracle.heard };
-            let moment = Moment { shard, now, at: self.now, before, after, heard, is_poisoned, is_closed };
+            let moment = Moment { shard, now, at: self.now, before, after, heard, forgot, is_poisoned, is_closed };
             self.oracle.handled(moment, id, request);
         }
         if node.is_poisoned && !was_poisoned {
@@ -102,6 +103,16 @@ impl World {
             let event = if self.rng.chance(500) { Event::Close } else { Event::Crash };
             self.schedule(self.now + patience, event);
         }
+    }
+
+    /// Whether the shard has forgotten some of what a step would read.
+    fn has_forgotten(&self, shard: usize, request: &Request) -> bool {
+        let Request::Step { transaction, run, command, .. } = request else { return false };
+        let memory = self.nodes[shard].shard.memory();
+        self.oracle
+            .open
+            .get(transaction)
+            .is_some_and(|open| command.spaces().iter().any(|space| memory.is_collected(run, *space, open.snapshot)))
     }
 
     /// A planted bug: reads of a transaction that has written nothing yet bypass it.

@@ -11,11 +11,12 @@ use super::ledger::{Commit, Ledger, Seen, StepSeen};
 use super::model::{Allowance, Desk, Home, Model, Refusal, Sheet, history_agrees};
 use super::trial::{Open, Trial};
 use crate::base::error::{Error, Result};
+use crate::base::key::Space;
 use crate::base::options::{DurabilityMode, HistoryRetention};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::commit::message::TransactionNumber;
-use crate::primitive::command::{Command, KvCommand};
+use crate::primitive::command::{Command, KvCommand, RunCommand};
 use crate::primitive::output::{Output, Reply};
 use crate::shard::input::{self, Acknowledge, Request, RequestId};
 
@@ -34,12 +35,15 @@ pub(super) struct Moment {
     pub(super) after: Version,
     /// The highest version that any caller has heard of.
     pub(super) heard: Version,
+    /// Whether not everything is kept that the request reads.
+    pub(super) forgot: bool,
     pub(super) is_poisoned: bool,
     pub(super) is_closed: bool,
 }
 
 /// What a request must be answered.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what may happen to an answer on its way is independent")]
 struct Expected {
     shard: usize,
     outcome: Outcome,
@@ -58,6 +62,10 @@ struct Expected {
     allowance: Option<Allowance>,
     /// The transaction asked for a snapshot at which not everything may be kept.
     may_be_too_old: bool,
+    /// What a step reads.
+    spaces: &'static [Space],
+    /// It is.
+    is_too_old: bool,
     /// A commit of such a transaction: it loses if it was told so, or must have been told so to lose.
     ends: Option<Ends>,
     /// It may be refused because the shard is poisoned meanwhile.
@@ -94,7 +102,7 @@ pub(super) struct Oracle {
     /// Shards that were asked to stop.
     stopped: BTreeSet<usize>,
     /// Whether a run can be read at a transaction's snapshot: that never changes while it is open.
-    kept: BTreeMap<(TransactionNumber, RunId), bool>,
+    kept: BTreeMap<(TransactionNumber, RunId, &'static [Space]), bool>,
     /// The highest version that a caller has heard of in this opening.
     pub(super) heard: Version,
     /// Everything up to this version was said to be safe, on all shards.
@@ -214,21 +222,19 @@ impl Oracle {
     fn flush(&self, moment: Moment) -> Expected {
         let flushes = Some(self.ledgers[moment.shard].commits.len());
         let is_buffered = matches!(self.mode, DurabilityMode::Buffered { .. });
-        assert!(moment.after >= moment.heard || !is_buffered, "a flush leaves out what somebody has heard of");
-        Expected { flushes, covers: is_buffered.then_some(moment.after), ..plain(Ok(Output::Unit)) }
+        let last = self.ledgers[moment.shard].version_of(self.ledgers[moment.shard].commits.len());
+        Expected { flushes, covers: is_buffered.then_some(last), ..plain(Ok(Output::Unit)) }
     }
 
     /// Where a reader stands that comes now.
     fn snapshot(&self, moment: Moment) -> Version {
         let here = moment.before.max(moment.now);
         let pending = self.ledgers[moment.shard].first_pending();
-        match pending.filter(|_| moment.is_poisoned && self.mode == DurabilityMode::Strict) {
-            Some(pending) => here.min(pending.previous()),
-            None => {
-                assert!(here >= moment.heard, "a reader does not see what somebody has heard of");
-                here
-            }
+        if let Some(pending) = pending.filter(|_| moment.is_poisoned && self.mode == DurabilityMode::Strict) {
+            return here.min(pending.previous());
         }
+        assert!(here >= moment.heard, "a reader does not see what somebody has heard of");
+        here
     }
 
     /// Where a transaction stands that comes now: it may go on to other shards.
@@ -331,9 +337,19 @@ impl Oracle {
             return refusal(Refusal::Conflict);
         }
         open.operations += 1;
+        if moment.forgot {
+            assert!(open.looks_back, "what an open transaction reads was forgotten: {command:?}");
+            open.is_broken = true;
+            let (transaction, run) = (Some(number), Some(run).filter(|run| *run != RunId::DIRECTORY));
+            let spaces = command.spaces();
+            let refused = refusal(Refusal::Invalid);
+            return Expected { is_too_old: true, may_be_too_old: true, transaction, run, spaces, ..refused };
+        }
+        let is_list = matches!(command, Command::Run(RunCommand::List(_)));
+        let spaces = command.spaces();
         let mut desk = Desk { model: &self.model, sheet: &mut open.sheet, home, now: moment.now };
         let outcome = desk.execute(run, &command);
-        let (at, snapshot, may_be_too_old) = (open.seen, open.snapshot, open.looks_back);
+        let (at, snapshot, may_be_too_old) = (open.seen, open.snapshot, open.looks_back && is_list);
         let allowance = self.allowance(moment, snapshot, run, &command);
         let step = StepSeen { run, command, now: moment.now, outcome: outcome.clone(), has_left: false };
         Expected {
@@ -345,6 +361,7 @@ impl Oracle {
             snapshot: Some(snapshot),
             transaction: Some(number),
             run: Some(run).filter(|run| *run != RunId::DIRECTORY),
+            spaces,
             ..plain(outcome)
         }
     }
@@ -409,6 +426,8 @@ impl Oracle {
                 expected.outcome = Err(Refusal::Conflict);
             }
         }
+        let told = result.as_ref().is_err_and(is_too_old);
+        assert!(told || !expected.is_too_old, "answered from what is not kept: {result:?} {expected:?}");
         match result {
             Ok(reply) => {
                 assert_eq!(reply.version, expected.version, "the version of the commit");
@@ -417,7 +436,7 @@ impl Oracle {
                 self.note_kept(&expected, true);
                 self.left(shard, &expected);
             }
-            Err(error) if is_too_old(error) => {
+            Err(error) if told => {
                 assert!(expected.may_be_too_old, "nobody asked for an older version: {error} {expected:?}");
                 self.tally.too_old += 1;
                 self.note_kept(&expected, false);
@@ -442,21 +461,20 @@ impl Oracle {
 
     /// While a transaction is open, nothing that it could read is forgotten.
     fn note_kept(&mut self, expected: &Expected, is_kept: bool) {
-        let Some(key) = expected.transaction.zip(expected.run) else { return };
+        let Some((transaction, run)) = expected.transaction.zip(expected.run) else { return };
+        let key = (transaction, run, expected.spaces);
         let before = *self.kept.entry(key).or_insert(is_kept);
         assert_eq!(before, is_kept, "what an open transaction can read was forgotten: {expected:?}");
     }
 
     fn left(&mut self, shard: usize, expected: &Expected) {
         let ledger = &mut self.ledgers[shard];
-        match expected.commit {
-            None => {}
-            Some((_, Acknowledge::Visible)) if self.mode == DurabilityMode::Strict => {}
-            Some((commit, acknowledge)) => {
-                ledger.acknowledge(commit, self.mode);
-                if acknowledge == Acknowledge::Durable {
-                    self.covered = self.covered.max(expected.version.unwrap_or_default());
-                }
+        // Who wants to hear of a commit before it is durable is promised nothing in `Strict` mode.
+        let is_promised = |how: Acknowledge| how != Acknowledge::Visible || self.mode != DurabilityMode::Strict;
+        if let Some((commit, how)) = expected.commit.filter(|(_, how)| is_promised(*how)) {
+            ledger.acknowledge(commit, self.mode);
+            if how == Acknowledge::Durable {
+                self.covered = self.covered.max(expected.version.unwrap_or_default());
             }
         }
         if let Some(seen) = expected.seen {
@@ -490,6 +508,8 @@ fn plain(outcome: Outcome) -> Expected {
         run: None,
         allowance: None,
         may_be_too_old: false,
+        spaces: &[],
+        is_too_old: false,
         ends: None,
         may_be_refused: false,
         may_be_closed: false,

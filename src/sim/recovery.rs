@@ -107,7 +107,9 @@ fn seal_opening(disk: &Disk, manifest: &Manifest, bug: Option<Bug>, decision: &m
     }
     if is_buffered && !matches!(bug, Some(Bug::CutIgnored | Bug::CutOfOneShard)) {
         let cut = cut_of(marks.into_iter());
-        sealed.iter_mut().for_each(|segment| segment.cut = cut);
+        for segment in &mut sealed {
+            segment.cut = cut;
+        }
     }
     decision.sealed.extend(sealed);
 }

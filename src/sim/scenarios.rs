@@ -118,8 +118,8 @@ fn output(answer: Option<Result<Reply>>) -> Output {
 }
 
 #[track_caller]
-fn assert_too_old(answer: Result<Reply>) {
-    let is_told = matches!(&answer, Err(Error::InvalidOperation(text)) if text.contains("is no longer kept"));
+fn assert_too_old(answer: &Result<Reply>) {
+    let is_told = matches!(answer, Err(Error::InvalidOperation(text)) if text.contains("is no longer kept"));
     assert!(is_told, "{answer:?}");
 }
 
@@ -206,7 +206,7 @@ fn who_looks_back_at_what_has_expired_and_was_removed_is_told_so() {
     stage.now += 200;
     assert_eq!(stage.look_back(alive, RUN, get("k")).unwrap().output, Output::Value(Some(1.into())));
     stage.feed(Input::Tick);
-    assert_too_old(stage.look_back(alive, RUN, get("k")));
+    assert_too_old(&stage.look_back(alive, RUN, get("k")));
     assert_eq!(output(stage.execute(RUN, get("k"))), Output::Value(None));
 }
 
@@ -219,8 +219,30 @@ fn who_lists_runs_as_they_were_is_told_if_one_has_forgotten() {
     let before = stage.now;
     stage.execute(RUN, Command::Run(RunCommand::UpdateMetadata { metadata: 1.into() }));
     let list = || Command::Run(RunCommand::List(RunFilter::All));
-    assert_too_old(stage.look_back(before, RunId::DIRECTORY, list()));
+    assert_too_old(&stage.look_back(before, RunId::DIRECTORY, list()));
     assert!(matches!(output(stage.execute(RunId::DIRECTORY, list())), Output::Runs(runs) if runs.len() == 1));
+}
+
+/// The run was made though it had been there: what says so had been forgotten. The caller was told that the version is too
+/// old, and saw the run that it had not made in the next answer.
+#[test]
+fn what_follows_from_something_forgotten_is_not_written() {
+    let mut stage = Stage::new(DurabilityMode::InMemory);
+    let create = |tag: &str| {
+        let (name, parent, tags) = ("r".into(), None, vec![tag.into()]);
+        Command::Run(RunCommand::Create { name, parent, tags, metadata: Value::Null })
+    };
+    stage.execute(RUN, create("theirs"));
+    let before = stage.now;
+    stage.execute(RUN, Command::Run(RunCommand::UpdateMetadata { metadata: 1.into() }));
+    let begin = Request::Begin { transaction: TRANSACTION, snapshot: Some(before.into()) };
+    stage.ask(begin).expect("begun at once").unwrap();
+    assert_too_old(&stage.step(0, create("ours")).expect("answered at once"));
+    let list = Command::Run(RunCommand::List(RunFilter::Tag("ours".into())));
+    let step =
+        Request::Step { transaction: TRANSACTION, operation: 1, snapshot: None, run: RunId::DIRECTORY, command: list };
+    assert_eq!(output(stage.ask(step)), Output::Runs(Vec::new()));
+    assert!(matches!(stage.commit(2), Some(Err(Error::TransactionConflict(_)))));
 }
 
 /// The whole block was sealed as valid, and the next look at it found that it is not.
