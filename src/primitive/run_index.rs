@@ -195,7 +195,6 @@ mod tests {
     use super::super::command::{Command, KvCommand, StateCommand};
     use super::super::harness::{Harness, OTHER, RUN, append, assert_refused, create};
     use super::*;
-    use crate::commit::part::Part;
 
     fn to(status: RunStatus) -> RunCommand {
         RunCommand::UpdateStatus { to: status, error: None }
@@ -209,8 +208,8 @@ mod tests {
         tags.iter().copied().map(String::from).collect()
     }
 
-    fn claim(harness: &mut Harness, id: RunId, replaces: Option<RunId>) -> Output {
-        harness.run_in_directory(RunCommand::ClaimName { name: "n".into(), id, replaces })
+    fn claim(harness: &mut Harness, id: RunId) -> Output {
+        harness.run_in_directory(RunCommand::ClaimName { name: "n".into(), id })
     }
 
     #[test]
@@ -283,7 +282,6 @@ mod tests {
             RunCommand::AddTags { tags: vec![] },
             RunCommand::RemoveTags { tags: vec![] },
             RunCommand::UpdateMetadata { metadata: Value::Null },
-            RunCommand::Delete,
         ];
         for command in commands {
             let result = harness.run(command);
@@ -305,41 +303,59 @@ mod tests {
     }
 
     #[test]
-    fn a_forbidden_run_can_never_be_made_and_a_known_one_is_not_forbidden() {
+    fn a_run_with_nothing_in_it_can_be_deleted_so_that_it_can_never_be_made() {
         let mut harness = Harness::new();
-        assert_eq!(harness.run(RunCommand::Forbid).unwrap(), Output::Flag(false));
-        let mut again = Part::immediate(harness.version());
-        assert_eq!(harness.step_in(&mut again, RUN, RunCommand::Forbid).unwrap(), Output::Flag(false));
-        assert!(again.writes().is_empty(), "once is enough");
+        assert_eq!(harness.run(RunCommand::Delete).unwrap(), Output::Flag(false));
+        assert!(matches!(harness.run(RunCommand::Delete), Err(Error::KeyNotFound(_))), "once is enough");
         assert_refused(harness.run(create("r", None, &[])), "the run was deleted");
         harness.run_in(OTHER, create("r", None, &[])).unwrap();
-        assert_eq!(harness.run_in(OTHER, RunCommand::Forbid).unwrap(), Output::Flag(true));
         assert!(matches!(harness.run_in(OTHER, RunCommand::Get).unwrap(), Output::MaybeRun(Some(_))));
     }
 
     #[test]
-    fn no_run_is_deleted_inside_a_transaction() {
+    fn a_run_deleted_inside_a_transaction_is_gone_for_that_transaction_and_for_others_when_it_commits() {
         let mut harness = Harness::new();
+        harness.run(create("r", None, &["t"])).unwrap();
         let mut part = harness.begin();
-        for command in [RunCommand::Delete, RunCommand::Forbid] {
-            assert_refused(harness.step(&mut part, command), "delete it outside");
+        harness.step(&mut part, append("a")).unwrap();
+        assert_eq!(harness.step(&mut part, RunCommand::Delete).unwrap(), Output::Flag(true));
+        assert!(matches!(harness.step(&mut part, RunCommand::Delete), Err(Error::KeyNotFound(_))));
+        assert_refused(harness.step(&mut part, create("r", None, &[])), "the run was deleted");
+        assert_refused(harness.step(&mut part, append("b")), "the run was deleted");
+        assert_eq!(harness.step(&mut part, RunCommand::Get).unwrap(), Output::MaybeRun(None));
+        for filter in [RunFilter::All, RunFilter::Status(RunStatus::Active), RunFilter::Tag("t".into())] {
+            let listed = harness.step_in(&mut part, RunId::DIRECTORY, RunCommand::List(filter.clone())).unwrap();
+            assert!(listed.ids().is_empty(), "{filter:?}");
+            assert_eq!(harness.run_in_directory(RunCommand::List(filter)).ids().len(), 1, "others still see it");
         }
+        harness.commit(part).unwrap();
+        assert!(harness.run_in_directory(RunCommand::List(RunFilter::All)).ids().is_empty());
+        assert_refused(harness.run(append("b")), "the run was deleted");
+        assert_eq!(harness.recovered().dump(harness.version()), harness.memory.dump(harness.version()));
     }
 
     #[test]
-    fn a_name_has_one_holder_until_it_is_released_or_replaced() {
+    fn a_delete_inside_a_transaction_conflicts_with_what_made_the_run_known() {
+        let mut harness = Harness::new();
+        harness.run(append("a")).unwrap();
+        let mut part = harness.begin();
+        assert_eq!(harness.step(&mut part, RunCommand::Delete).unwrap(), Output::Flag(true));
+        harness.run(create("r", None, &[])).unwrap();
+        assert!(harness.commit(part).is_err(), "it had seen that nobody had begun it");
+    }
+
+    #[test]
+    fn a_name_has_one_holder_until_it_is_released() {
         let mut harness = Harness::new();
         let look_up = || RunCommand::LookUpName { name: "n".into() };
-        assert_eq!(claim(&mut harness, RUN, None), Output::MaybeRunId(None));
-        assert_eq!(claim(&mut harness, RUN, None), Output::MaybeRunId(None), "it holds it already");
-        assert_eq!(claim(&mut harness, OTHER, None), Output::MaybeRunId(Some(RUN)));
-        assert_eq!(claim(&mut harness, OTHER, Some(OTHER)), Output::MaybeRunId(Some(RUN)));
-        assert_eq!(claim(&mut harness, OTHER, Some(RUN)), Output::MaybeRunId(None));
-        assert_eq!(harness.run_in_directory(look_up()), Output::MaybeRunId(Some(OTHER)));
-        harness.run_in_directory(RunCommand::ReleaseName { name: "n".into(), id: RUN });
-        assert_eq!(harness.run_in_directory(look_up()), Output::MaybeRunId(Some(OTHER)), "it was not its to release");
+        assert_eq!(claim(&mut harness, RUN), Output::MaybeRunId(None));
+        assert_eq!(claim(&mut harness, RUN), Output::MaybeRunId(None), "it holds it already");
+        assert_eq!(claim(&mut harness, OTHER), Output::MaybeRunId(Some(RUN)));
         harness.run_in_directory(RunCommand::ReleaseName { name: "n".into(), id: OTHER });
+        assert_eq!(harness.run_in_directory(look_up()), Output::MaybeRunId(Some(RUN)), "it was not its to release");
+        harness.run_in_directory(RunCommand::ReleaseName { name: "n".into(), id: RUN });
         assert_eq!(harness.run_in_directory(look_up()), Output::MaybeRunId(None));
+        assert_eq!(claim(&mut harness, OTHER), Output::MaybeRunId(None));
     }
 
     #[test]

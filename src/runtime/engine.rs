@@ -256,7 +256,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::base::options::HistoryRetention;
+    use crate::base::options::{HistoryRetention, Partitioning};
     use crate::primitive::command::KvCommand;
     use crate::runtime::open::{OpenOptions, open};
 

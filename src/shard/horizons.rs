@@ -26,10 +26,11 @@ impl Horizons {
         Self { shard: shard as usize, reported, asked: Version::ZERO, wait: SHORTEST }
     }
 
-    /// A shard reports its horizon.
+    /// A shard reports its horizon. It is news if the lowest of all is a higher one then.
     pub(crate) fn report(&mut self, shard: usize, horizon: Version) {
-        if horizon > self.reported[shard] {
-            self.reported[shard] = horizon;
+        let before = self.lowest(Version::MAX);
+        self.reported[shard] = self.reported[shard].max(horizon);
+        if self.lowest(Version::MAX) > before {
             self.wait = SHORTEST;
         }
     }
@@ -65,6 +66,7 @@ mod tests {
         horizons.ask(first);
         assert_eq!(horizons.next_question().since(first), SHORTEST * 4);
         horizons.report(1, 80.into());
+        assert_eq!(horizons.next_question().since(first), SHORTEST * 4, "the lowest is still the other's");
         horizons.report(2, 60.into());
         assert_eq!((horizons.lowest(100.into()), horizons.lowest(50.into())), (60.into(), 50.into()));
         assert_eq!(horizons.next_question().since(first), SHORTEST);

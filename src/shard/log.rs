@@ -253,8 +253,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::key::{Name, Space};
-    use crate::base::run_id::RunId;
+    use crate::format::record::TransactionId;
 
     fn stage(log: &mut Log, at: u64, bytes: usize) -> RecordCount {
         let header = RecordHeader::commit(at.into(), TransactionId::default());

@@ -20,7 +20,7 @@ use super::input::{Acknowledge, Input, Request, RequestId};
 use super::log::Log;
 use super::marks::Marks;
 use super::transactions::Transactions;
-use super::waiting::WaitList;
+use super::waiting::{WaitList, Waiting};
 use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
 use crate::base::version::Version;
@@ -136,7 +136,7 @@ impl Shard {
         if let Some(effect) = self.effects.pop_front() {
             return Some(effect);
         }
-        if self.poisoned.is_none() {
+        if self.poisoned.is_none() && !self.stopped {
             self.begin_round_if_due();
             if let Some(effect) = self.effects.pop_front().or_else(|| self.log.poll()) {
                 return Some(effect);
@@ -144,6 +144,9 @@ impl Shard {
         }
         let id = self.closing.filter(|_| self.is_at_rest())?;
         self.closing = None;
+        if self.stopped {
+            self.effects.push_back(Effect::Stop);
+        }
         Some(Effect::Reply { id, result: self.flushed() })
     }
 
@@ -204,15 +207,15 @@ impl Shard {
         self.depart(until, Departure::Reply { id, result });
     }
 
+    /// Begins nothing any more. The answer comes when the batch that is being written has ended.
     fn stop(&mut self, id: RequestId) {
         self.stopped = true;
-        for waiting in self.waiting.wake_all() {
-            let closed = Error::Unavailable("the database is closed".into());
-            let id = waiting.id();
-            self.effects.push_back(Effect::Reply { id, result: Err(closed) });
+        let closed = || Error::Unavailable("the database is closed".into());
+        let waiting = self.waiting.wake_all();
+        for id in waiting.iter().map(Waiting::id).chain(self.closing.replace(id)) {
+            self.effects.push_back(Effect::Reply { id, result: Err(closed()) });
         }
-        self.effects.push_back(Effect::Reply { id, result: self.flushed() });
-        self.effects.push_back(Effect::Stop);
+        self.fail_departures("the database is closed");
     }
 
     /// The snapshot of a read that comes now: from here on, every commit is later.
@@ -343,14 +346,19 @@ impl Shard {
 
     fn poison(&mut self, reason: &str) {
         self.poisoned.get_or_insert_with(|| reason.to_owned());
+        self.fail_departures(reason);
+        for waiting in self.waiting.wake_all() {
+            self.again(waiting);
+        }
+    }
+
+    /// What waits to leave waits for something that will never be known to be durable.
+    fn fail_departures(&mut self, reason: &str) {
         for departure in self.gate.fail_all(reason) {
             match departure {
                 Departure::Abandoned { transaction } => self.stick(transaction),
                 departure => self.leave(departure),
             }
-        }
-        for waiting in self.waiting.wake_all() {
-            self.again(waiting);
         }
     }
 
@@ -371,6 +379,9 @@ impl Shard {
 
     /// Whether nothing is left to decide, to write or to answer.
     fn is_at_rest(&self) -> bool {
+        if self.stopped {
+            return !self.log.is_writing();
+        }
         let is_written = match (self.poisoned.is_some(), self.config.mode) {
             (true, _) => !self.log.is_writing(),
             // What `Buffered` has not marked, the flush that follows the close does.

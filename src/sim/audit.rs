@@ -39,13 +39,7 @@ impl World {
             self.next_event();
         }
         self.now = until;
-        for (shard, node) in self.nodes.iter().enumerate() {
-            assert_eq!(node.shard.open_transactions(), 0, "shard {shard} keeps transactions open");
-            let ledger = &self.oracle.ledgers[shard];
-            let is_written = ledger.durable == ledger.commits.len() || self.swarm.mode == DurabilityMode::InMemory;
-            assert!(is_written || node.is_poisoned || self.stood_still, "shard {shard} keeps commits unwritten");
-        }
-        self.assert_swept();
+        self.assert_at_rest();
         if self.rng.chance(500) {
             self.crash();
         } else {
@@ -59,12 +53,40 @@ impl World {
         self.settle();
     }
 
+    /// Everybody has been gone for a while: nothing is held, nothing waits, and nobody wants to be woken.
+    fn assert_at_rest(&self) {
+        let is_poisoned = self.nodes.iter().any(|node| node.is_poisoned);
+        let is_buffered = matches!(self.swarm.mode, DurabilityMode::Buffered { .. });
+        for (shard, node) in self.nodes.iter().enumerate() {
+            assert_eq!(node.shard.open_transactions(), 0, "shard {shard} keeps transactions open");
+            assert_eq!(node.shard.held_intents(), 0, "shard {shard} keeps intents");
+            assert!(node.is_poisoned || !(is_poisoned && is_buffered), "shard {shard} writes on, and no mark can count");
+            let ledger = &self.oracle.ledgers[shard];
+            let is_written = ledger.durable == ledger.commits.len() || self.swarm.mode == DurabilityMode::InMemory;
+            assert!(is_written || node.is_poisoned || self.stood_still, "shard {shard} keeps commits unwritten");
+        }
+        if is_poisoned || self.stood_still {
+            return;
+        }
+        if is_buffered {
+            let marked = self.oracle.ledgers.iter().map(|ledger| ledger.marked).min().unwrap_or_default();
+            let last = self.oracle.ledgers.iter().map(|ledger| ledger.version_of(ledger.commits.len())).max();
+            assert!(last.is_none_or(|last| last <= marked), "commits are not covered: last={last:?} marked={marked}");
+        }
+        for (shard, node) in self.nodes.iter().enumerate() {
+            assert_eq!(node.shard.poll_timeout(), None, "shard {shard} does not come to rest");
+            let due = node.shard.memory().sweep_due();
+            assert_eq!(due, None, "shard {shard} has something left to forget: latest={}", node.shard.latest());
+        }
+        self.assert_swept();
+    }
+
     /// Nobody reads any more: of what keeps no history, only the newest is left.
     fn assert_swept(&self) {
         let shards = self.nodes.len();
         for (run, chain) in &self.oracle.model.runs {
             let node = &self.nodes[Home::of_run(run, shards)];
-            for name in chain.last().cells.keys().filter(|_| !node.is_poisoned) {
+            for name in chain.last().cells.keys() {
                 let kept = node.shard.memory().revisions(run, Space::State, name.as_bytes()).count();
                 assert_eq!(kept, 1, "run {run} keeps old states of {name}");
             }
@@ -103,7 +125,7 @@ impl World {
 
     fn ask(&mut self, shard: usize, run: RunId, command: Command) {
         self.requests += 1;
-        let request = Request::Execute { run, command, snapshot: None };
+        let request = Request::Execute { run, command };
         self.tell(shard, Input::Request { id: self.requests, request });
     }
 

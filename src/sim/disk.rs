@@ -111,6 +111,11 @@ impl Disk {
         self.tickets
     }
 
+    /// Whether a write of a shard is under way.
+    pub(super) fn is_writing(&self, shard: u32) -> bool {
+        self.under_way.values().any(|write| write.segment.shard == shard)
+    }
+
     /// The write is complete: every sector is durable.
     pub(super) fn complete(&mut self, ticket: Ticket) {
         let write = self.under_way.remove(&ticket).unwrap();

@@ -10,12 +10,14 @@ use super::recovery::DATABASE;
 use super::world::{Event, World};
 use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
+use crate::base::version::Version;
 use crate::format::BLOCK;
 use crate::format::record::Position;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::output::Reply;
 use crate::shard::effect::{Append, Effect};
-use crate::shard::input::{Input, Request, RequestId};
+use crate::commit::message::{Envelope, Message as Word, TransactionNumber};
+use crate::shard::input::{Commit, Input, Request, RequestId};
 
 /// How many inputs a shard takes before its effects are carried out.
 const BATCH: usize = 16;
@@ -38,6 +40,7 @@ impl World {
             effects.push(effect);
         }
         for effect in effects {
+            assert!(!self.nodes[shard].is_stopped, "shard {shard} has stopped and wants something done: {effect:?}");
             self.carry_out(shard, effect);
         }
         let node = &self.nodes[shard];
@@ -48,7 +51,8 @@ impl World {
 
     fn sleep(&mut self, shard: usize) {
         let node = &self.nodes[shard];
-        if !node.inbox.is_empty() && node.shard.has_room() {
+        let is_takeable = |input: &Input| !matches!(input, Input::Request { .. });
+        if !node.inbox.is_empty() && (node.shard.has_room() || node.inbox.iter().any(is_takeable)) {
             return self.wake_by(shard, self.now);
         }
         if self.bug == Some(Bug::TicksForgotten) {
@@ -88,7 +92,8 @@ impl World {
         if let Some((id, request)) = request {
             node.is_closing |= matches!(request, Request::Close);
             let is_poisoned = was_poisoned;
-            let moment = Moment { shard, now, at: self.now, before, after, is_poisoned, is_closed };
+            let heard = if self.stood_still { Version::ZERO } else { self.oracle.heard };
+            let moment = Moment { shard, now, at: self.now, before, after, heard, is_poisoned, is_closed };
             self.oracle.handled(moment, id, request);
         }
         if node.is_poisoned && !was_poisoned {
@@ -103,19 +108,24 @@ impl World {
     fn untrack(&mut self, input: Input) -> Input {
         let Input::Request { id, request } = input else { return input };
         let request = match request {
-            Request::Step { transaction, operation, run, command } => {
+            Request::Step { transaction, operation, run, command, .. } => {
+                let open = self.oracle.open.get(&transaction);
+                let snapshot = open.map(|open| open.snapshot);
                 let hidden = self.untracked.entry(transaction).or_insert(0);
-                match self.oracle.open.get(&transaction).filter(|_| command.is_read()) {
-                    Some(open) if open.sheet.is_clean() => {
-                        *hidden += 1;
-                        Request::Execute { run, command, snapshot: Some(open.snapshot) }
-                    }
-                    _ => Request::Step { transaction, operation: operation - *hidden, run, command },
+                if command.is_read() && open.is_some_and(|open| open.sheet.is_clean()) {
+                    *hidden += 1;
+                    self.shadows -= 1;
+                    let transaction = TransactionNumber(self.shadows);
+                    Request::Step { transaction, operation: 0, snapshot, run, command }
+                } else {
+                    Request::Step { transaction, operation: operation - *hidden, snapshot, run, command }
                 }
             }
-            Request::Commit { transaction, operations } => {
+            Request::Commit { transaction, mut commit } => {
                 let hidden = self.untracked.get(&transaction).copied().unwrap_or(0);
-                Request::Commit { transaction, operations: operations.saturating_sub(hidden) }
+                commit.participants.iter_mut().for_each(|(_, operations)| *operations -= hidden.min(*operations));
+                commit.participants.retain(|(_, operations)| *operations > 0);
+                Request::Commit { transaction, commit: Box::new(Commit { ..*commit }) }
             }
             request => request,
         };
@@ -126,6 +136,7 @@ impl World {
         self.trace.effect(self.now, shard, &effect);
         match effect {
             Effect::Reply { id, result } => self.reply(shard, id, &result),
+            Effect::Send { to, envelope } => self.send(shard, to, envelope),
             Effect::Append(append) => self.append(shard, append),
             Effect::PrepareSegment { index, capacity } => {
                 let fails = self.rng.chance(self.swarm.prepare_fails);
@@ -136,6 +147,23 @@ impl World {
         }
     }
 
+    /// From shard to shard, messages wait for nothing.
+    fn send(&mut self, shard: usize, to: u32, envelope: Envelope) {
+        let is_lost = match envelope.message {
+            Word::Marked { .. } => self.bug == Some(Bug::MarksUnheard),
+            Word::Poisoned { .. } => self.bug == Some(Bug::PoisonUnheard),
+            Word::Horizon => self.bug == Some(Bug::HorizonsUnheard),
+            _ => false,
+        };
+        if is_lost {
+            return;
+        }
+        self.stats.messages += 1;
+        let (from, to) = (u32::try_from(shard).unwrap(), Party::Shard(usize::try_from(to).unwrap()));
+        let at = self.mesh.send(&mut self.rng, self.now, Party::Shard(shard), to, self.swarm.longest_link);
+        self.schedule(at, Event::Arrive { to, message: Message::Peer { from, envelope } });
+    }
+
     /// No reply leaves before the clock has reached what it depends on.
     fn reply(&mut self, shard: usize, id: RequestId, result: &Result<Reply>) {
         let node = &self.nodes[shard];
@@ -143,13 +171,14 @@ impl World {
             return;
         }
         self.oracle.replied(shard, id, node.is_poisoned, result);
+        let version = result.as_ref().ok().and_then(|reply| reply.version);
         let leaves = self.clock.when(node.shard.latest()).unwrap_or(self.now).max(self.now);
         let to = match self.clients.iter().position(|client| client.waits_for.contains(&id)) {
             Some(client) => Party::Client(client),
             None => Party::Keeper,
         };
         let at = self.mesh.send(&mut self.rng, leaves, Party::Shard(shard), to, self.swarm.longest_link);
-        self.schedule(at, Event::Arrive { to, message: Message::Reply { id } });
+        self.schedule(at, Event::Arrive { to, message: Message::Reply { id, version } });
     }
 
     fn append(&mut self, shard: usize, append: Append) {

@@ -1,11 +1,14 @@
 //! Ledgers: what a shard has committed and told in one opening, and what a crash may take of it.
 //!
 //! - `Strict`: nothing that was acknowledged is lost, and nothing that was answered ever turns out not to be so.
-//! - `Buffered`: a suffix is lost, of no more acknowledged commits and of no more time than was said.
+//! - `Buffered`: what is kept is a prefix of the whole database, all commits up to one cut and none above it. No more
+//!   acknowledged commits and no more time than was said are lost, over all shards together.
 //! - A flush that was answered makes everything before it safe.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+use zerocopy::FromBytes;
 
 use super::model::{Desk, Home, Model, Sheet};
 use super::oracle::{Outcome, ask};
@@ -13,7 +16,7 @@ use super::trial::steps_hold;
 use crate::base::options::DurabilityMode;
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
-use crate::format::record::HEADER_BYTES;
+use crate::format::record::{HEADER_BYTES, RecordHeader, RecordKind};
 use crate::primitive::command::Command;
 
 /// A commit, in the order a shard made them.
@@ -78,6 +81,10 @@ pub(super) struct Ledger {
     written: usize,
     pub(super) durable: usize,
     in_flight: usize,
+    /// The mark in the batch in flight, and the last one that the shard knows to be durable.
+    mark_in_flight: Option<Version>,
+    pub(super) marked: Version,
+    is_writing: bool,
     acknowledged: BTreeSet<usize>,
     flushed: usize,
     seen: Vec<(Seen, bool)>,
@@ -93,6 +100,9 @@ impl Ledger {
             written: 0,
             durable: 0,
             in_flight: 0,
+            mark_in_flight: None,
+            marked: start,
+            is_writing: false,
             acknowledged: BTreeSet::new(),
             flushed: 0,
             seen: Vec::new(),
@@ -143,6 +153,7 @@ impl Ledger {
         }
     }
 
+    /// A commit was acknowledged by somebody who did not ask to hear of it earlier than the mode says.
     pub(super) fn acknowledge(&mut self, commit: usize, mode: DurabilityMode) {
         if mode == DurabilityMode::Strict {
             assert!(commit < self.durable, "commit {commit} was acknowledged, durable are {}", self.durable);
@@ -150,28 +161,49 @@ impl Ledger {
         self.acknowledged.insert(commit);
     }
 
+    /// How many commits are at or below a version.
+    pub(super) fn count_through(&self, version: Version) -> usize {
+        self.commits.partition_point(|commit| commit.version <= version)
+    }
+
     pub(super) fn flushed(&mut self, commits: usize) {
         self.flushed = self.flushed.max(commits);
     }
 
-    /// A batch goes to the disk: it holds the next commits, in order.
+    /// A batch goes to the disk: it holds the next commits, in order, and marks.
     pub(super) fn appending(&mut self, bytes: &[u8]) {
-        let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        assert!(!self.is_writing, "at most one batch is in flight");
         let mut at = 0;
-        assert_eq!(self.in_flight, 0, "at most one batch is in flight");
         while at + HEADER_BYTES <= bytes.len() && bytes[at..at + HEADER_BYTES].iter().any(|byte| *byte != 0) {
-            let length = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap());
-            let version = Version::from(number(at + 24));
-            assert_eq!(version, self.commits[self.written].version, "records are logged in the order of commits");
-            self.written += 1;
-            self.in_flight += 1;
-            at += HEADER_BYTES + usize::try_from(length).unwrap();
+            let (header, _) = RecordHeader::read_from_prefix(&bytes[at..]).expect("a header is whole");
+            match header.kind() {
+                Some(RecordKind::Commit) => {
+                    let next = self.commits[self.written].version;
+                    assert_eq!(header.version(), next, "records are logged in the order of commits");
+                    self.written += 1;
+                    self.in_flight += 1;
+                }
+                Some(RecordKind::Mark) => self.mark(header.version()),
+                kind => panic!("nobody here commits over several shards: {kind:?}"),
+            }
+            self.is_writing = true;
+            at += HEADER_BYTES + usize::try_from(header.length.get()).unwrap();
         }
-        assert!(self.in_flight > 0, "a batch holds something");
+        assert!(self.is_writing, "a batch holds something");
+    }
+
+    /// A mark stands behind everything that is committed up to it.
+    fn mark(&mut self, through: Version) {
+        assert!(through > self.mark_in_flight.unwrap_or(self.marked), "marks rise along the log");
+        assert!(self.count_through(through) <= self.written, "a commit below a mark comes behind it: mark={through}");
+        self.highest = self.highest.max(through);
+        self.mark_in_flight = Some(through);
     }
 
     pub(super) fn appended(&mut self) {
+        self.is_writing = false;
         self.durable += std::mem::take(&mut self.in_flight);
+        self.marked = self.mark_in_flight.take().unwrap_or(self.marked);
     }
 
     /// The version of the last of so many commits.
@@ -180,34 +212,36 @@ impl Ledger {
     }
 
     /// So many commits survived a crash; `model` is what is left of the database.
-    pub(super) fn assert_survived(
-        &self,
-        commits: usize,
-        mode: DurabilityMode,
-        crash: Crash,
-        home: Home,
-        model: &Model,
-    ) {
+    pub(super) fn assert_survived(&self, commits: usize, mode: DurabilityMode, home: Home, model: &Model) {
         assert!(commits <= self.commits.len(), "{commits} commits survived of {}", self.commits.len());
         assert!(commits >= self.flushed, "flushed commits are lost: {commits} of {}", self.flushed);
-        let lost: Vec<usize> = self.acknowledged.range(commits..).copied().collect();
-        match mode {
-            DurabilityMode::InMemory => {}
-            DurabilityMode::Strict => {
-                assert!(lost.is_empty(), "acknowledged commits are lost: {lost:?} survived={commits}");
-                for (seen, left) in &self.seen {
-                    assert!(!left || holds(seen, home, model), "somebody was told what is not so: {seen:?}");
-                }
-            }
-            DurabilityMode::Buffered { flush_interval_ms, max_pending_writes } => {
-                assert!(lost.len() <= max_pending_writes, "more acknowledged commits are lost than may be: {lost:?}");
-                let interval = u64::try_from(Duration::from_millis(flush_interval_ms).as_nanos()).unwrap();
-                let old = lost.first().map(|oldest| crash.at - self.commits[*oldest].at);
-                let is_late = old.is_some_and(|old| old > interval + crash.slack);
-                assert!(crash.is_late || !is_late, "a lost commit was acknowledged {old:?} ns ago");
+        if mode == DurabilityMode::Strict {
+            let lost: Vec<usize> = self.acknowledged.range(commits..).copied().collect();
+            assert!(lost.is_empty(), "acknowledged commits are lost: {lost:?} survived={commits}");
+            for (seen, left) in &self.seen {
+                assert!(!left || holds(seen, home, model), "somebody was told what is not so: {seen:?}");
             }
         }
     }
+
+    /// The acknowledged commits above a version.
+    fn acknowledged_above(&self, cut: Version) -> impl Iterator<Item = &Commit> {
+        self.acknowledged.range(self.count_through(cut)..).map(|commit| &self.commits[*commit])
+    }
+}
+
+/// In `Buffered` mode, everything up to a cut survived a crash. `covered`: what somebody was told to be safe.
+pub(super) fn assert_cut(ledgers: &[Ledger], cut: Version, covered: Version, mode: DurabilityMode, crash: Crash) {
+    let DurabilityMode::Buffered { flush_interval_ms, max_pending_writes } = mode else { return };
+    assert!(cut >= covered, "what was flushed is lost: cut={cut} flushed={covered}");
+    let marked = ledgers.iter().map(|ledger| ledger.marked).min().unwrap_or_default();
+    assert!(cut >= marked, "marks that were durable on all shards do not count: cut={cut} marked={marked}");
+    let lost: Vec<&Commit> = ledgers.iter().flat_map(|ledger| ledger.acknowledged_above(cut)).collect();
+    assert!(lost.len() <= max_pending_writes, "more acknowledged commits are lost than may be: {lost:?}");
+    let interval = u64::try_from(Duration::from_millis(flush_interval_ms).as_nanos()).unwrap();
+    let old = lost.iter().map(|commit| crash.at - commit.at).max();
+    let is_late = old.is_some_and(|old| old > interval + crash.slack);
+    assert!(crash.is_late || !is_late, "a lost commit was acknowledged {old:?} ns ago");
 }
 
 fn holds(seen: &Seen, home: Home, model: &Model) -> bool {
@@ -215,7 +249,7 @@ fn holds(seen: &Seen, home: Home, model: &Model) -> bool {
         Seen::Read { at, run, command, outcome } => ask(model, home, *at, *run, command) == *outcome,
         Seen::Attempt { version, run, command, outcome } => {
             let mut sheet = Sheet::immediate(*version);
-            let mut desk = Desk { model, sheet: &mut sheet, home, now: *version, alone: true };
+            let mut desk = Desk { model, sheet: &mut sheet, home, now: *version };
             desk.execute(*run, command) == *outcome
         }
         Seen::Steps { snapshot, steps } => steps_hold(model, home, *snapshot, steps),

@@ -3,19 +3,25 @@
 //! - Recovery itself may crash, before its decisions are in the manifest and after, any number of times.
 //! - Writes of a dead process may land at any moment of the recovery, and after it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::clock::Clock;
-use super::ledger::{Crash, Ledger};
+use super::ledger::{Crash, Ledger, assert_cut};
 use super::model::{Home, Model};
 use super::planted::Bug;
-use super::recovery::{Built, Found, Layout, build, decide, manifest, remove_strays, seal};
+use super::recovery::{Built, Layout, build, decide, manifest, remove_strays, seal};
 use super::world::{Event, Node, World};
 use crate::base::options::DurabilityMode;
 use crate::base::version::Version;
-use crate::shard::input::{Input, Request};
+use crate::shard::input::{Input, Request, RequestId};
 use crate::shard::machine::{Shard, ShardConfig};
 use crate::store::memory::Memory;
+
+/// A close under way: every shard is asked the same, and the next question comes when all have answered.
+pub(super) struct Closing {
+    asked: Request,
+    waits_for: BTreeSet<RequestId>,
+}
 
 impl World {
     /// The process dies.
@@ -27,17 +33,40 @@ impl World {
         self.reopen(Some(crash));
     }
 
-    /// The longest a commit may take to the disk behind its deadline.
+    /// The longest a commit may take to be covered behind its deadline: a round may have begun just before, and then
+    /// comes the one that covers it.
     fn slack(&self) -> u64 {
-        3 * self.swarm.longest_write + 3 * self.swarm.longest_prepare + 200_000
+        let swarm = &self.swarm;
+        2 * (3 * swarm.longest_write + 3 * swarm.longest_prepare + 2 * swarm.longest_link + 200_000)
     }
 
+    /// Closes the database as the keeper does.
     pub(super) fn close(&mut self) {
+        if self.closing.is_none() {
+            self.ask_everybody(Request::Close);
+        }
+    }
+
+    fn ask_everybody(&mut self, request: Request) {
+        let mut waits_for = BTreeSet::new();
         for shard in 0..self.nodes.len() {
-            if !self.nodes[shard].is_closing {
-                self.requests += 1;
-                self.tell(shard, Input::Request { id: self.requests, request: Request::Close });
-            }
+            self.requests += 1;
+            waits_for.insert(self.requests);
+            self.tell(shard, Input::Request { id: self.requests, request: request.clone() });
+        }
+        self.closing = Some(Closing { asked: request, waits_for });
+    }
+
+    /// The keeper has an answer.
+    pub(super) fn answered(&mut self, id: RequestId) {
+        let Some(closing) = &mut self.closing else { return };
+        if !closing.waits_for.remove(&id) || !closing.waits_for.is_empty() {
+            return;
+        }
+        match closing.asked {
+            Request::Close if self.bug != Some(Bug::FlushLeftOut) => self.ask_everybody(Request::Flush),
+            Request::Close | Request::Flush => self.ask_everybody(Request::Stop),
+            _ => {}
         }
     }
 
@@ -45,6 +74,7 @@ impl World {
     pub(super) fn stopped(&mut self, shard: usize) {
         self.nodes[shard].is_stopped = true;
         assert_eq!(self.oracle.unanswered_by(shard), 0, "shard {shard} stopped and owes an answer");
+        assert!(!self.disk.is_writing(u32::try_from(shard).unwrap()), "shard {shard} stopped and is writing");
         if self.nodes.iter().all(|node| node.is_stopped) {
             self.schedule(self.now, Event::Reopen);
         }
@@ -65,6 +95,8 @@ impl World {
                 let commits = ledger.commits.len();
                 assert_eq!(ledger.durable, commits, "shard {shard} stopped before everything was written");
                 ledger.flushed(commits);
+                let last = ledger.version_of(commits);
+                self.oracle.covered = self.oracle.covered.max(last);
             }
         }
         let crash = Crash { at: self.now, slack: self.slack(), is_late: true };
@@ -79,6 +111,7 @@ impl World {
         self.mesh.crash();
         self.clients.iter_mut().for_each(super::client::Client::disconnect);
         self.oracle.forget_requests();
+        self.closing = None;
         self.highest = self.nodes.iter().map(|node| node.shard.latest()).max().unwrap_or_default();
         let served = self.manifest.take().map_or_else(|| decide(&self.disk, None).incarnation, |last| last.incarnation);
         self.now += self.rng.below(3_000_000);
@@ -91,9 +124,9 @@ impl World {
         if self.swarm.mode == DurabilityMode::InMemory {
             return self.begin_again();
         }
-        let (built, torn) = self.recover();
+        let (built, torn) = self.recover(served);
         self.stats.torn += torn;
-        self.survived(&built.found, served, crash);
+        self.survived(&built, served, crash);
         self.serve(built.memories);
         self.assert_memories();
     }
@@ -107,7 +140,7 @@ impl World {
     }
 
     /// Recovers until it does not crash.
-    fn recover(&mut self) -> (Built, u64) {
+    fn recover(&mut self, served: u32) -> (Built, u64) {
         let believed = if self.bug == Some(Bug::OldShardCount) { self.nodes.len().max(1) } else { self.swarm.shards };
         let layout = Layout { shards: self.swarm.shards, believed, history: self.swarm.history, bug: self.bug };
         loop {
@@ -115,10 +148,11 @@ impl World {
             if self.crashes_in_recovery() {
                 continue;
             }
-            let built = build(&self.disk, &decision.sealed, layout);
+            let mut built = build(&self.disk, &decision.sealed, layout);
+            built.cut = decision.cut_of(served);
             let last = match self.bug {
                 Some(Bug::ClockBack) => Version::ZERO,
-                _ => decision.reserved.max(built.latest),
+                _ => decision.reserved.max(decision.latest).max(built.latest),
             };
             let skew = *self.rng.pick(&[0, 0, -3_600_000_000_000, 5_000_000]);
             self.clock = Clock::start_after(last, self.now, skew);
@@ -151,27 +185,40 @@ impl World {
     }
 
     /// Tells the oracle what is left of every shard, and asks it whether that is enough.
-    fn survived(&mut self, found: &Found, served: u32, crash: Option<Crash>) {
+    fn survived(&mut self, built: &Built, served: u32, crash: Option<Crash>) {
         let ledgers = std::mem::take(&mut self.oracle.ledgers);
         let shards = ledgers.len();
+        let is_buffered = matches!(self.swarm.mode, DurabilityMode::Buffered { .. });
+        // A shard that wrote nothing at all has marked nothing.
+        let start = ledgers.iter().map(|ledger| ledger.version_of(0)).max().unwrap_or_default();
+        let cut = built.cut.unwrap_or_default().max(start);
         let mut commits = Vec::new();
         for (shard, ledger) in ledgers.iter().enumerate() {
             let key = (served, u32::try_from(shard).unwrap());
-            let (records, latest) = found.get(&key).copied().unwrap_or((0, ledger.version_of(0)));
+            let (records, latest) = built.found.get(&key).copied().unwrap_or((0, ledger.version_of(0)));
             let records = usize::try_from(records).unwrap();
             assert!(records <= ledger.commits.len(), "{records} commits of {} were found", ledger.commits.len());
-            let last = ledger.version_of(records);
-            assert_eq!(latest, last, "what survives is a prefix of what was committed");
+            let last = if is_buffered {
+                let expected = ledger.count_through(cut);
+                assert_eq!(records, expected, "what survives is what was committed up to the cut: shard={shard} cut={cut}");
+                cut
+            } else {
+                let last = ledger.version_of(records);
+                assert_eq!(latest, last, "what survives is a prefix of what was committed");
+                last
+            };
             self.oracle.model.cut(Home { shard, shards }, last);
             self.oracle.tally.lost += (ledger.commits.len() - records) as u64;
             self.oracle.tally.revived += (records.saturating_sub(ledger.durable)) as u64;
             commits.push(records);
         }
+        let covered = std::mem::take(&mut self.oracle.covered);
         if let Some(crash) = crash {
             for (shard, ledger) in ledgers.iter().enumerate() {
                 let home = Home { shard, shards };
-                ledger.assert_survived(commits[shard], self.swarm.mode, crash, home, &self.oracle.model);
+                ledger.assert_survived(commits[shard], self.swarm.mode, home, &self.oracle.model);
             }
+            assert_cut(&ledgers, cut, covered, self.swarm.mode, crash);
         }
     }
 
@@ -185,8 +232,10 @@ impl World {
         let mode = self.swarm.mode;
         self.stood_still = false;
         self.oracle.ledgers = memories.iter().map(|_| Ledger::new(start)).collect();
+        let shards = u32::try_from(memories.len()).unwrap();
         let node = |(number, memory): (usize, Memory)| {
-            let config = ShardConfig { incarnation, shard: u32::try_from(number).unwrap(), mode, read_only: false };
+            let shard = u32::try_from(number).unwrap();
+            let config = ShardConfig { incarnation, shard, shards, mode, read_only: false };
             Node {
                 shard: Shard::new(config, memory, start),
                 inbox: VecDeque::new(),

@@ -1,4 +1,4 @@
-//! The mesh: messages between clients and shards.
+//! The mesh: messages between clients and shards, and from shard to shard.
 //!
 //! - From one party to another, messages arrive in the order they were sent; apart from that, any delay is possible.
 //! - A crash loses everything under way.
@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::rng::Rng;
+use crate::base::version::Version;
+use crate::commit::message::Envelope;
 use crate::shard::input::{Request, RequestId};
 
-/// Who sends and receives. (Shards will speak to shards once transactions span them.)
+/// Who sends and receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Party {
     Client(usize),
@@ -24,9 +26,15 @@ pub(super) enum Message {
         id: RequestId,
         request: Request,
     },
-    /// The answer itself was looked at when it left the shard.
+    /// The answer itself was looked at when it left the shard; `version` is that of a commit.
     Reply {
         id: RequestId,
+        version: Option<Version>,
+    },
+    /// One shard says something to another.
+    Peer {
+        from: u32,
+        envelope: Envelope,
     },
 }
 

@@ -247,7 +247,7 @@ impl Mix<'_> {
 
     fn run_write(&mut self) -> RunCommand {
         if self.rng.chance(self.swarm.deletes_of_runs) {
-            return if self.rng.chance(700) { RunCommand::Delete } else { RunCommand::Forbid };
+            return RunCommand::Delete;
         }
         match self.rng.below(6) {
             0 | 1 => RunCommand::Create {
@@ -271,11 +271,10 @@ impl Mix<'_> {
     fn directory(&mut self, run: RunId, writes: bool) -> RunCommand {
         let name = self.names.get(self.rng.index(self.names.len().max(1))).cloned();
         if let Some(name) = name.filter(|_| self.rng.chance(700)) {
-            let other = *self.rng.pick(self.runs);
             return match self.rng.below(3) {
                 _ if !writes => RunCommand::LookUpName { name },
                 0 => RunCommand::ReleaseName { name, id: run },
-                _ => RunCommand::ClaimName { name, id: run, replaces: Some(other).filter(|_| self.rng.chance(300)) },
+                _ => RunCommand::ClaimName { name, id: run },
             };
         }
         RunCommand::List(match self.rng.below(4) {

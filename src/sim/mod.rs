@@ -84,6 +84,7 @@ struct Total {
     faults: u64,
     segments: u64,
     rotations: u64,
+    messages: u64,
 }
 
 impl Total {
@@ -108,6 +109,7 @@ impl Total {
         self.faults += stats.faults;
         self.segments += stats.segments;
         self.rotations += stats.rotations;
+        self.messages += stats.messages;
     }
 }
 

@@ -5,18 +5,19 @@
 //!   serializability. It may lose only against a commit into what it touched.
 //! - Every request is answered exactly once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ledger::{Commit, Ledger, Seen, StepSeen};
 use super::model::{Allowance, Desk, Home, Model, Refusal, Sheet, history_agrees};
 use super::trial::{Open, Trial};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::options::{DurabilityMode, HistoryRetention};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::primitive::command::{Command, KvCommand};
 use crate::primitive::output::{Output, Reply};
-use crate::shard::input::{Request, RequestId, TransactionNumber};
+use crate::commit::message::TransactionNumber;
+use crate::shard::input::{self, Acknowledge, Request, RequestId};
 
 pub(super) type Outcome = std::result::Result<Output, Refusal>;
 
@@ -31,6 +32,8 @@ pub(super) struct Moment {
     /// The highest version of the shard before and after.
     pub(super) before: Version,
     pub(super) after: Version,
+    /// The highest version that any caller has heard of.
+    pub(super) heard: Version,
     pub(super) is_poisoned: bool,
     pub(super) is_closed: bool,
 }
@@ -40,20 +43,41 @@ pub(super) struct Moment {
 struct Expected {
     shard: usize,
     outcome: Outcome,
-    /// The commit's place in the ledger.
-    commit: Option<usize>,
+    /// The commit's place in the ledger, and when its caller wants to hear of it.
+    commit: Option<(usize, Acknowledge)>,
     version: Option<Version>,
+    /// The transaction's snapshot, if the answer is part of one.
+    snapshot: Option<Version>,
+    transaction: Option<TransactionNumber>,
     /// What the answer tells, in the ledger.
     seen: Option<usize>,
     step: Option<usize>,
+    /// The run that a step is about, unless it is about the directory.
+    run: Option<RunId>,
     /// How much of a history may be missing.
     allowance: Option<Allowance>,
-    /// The read asked for a snapshot that may have been collected.
+    /// The transaction asked for a snapshot at which not everything may be kept.
     may_be_too_old: bool,
+    /// A commit of such a transaction: it loses if it was told so, or must have been told so to lose.
+    ends: Option<Ends>,
     /// It may be refused because the shard is poisoned meanwhile.
     may_be_refused: bool,
-    /// A flush: everything up to this commit is durable.
+    /// It may be refused because the shard stops.
+    may_be_closed: bool,
+    /// A flush: so many commits of this shard are durable.
     flushes: Option<usize>,
+    /// A flush: everything up to this version is durable on all shards.
+    covers: Option<Version>,
+    /// The answer to a close: no other is owed then.
+    closes: bool,
+}
+
+/// How a transaction that looks back has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    AsExpected,
+    /// It lost, and nobody had won.
+    AgainstNobody,
 }
 
 /// What must be true.
@@ -65,6 +89,16 @@ pub(super) struct Oracle {
     pub(super) ledgers: Vec<Ledger>,
     expected: BTreeMap<RequestId, Expected>,
     pub(super) open: BTreeMap<TransactionNumber, Open>,
+    /// Transactions that were told that their snapshot is too old.
+    told: BTreeSet<TransactionNumber>,
+    /// Shards that were asked to stop.
+    stopped: BTreeSet<usize>,
+    /// Whether a run can be read at a transaction's snapshot: that never changes while it is open.
+    kept: BTreeMap<(TransactionNumber, RunId), bool>,
+    /// The highest version that a caller has heard of in this opening.
+    pub(super) heard: Version,
+    /// Everything up to this version was said to be safe, on all shards.
+    pub(super) covered: Version,
     pub(super) tally: Tally,
 }
 
@@ -90,6 +124,11 @@ impl Oracle {
             ledgers: Vec::new(),
             expected: BTreeMap::new(),
             open: BTreeMap::new(),
+            told: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            heard: Version::ZERO,
+            covered: Version::ZERO,
             tally: Tally::default(),
         }
     }
@@ -111,30 +150,43 @@ impl Oracle {
     pub(super) fn forget_requests(&mut self) {
         self.expected.clear();
         self.open.clear();
+        self.told.clear();
+        self.stopped.clear();
+        self.kept.clear();
+        self.heard = Version::ZERO;
+    }
+
+    /// A caller has heard of a commit.
+    pub(super) fn heard(&mut self, version: Option<Version>) {
+        self.heard = self.heard.max(version.unwrap_or_default());
     }
 
     /// A shard handled a request.
     pub(super) fn handled(&mut self, moment: Moment, id: RequestId, request: Request) {
         self.tally.requests += 1;
         let mut expected = match request {
+            _ if self.stopped.contains(&moment.shard) => refusal(Refusal::Unavailable),
+            Request::Flush | Request::Stop if moment.is_poisoned => refusal(Refusal::Unavailable),
+            Request::Flush => self.flush(moment),
+            Request::Stop => self.stop(moment),
             _ if moment.is_closed => refusal(Refusal::Unavailable),
-            Request::Execute { run, command, snapshot } if command.is_read() => {
-                self.read(moment, run, command, snapshot)
-            }
-            Request::Execute { run, command, .. } => self.write(moment, run, command),
-            Request::Step { transaction, operation, run, command } => {
+            Request::Execute { run, command } if command.is_read() => self.read(moment, run, command),
+            Request::Execute { run, command } => self.write(moment, run, command),
+            Request::Begin { transaction, snapshot } => self.begin(moment, transaction, snapshot),
+            Request::Step { transaction, operation, run, command, .. } => {
                 self.step(moment, transaction, operation, run, command)
             }
-            Request::Commit { transaction, operations } => self.commit(moment, transaction, operations),
+            Request::Commit { transaction, commit } => self.commit(moment, transaction, &commit),
             Request::Abort { transaction } => {
                 self.open.remove(&transaction);
                 plain(Ok(Output::Unit))
             }
             Request::Panic => unreachable!("nobody asks for that"),
-            Request::Flush | Request::Close if moment.is_poisoned => refusal(Refusal::Unavailable),
-            Request::Flush | Request::Close => {
-                let flushes = Some(self.ledgers[moment.shard].commits.len());
-                Expected { flushes, ..plain(Ok(Output::Unit)) }
+            Request::Close if moment.is_poisoned => Expected { closes: true, ..refusal(Refusal::Unavailable) },
+            Request::Close => {
+                let is_strict = self.mode == DurabilityMode::Strict;
+                let flushes = is_strict.then(|| self.ledgers[moment.shard].commits.len());
+                Expected { flushes, closes: true, may_be_refused: true, ..plain(Ok(Output::Unit)) }
             }
         };
         expected.shard = moment.shard;
@@ -144,25 +196,51 @@ impl Oracle {
         assert!(self.expected.insert(id, expected).is_none(), "request {id} was handled twice");
     }
 
+    /// Whoever asked for a flush when the shard had closed may get none.
+    fn stop(&mut self, moment: Moment) -> Expected {
+        self.stopped.insert(moment.shard);
+        for expected in self.expected.values_mut().filter(|expected| expected.shard == moment.shard) {
+            // Refusals are on their way.
+            let is_refused = expected.outcome == Err(Refusal::Unavailable);
+            assert!(expected.flushes.is_some() || is_refused, "a shard that has closed owes nothing else: {expected:?}");
+            expected.may_be_closed = true;
+        }
+        Expected { may_be_refused: true, ..plain(Ok(Output::Unit)) }
+    }
+
+    fn flush(&self, moment: Moment) -> Expected {
+        let flushes = Some(self.ledgers[moment.shard].commits.len());
+        let is_buffered = matches!(self.mode, DurabilityMode::Buffered { .. });
+        assert!(moment.after >= moment.heard || !is_buffered, "a flush leaves out what somebody has heard of");
+        Expected { flushes, covers: is_buffered.then_some(moment.after), ..plain(Ok(Output::Unit)) }
+    }
+
     /// Where a reader stands that comes now.
     fn snapshot(&self, moment: Moment) -> Version {
         let here = moment.before.max(moment.now);
         let pending = self.ledgers[moment.shard].first_pending();
         match pending.filter(|_| moment.is_poisoned && self.mode == DurabilityMode::Strict) {
             Some(pending) => here.min(pending.previous()),
-            None => here,
+            None => {
+                assert!(here >= moment.heard, "a reader does not see what somebody has heard of");
+                here
+            }
         }
     }
 
-    fn read(&mut self, moment: Moment, run: RunId, command: Command, asked: Option<Version>) -> Expected {
-        let here = self.snapshot(moment);
-        let at = asked.map_or(here, |asked| asked.min(here));
+    /// Where a transaction stands that comes now: it may go on to other shards.
+    fn snapshot_of_transaction(&self, moment: Moment) -> Version {
+        if self.ledgers.len() == 1 { self.snapshot(moment) } else { moment.before.max(moment.now) }
+    }
+
+    fn read(&mut self, moment: Moment, run: RunId, command: Command) -> Expected {
+        let at = self.snapshot(moment);
         let outcome = self.ask(moment.shard, at, run, &command);
         self.ledgers[moment.shard].serve(at);
         let allowance = self.allowance(moment, at, run, &command);
         let seen = self.ledgers[moment.shard].see(Seen::Read { at, run, command, outcome: outcome.clone() });
         let may_be_refused = !moment.is_poisoned;
-        Expected { seen: Some(seen), may_be_too_old: at < here, allowance, may_be_refused, ..plain(outcome) }
+        Expected { seen: Some(seen), allowance, may_be_refused, ..plain(outcome) }
     }
 
     /// What a history may leave out.
@@ -190,12 +268,12 @@ impl Oracle {
         let version = Self::next_version(moment);
         let mut sheet = Sheet::immediate(version);
         let home = self.home(moment.shard);
-        let outcome =
-            Desk { model: &self.model, sheet: &mut sheet, home, now: version, alone: true }.execute(run, &command);
+        let outcome = Desk { model: &self.model, sheet: &mut sheet, home, now: version }.execute(run, &command);
         if outcome.is_ok() && !sheet.is_clean() {
             assert_eq!(moment.after, version, "a write commits: {command:?}");
             let commit = self.committed(moment, sheet, version);
-            return Expected { commit: Some(commit), version: Some(version), ..plain(outcome) };
+            let commit = Some((commit, Acknowledge::AsUsual));
+            return Expected { commit, version: Some(version), ..plain(outcome) };
         }
         let seen = Seen::Attempt { version, run, command, outcome: outcome.clone() };
         let seen = self.ledgers[moment.shard].see(seen);
@@ -208,6 +286,27 @@ impl Oracle {
         self.ledgers[moment.shard].commit(Commit { version, at: moment.at })
     }
 
+    fn begin(&mut self, moment: Moment, number: TransactionNumber, asked: Option<Version>) -> Expected {
+        if let Some(open) = self.open.get(&number) {
+            return Expected { snapshot: Some(open.snapshot), ..plain(Ok(Output::Unit)) };
+        }
+        if asked.is_some_and(|asked| asked > moment.before.max(moment.now)) {
+            return refusal(Refusal::Invalid);
+        }
+        let snapshot = self.open(moment, number, asked);
+        Expected { snapshot: Some(snapshot), ..plain(Ok(Output::Unit)) }
+    }
+
+    fn open(&mut self, moment: Moment, number: TransactionNumber, asked: Option<Version>) -> Version {
+        let here = self.snapshot_of_transaction(moment);
+        let snapshot = asked.unwrap_or(here);
+        let ledger = &mut self.ledgers[moment.shard];
+        ledger.serve(here);
+        let trial = ledger.see(Seen::Steps { snapshot, steps: Vec::new() });
+        self.open.insert(number, Open::new(snapshot, trial, asked.is_some()));
+        snapshot
+    }
+
     fn step(
         &mut self,
         moment: Moment,
@@ -216,11 +315,8 @@ impl Oracle {
         run: RunId,
         command: Command,
     ) -> Expected {
-        let snapshot = self.snapshot(moment);
         if operation == 0 && !self.open.contains_key(&number) {
-            self.ledgers[moment.shard].serve(snapshot);
-            let trial = self.ledgers[moment.shard].see(Seen::Steps { snapshot, steps: Vec::new() });
-            self.open.insert(number, Open::new(snapshot, trial));
+            self.open(moment, number, None);
         }
         if moment.is_poisoned && !command.is_read() {
             return refusal(Refusal::Unavailable);
@@ -232,19 +328,41 @@ impl Oracle {
             return refusal(Refusal::Conflict);
         }
         open.operations += 1;
-        let mut desk = Desk { model: &self.model, sheet: &mut open.sheet, home, now: moment.now, alone: false };
+        let mut desk = Desk { model: &self.model, sheet: &mut open.sheet, home, now: moment.now };
         let outcome = desk.execute(run, &command);
-        let (at, snapshot) = (open.seen, open.snapshot);
+        let (at, snapshot, may_be_too_old) = (open.seen, open.snapshot, open.looks_back);
         let allowance = self.allowance(moment, snapshot, run, &command);
         let step = StepSeen { run, command, now: moment.now, outcome: outcome.clone(), has_left: false };
-        let step = Some(self.ledgers[moment.shard].see_step(at, step));
-        Expected { seen: Some(at), step, allowance, may_be_refused: true, ..plain(outcome) }
+        Expected {
+            seen: Some(at),
+            step: Some(self.ledgers[moment.shard].see_step(at, step)),
+            allowance,
+            may_be_refused: true,
+            may_be_too_old,
+            snapshot: Some(snapshot),
+            transaction: Some(number),
+            run: Some(run).filter(|run| *run != RunId::DIRECTORY),
+            ..plain(outcome)
+        }
     }
 
-    fn commit(&mut self, moment: Moment, number: TransactionNumber, operations: u64) -> Expected {
-        let Some(open) = self.open.remove(&number) else {
-            return if operations == 0 { plain(Ok(Output::Unit)) } else { refusal(Refusal::Timeout) };
-        };
+    fn commit(&mut self, moment: Moment, number: TransactionNumber, commit: &input::Commit) -> Expected {
+        let open = self.open.remove(&number);
+        if commit.acknowledge == Acknowledge::Durable && self.mode == DurabilityMode::InMemory {
+            return refusal(Refusal::Invalid);
+        }
+        let [(shard, operations)] = commit.participants[..] else { return plain(Ok(Output::Unit)) };
+        assert_eq!(usize::try_from(shard), Ok(moment.shard), "nobody here commits over several shards");
+        let Some(open) = open else { return refusal(Refusal::Timeout) };
+        let mut expected = self.commit_open(moment, &open, operations, commit.acknowledge);
+        if open.looks_back {
+            expected.transaction = Some(number);
+            expected.ends.get_or_insert(Ends::AsExpected);
+        }
+        expected
+    }
+
+    fn commit_open(&mut self, moment: Moment, open: &Open, operations: u64, acknowledge: Acknowledge) -> Expected {
         if open.is_broken || open.operations != operations {
             return refusal(Refusal::Conflict);
         }
@@ -261,46 +379,82 @@ impl Oracle {
         let trial = Trial { model: &self.model, home, snapshot: open.snapshot, version, steps };
         if moment.after < version {
             self.tally.conflicts += 1;
-            trial.assert_may_lose();
-            return Expected { may_be_refused: true, ..refusal(Refusal::Conflict) };
+            let may_lose = trial.may_lose();
+            assert!(may_lose || open.looks_back, "a transaction lost against nobody: {steps:?}");
+            let ends = (!may_lose).then_some(Ends::AgainstNobody);
+            return Expected { may_be_refused: true, ends, ..refusal(Refusal::Conflict) };
         }
         assert_eq!(moment.after, version, "a transaction commits at the next version");
         let sheet = trial.run_again();
         let commit = self.committed(moment, sheet, version);
-        Expected { commit: Some(commit), version: Some(version), ..plain(Ok(Output::Unit)) }
+        Expected { commit: Some((commit, acknowledge)), version: Some(version), ..plain(Ok(Output::Unit)) }
     }
 
     /// A reply left a shard.
     pub(super) fn replied(&mut self, shard: usize, id: RequestId, is_poisoned: bool, result: &Result<Reply>) {
-        let Some(expected) = self.expected.remove(&id) else {
+        let Some(mut expected) = self.expected.remove(&id) else {
             panic!("a reply that nobody waits for: id={id} {result:?}");
         };
         assert_eq!(expected.shard, shard, "the shard that was asked answers");
+        if expected.closes {
+            assert_eq!(self.unanswered_by(shard), 0, "shard {shard} has closed and owes answers");
+        }
+        if let Some(ends) = expected.ends {
+            let was_told = expected.transaction.is_some_and(|number| self.told.contains(&number));
+            assert!(was_told || ends == Ends::AsExpected, "a transaction lost against nobody: {expected:?}");
+            if was_told {
+                expected.outcome = Err(Refusal::Conflict);
+            }
+        }
         match result {
-            Ok(Reply { output: Output::TooOld, version: None }) if expected.may_be_too_old => self.tally.too_old += 1,
             Ok(reply) => {
                 assert_eq!(reply.version, expected.version, "the version of the commit");
+                assert_eq!(reply.snapshot, expected.snapshot, "the snapshot of the transaction");
                 assert_agrees(&reply.output, &expected);
+                self.note_kept(&expected, true);
                 self.left(shard, &expected);
+            }
+            Err(error) if is_too_old(error) => {
+                assert!(expected.may_be_too_old, "nobody asked for an older version: {error} {expected:?}");
+                self.tally.too_old += 1;
+                self.note_kept(&expected, false);
+                self.told.extend(expected.transaction);
             }
             Err(error) => {
                 let refusal = Refusal::from(error);
                 if expected.outcome.as_ref().is_err_and(|expected| *expected == refusal) {
+                    if expected.step.is_some() {
+                        self.note_kept(&expected, true);
+                    }
                     return self.left(shard, &expected);
                 }
                 let is_lost = expected.commit.is_some() || expected.flushes.is_some() || expected.may_be_refused;
                 let fitting = if expected.commit.is_some() { Refusal::Unknown } else { Refusal::Unavailable };
-                let is_fitting = is_poisoned && is_lost && refusal == fitting;
+                let is_fitting = (is_poisoned || expected.may_be_closed) && is_lost && refusal == fitting;
                 assert!(is_fitting, "answered {refusal:?}, expected {:?}", expected.outcome);
                 self.tally.refused += 1;
             }
         }
     }
 
+    /// While a transaction is open, nothing that it could read is forgotten.
+    fn note_kept(&mut self, expected: &Expected, is_kept: bool) {
+        let Some(key) = expected.transaction.zip(expected.run) else { return };
+        let before = *self.kept.entry(key).or_insert(is_kept);
+        assert_eq!(before, is_kept, "what an open transaction can read was forgotten: {expected:?}");
+    }
+
     fn left(&mut self, shard: usize, expected: &Expected) {
         let ledger = &mut self.ledgers[shard];
-        if let Some(commit) = expected.commit {
-            ledger.acknowledge(commit, self.mode);
+        match expected.commit {
+            None => {}
+            Some((_, Acknowledge::Visible)) if self.mode == DurabilityMode::Strict => {}
+            Some((commit, acknowledge)) => {
+                ledger.acknowledge(commit, self.mode);
+                if acknowledge == Acknowledge::Durable {
+                    self.covered = self.covered.max(expected.version.unwrap_or_default());
+                }
+            }
         }
         if let Some(seen) = expected.seen {
             ledger.left(seen, expected.step);
@@ -308,11 +462,16 @@ impl Oracle {
         if let Some(commits) = expected.flushes {
             ledger.flushed(commits);
         }
+        self.covered = self.covered.max(expected.covers.unwrap_or_default());
     }
 }
 
+fn is_too_old(error: &Error) -> bool {
+    matches!(error, Error::InvalidOperation(text) if text.contains("is no longer kept"))
+}
+
 pub(super) fn ask(model: &Model, home: Home, at: Version, run: RunId, command: &Command) -> Outcome {
-    Desk { model, sheet: &mut Sheet::at(at), home, now: at, alone: true }.execute(run, command)
+    Desk { model, sheet: &mut Sheet::at(at), home, now: at }.execute(run, command)
 }
 
 fn plain(outcome: Outcome) -> Expected {
@@ -321,12 +480,19 @@ fn plain(outcome: Outcome) -> Expected {
         outcome,
         commit: None,
         version: None,
+        snapshot: None,
+        transaction: None,
         seen: None,
         step: None,
+        run: None,
         allowance: None,
         may_be_too_old: false,
+        ends: None,
         may_be_refused: false,
+        may_be_closed: false,
         flushes: None,
+        covers: None,
+        closes: false,
     }
 }
 

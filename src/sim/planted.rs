@@ -7,8 +7,8 @@ use crate::format::record::{self, HEADER_BYTES, RecordHeader};
 use crate::format::segment::SegmentHeader;
 use crate::format::{BLOCK, round_up_to_block};
 use crate::primitive::index;
-use crate::shard::replay::Target;
-use crate::shard::route::shard_of_write;
+use crate::format::record::RecordKind;
+use crate::shard::replay::{Extent, Target};
 use crate::store::memory::Memory;
 
 /// What is wrong.
@@ -48,6 +48,18 @@ pub(super) enum Bug {
     HalfCommit,
     /// Recovery forgets when entries expire.
     ExpiryForgotten,
+    /// Recovery keeps of each shard what that shard has marked, whatever the others have.
+    CutOfOneShard,
+    /// Recovery keeps everything it finds, marked or not.
+    CutIgnored,
+    /// What a shard says about its marks does not arrive.
+    MarksUnheard,
+    /// Nobody hears that a shard can write no more.
+    PoisonUnheard,
+    /// Nobody hears how far others still look back.
+    HorizonsUnheard,
+    /// A database closes without the flush.
+    FlushLeftOut,
 }
 
 impl Bug {
@@ -70,6 +82,8 @@ impl Bug {
             Self::FailedWriteRetried => swarm.write_fails = 50,
             Self::ExpiryForgotten => swarm.ttl = 500,
             Self::ReadsUntracked => swarm.transactions = 700,
+            Self::PoisonUnheard => (swarm.write_fails, swarm.shards) = (50, 3),
+            Self::CutOfOneShard | Self::CutIgnored => swarm.shards = swarm.shards.max(2),
             _ => {}
         }
     }
@@ -80,12 +94,12 @@ pub(super) fn replay_with(
     bug: Bug,
     bytes: &[u8],
     header: &SegmentHeader,
-    end: u64,
+    extent: Extent<'_>,
     target: Target,
     memory: &mut Memory,
 ) -> (u64, Version) {
     let trusts = matches!(bug, Bug::ChecksumsIgnored | Bug::BadRecordSkipped);
-    let end = if trusts { bytes.len() } else { usize::try_from(end).unwrap() };
+    let end = if trusts { bytes.len() } else { usize::try_from(extent.end).unwrap() };
     let (mut records, mut latest, mut at) = (0, Version::ZERO, BLOCK);
     while at + HEADER_BYTES <= end {
         let place = record::Position::new(header.id.index, at as u64);
@@ -100,9 +114,11 @@ pub(super) fn replay_with(
             at = round_up_to_block(at + 1);
             continue;
         };
-        records += 1;
         latest = record.version();
-        apply(bug, writes, &record, target, memory);
+        if record.kind() == Some(RecordKind::Commit) && latest <= extent.cut {
+            records += 1;
+            apply(bug, writes, &record, target, memory);
+        }
         at += HEADER_BYTES + usize::try_from(record.length.get()).unwrap();
     }
     (records, latest)
@@ -126,7 +142,11 @@ fn apply(bug: Bug, writes: Vec<Write>, record: &RecordHeader, target: Target, me
             Write::Put { expires, .. } if bug == Bug::ExpiryForgotten => *expires = None,
             _ => {}
         }
-        if shard_of_write(&write, target.shards) == target.shard {
+        let write = match target.moved_from {
+            None => Some(write),
+            Some(source) => target.layout.taken_over(target.shard, write, source),
+        };
+        if let Some(write) = write {
             index::apply(memory, write, version, version.previous());
         }
     }
@@ -158,6 +178,22 @@ mod tests {
         assert_caught(Bug::TicksForgotten, Mode::Buffered);
         assert_caught(Bug::ReadsUntracked, Mode::InMemory);
         assert_caught(Bug::SaltReused, Mode::Strict);
+    }
+
+    #[test]
+    fn bugs_of_what_shards_tell_each_other_are_caught() {
+        assert_caught(Bug::MarksUnheard, Mode::Buffered);
+        assert_caught(Bug::PoisonUnheard, Mode::Buffered);
+        assert_caught(Bug::HorizonsUnheard, Mode::InMemory);
+    }
+
+    #[test]
+    fn bugs_of_the_cut_are_caught() {
+        assert_caught(Bug::AcknowledgedEarly, Mode::Buffered);
+        assert_caught(Bug::WriteForgotten, Mode::Buffered);
+        assert_caught(Bug::CutOfOneShard, Mode::Buffered);
+        assert_caught(Bug::CutIgnored, Mode::Buffered);
+        assert_caught(Bug::FlushLeftOut, Mode::Buffered);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::recovery::DATABASE;
 use crate::base::error::{Error, Result};
-use crate::base::options::{DurabilityMode, HistoryRetention};
+use crate::base::options::{DurabilityMode, HistoryRetention, Partitioning};
 use crate::base::run_id::RunId;
 use crate::base::value::Value;
 use crate::base::version::Version;
@@ -13,10 +13,13 @@ use crate::format::record::Position;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter};
 use crate::primitive::output::{Output, Reply};
+use crate::commit::message::TransactionNumber;
+use crate::shard::decisions::Decisions;
 use crate::shard::effect::{Append, Effect};
-use crate::shard::input::{Input, Request, TransactionNumber};
+use crate::shard::input::{Acknowledge, Commit, Input, Request};
 use crate::shard::machine::{Shard, ShardConfig};
-use crate::shard::replay::{Target, judge, replay_segment, survey};
+use crate::shard::replay::{Extent, Target, judge, replay_segment, survey};
+use crate::shard::route::Layout;
 use crate::store::memory::Memory;
 
 const RUN: RunId = RunId::from_bytes([7; 16]);
@@ -33,7 +36,7 @@ struct Stage {
 
 impl Stage {
     fn new(mode: DurabilityMode) -> Self {
-        let config = ShardConfig { incarnation: 1, shard: 0, mode, read_only: false };
+        let config = ShardConfig { incarnation: 1, shard: 0, shards: 1, mode, read_only: false };
         let shard = Shard::new(config, Memory::new(HistoryRetention::Off), Version::from(1));
         Self { shard, now: 1_000, writing: None, replies: Vec::new(), stopped: false }
     }
@@ -48,6 +51,7 @@ impl Stage {
                 Effect::PrepareSegment { index, capacity } => {
                     self.shard.handle(self.now.into(), Input::SegmentReady { index, capacity, salt: 5 });
                 }
+                Effect::Send { to, envelope } => panic!("there is one shard: to={to} {envelope:?}"),
                 Effect::Stop => self.stopped = true,
             }
         }
@@ -60,12 +64,28 @@ impl Stage {
         self.replies.pop()
     }
 
-    fn execute(&mut self, run: RunId, command: Command, snapshot: Option<u64>) -> Option<Result<Reply>> {
-        self.ask(Request::Execute { run, command, snapshot: snapshot.map(Version::from) })
+    fn execute(&mut self, run: RunId, command: Command) -> Option<Result<Reply>> {
+        self.ask(Request::Execute { run, command })
     }
 
     fn step(&mut self, operation: u64, command: Command) -> Option<Result<Reply>> {
-        self.ask(Request::Step { transaction: TRANSACTION, operation, run: RUN, command })
+        self.ask(Request::Step { transaction: TRANSACTION, operation, snapshot: None, run: RUN, command })
+    }
+
+    /// Reads as of an earlier version.
+    fn look_back(&mut self, at: u64, run: RunId, command: Command) -> Result<Reply> {
+        let transaction = TransactionNumber(2);
+        let begun = self.ask(Request::Begin { transaction, snapshot: Some(at.into()) });
+        assert_eq!(begun.expect("begun at once")?.snapshot, Some(Version::from(at)));
+        let step = Request::Step { transaction, operation: 0, snapshot: None, run, command };
+        let answer = self.ask(step).expect("answered at once");
+        self.ask(Request::Abort { transaction });
+        answer
+    }
+
+    fn commit(&mut self, operations: u64) -> Option<Result<Reply>> {
+        let commit = Commit { participants: vec![(0, operations)], acknowledge: Acknowledge::AsUsual };
+        self.ask(Request::Commit { transaction: TRANSACTION, commit: Box::new(commit) })
     }
 
     fn complete_write(&mut self) -> Append {
@@ -97,22 +117,45 @@ fn output(answer: Option<Result<Reply>>) -> Output {
     answer.expect("answered at once").expect("no error").output
 }
 
+#[track_caller]
+fn assert_too_old(answer: Result<Reply>) {
+    let is_told = matches!(&answer, Err(Error::InvalidOperation(text)) if text.contains("is no longer kept"));
+    assert!(is_told, "{answer:?}");
+}
+
 /// The write that failed counted as being under way for ever, and the close waited for it.
 #[test]
 fn a_shard_whose_write_failed_can_be_closed() {
     let mut stage = Stage::new(DurabilityMode::Strict);
-    assert!(stage.execute(RUN, put("k", 1, None), None).is_none());
+    assert!(stage.execute(RUN, put("k", 1, None)).is_none());
     stage.fail_write();
     assert!(matches!(stage.replies.pop(), Some(Err(Error::CommitUnknown(_)))));
-    assert!(matches!(stage.ask(Request::Close), Some(Err(Error::Unavailable(_)))));
+    for request in [Request::Close, Request::Flush, Request::Stop] {
+        assert!(matches!(stage.ask(request.clone()), Some(Err(Error::Unavailable(_)))), "{request:?}");
+    }
     assert!(stage.stopped);
+}
+
+/// Shards had closed, somebody's flush came behind that, its mark was being written, and the shard stopped: the flush was
+/// never answered, and the mark was written by a shard that had said it was done.
+#[test]
+fn a_shard_that_stops_answers_everybody_and_lets_its_last_write_end() {
+    let mut stage = Stage::new(DurabilityMode::Buffered { flush_interval_ms: 1_000, max_pending_writes: 10 });
+    assert!(stage.execute(RUN, put("k", 1, None)).expect("visible at once").is_ok());
+    assert!(stage.ask(Request::Close).expect("closed at once").is_ok());
+    assert!(stage.ask(Request::Flush).is_none(), "its mark is being written");
+    assert!(matches!(stage.ask(Request::Stop), Some(Err(Error::Unavailable(_)))), "this is the flush");
+    assert!(stage.replies.is_empty() && !stage.stopped);
+    stage.complete_write();
+    assert!(matches!(stage.replies.pop(), Some(Ok(_))));
+    assert!(stage.stopped && stage.writing.is_none());
 }
 
 /// The length came from the transaction's own event, which had followed from one that was not durable.
 #[test]
 fn what_follows_from_something_not_durable_waits_as_that_does() {
     let mut stage = Stage::new(DurabilityMode::Strict);
-    assert!(stage.execute(RUN, append(), None).is_none());
+    assert!(stage.execute(RUN, append()).is_none());
     assert!(stage.step(0, append()).is_none(), "it says what the length was");
     assert!(stage.step(1, Command::Event(EventCommand::Len)).is_none(), "it says so too");
     stage.complete_write();
@@ -123,34 +166,34 @@ fn what_follows_from_something_not_durable_waits_as_that_does() {
 #[test]
 fn a_transaction_from_before_a_failed_write_is_not_told_what_was_lost() {
     let mut stage = Stage::new(DurabilityMode::Strict);
-    stage.execute(RUN, put("k", 1, None), None);
+    stage.execute(RUN, put("k", 1, None));
     assert_eq!(output(stage.step(0, get("other"))), Output::Value(None));
     stage.fail_write();
     assert!(matches!(stage.step(1, get("k")), Some(Err(Error::Unavailable(_)))));
-    assert_eq!(output(stage.execute(RUN, get("k"), None)), Output::Value(None));
+    assert_eq!(output(stage.execute(RUN, get("k"))), Output::Value(None));
 }
 
 /// A scan counted the end of the run as seen though it came after the snapshot.
 #[test]
 fn a_reader_as_of_the_last_durable_commit_is_not_disturbed_by_a_delete_that_was_lost() {
     let mut stage = Stage::new(DurabilityMode::Strict);
-    stage.execute(RUN, put("k", 1, None), None);
+    stage.execute(RUN, put("k", 1, None));
     stage.complete_write();
-    stage.execute(RUN, Command::Run(RunCommand::Delete), None);
+    stage.execute(RUN, Command::Run(RunCommand::Delete));
     stage.fail_write();
     let list = Command::Kv(KvCommand::List { prefix: None });
-    assert_eq!(output(stage.execute(RUN, list, None)), Output::Texts(vec!["k".into()]));
+    assert_eq!(output(stage.execute(RUN, list)), Output::Texts(vec!["k".into()]));
 }
 
 /// The history of a key showed no end, and an end had come when the transaction was committed.
 #[test]
 fn a_transaction_that_read_a_history_ends_before_that_goes_on() {
     let mut stage = Stage::new(DurabilityMode::InMemory);
-    stage.execute(RUN, put("k", 1, Some(100)), None);
+    stage.execute(RUN, put("k", 1, Some(100)));
     output(stage.step(0, Command::Kv(KvCommand::History { key: "k".into() })));
     output(stage.step(1, put("other", 1, None)));
     stage.now += 100;
-    let answer = stage.ask(Request::Commit { transaction: TRANSACTION, operations: 2 });
+    let answer = stage.commit(2);
     assert!(matches!(answer, Some(Err(Error::TransactionConflict(_)))), "{answer:?}");
 }
 
@@ -158,13 +201,13 @@ fn a_transaction_that_read_a_history_ends_before_that_goes_on() {
 #[test]
 fn who_looks_back_at_what_has_expired_and_was_removed_is_told_so() {
     let mut stage = Stage::new(DurabilityMode::InMemory);
-    stage.execute(RUN, put("k", 1, Some(100)), None);
+    stage.execute(RUN, put("k", 1, Some(100)));
     let alive = stage.now + 50;
     stage.now += 200;
-    assert_eq!(output(stage.execute(RUN, get("k"), Some(alive))), Output::Value(Some(1.into())));
+    assert_eq!(stage.look_back(alive, RUN, get("k")).unwrap().output, Output::Value(Some(1.into())));
     stage.feed(Input::Tick);
-    assert_eq!(output(stage.execute(RUN, get("k"), Some(alive))), Output::TooOld);
-    assert_eq!(output(stage.execute(RUN, get("k"), None)), Output::Value(None));
+    assert_too_old(stage.look_back(alive, RUN, get("k")));
+    assert_eq!(output(stage.execute(RUN, get("k"))), Output::Value(None));
 }
 
 /// The directory still named the run, the run kept only its newest metadata, and that was called corruption.
@@ -172,21 +215,21 @@ fn who_looks_back_at_what_has_expired_and_was_removed_is_told_so() {
 fn who_lists_runs_as_they_were_is_told_if_one_has_forgotten() {
     let mut stage = Stage::new(DurabilityMode::InMemory);
     let (name, parent, tags) = ("r".into(), None, Vec::new());
-    stage.execute(RUN, Command::Run(RunCommand::Create { name, parent, tags, metadata: Value::Null }), None);
+    stage.execute(RUN, Command::Run(RunCommand::Create { name, parent, tags, metadata: Value::Null }));
     let before = stage.now;
-    stage.execute(RUN, Command::Run(RunCommand::UpdateMetadata { metadata: 1.into() }), None);
+    stage.execute(RUN, Command::Run(RunCommand::UpdateMetadata { metadata: 1.into() }));
     let list = || Command::Run(RunCommand::List(RunFilter::All));
-    assert_eq!(output(stage.execute(RunId::DIRECTORY, list(), Some(before))), Output::TooOld);
-    assert!(matches!(output(stage.execute(RunId::DIRECTORY, list(), None)), Output::Runs(runs) if runs.len() == 1));
+    assert_too_old(stage.look_back(before, RunId::DIRECTORY, list()));
+    assert!(matches!(output(stage.execute(RunId::DIRECTORY, list())), Output::Runs(runs) if runs.len() == 1));
 }
 
 /// The whole block was sealed as valid, and the next look at it found that it is not.
 #[test]
 fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() {
     let mut stage = Stage::new(DurabilityMode::Strict);
-    stage.execute(RUN, put("a", 1, None), None);
+    stage.execute(RUN, put("a", 1, None));
     for key in ["b", "c"] {
-        stage.execute(RUN, put(key, "x".repeat(700), None), None);
+        stage.execute(RUN, put(key, "x".repeat(700), None));
     }
     let first = stage.complete_write();
     let second = stage.complete_write();
@@ -196,10 +239,12 @@ fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() {
     bytes.resize(8 * BLOCK, 0);
     // The first two of the second batch's sectors were written: the record of `b`, and the start of that of `c`.
     bytes[2 * BLOCK + 1024..].fill(0);
-    let judgement = judge(&[survey(&bytes, &header)]).expect("a torn tail is no corruption");
+    let judgement = judge(&[survey(&bytes, &header, None)]).expect("a torn tail is no corruption");
     assert!(judgement.torn.is_some());
     let mut memory = Memory::new(HistoryRetention::Off);
-    let target = Target { shard: 0, shards: 1 };
-    let replayed = replay_segment(&bytes, &header, judgement.ends[0], target, &mut memory);
+    let layout = Layout { shards: 1, partitioning: Partitioning::ByRun };
+    let target = Target { shard: 0, layout, moved_from: None };
+    let extent = Extent { end: judgement.ends[0], cut: Version::MAX, decisions: &Decisions::default() };
+    let replayed = replay_segment(&bytes, &header, extent, target, &mut memory);
     assert_eq!(replayed.map(|(records, _)| records), Ok(2));
 }

@@ -8,7 +8,8 @@ use super::world::{Event, World};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::primitive::command::Command;
-use crate::shard::input::{Request, TransactionNumber};
+use crate::commit::message::TransactionNumber;
+use crate::shard::input::{Commit, Request};
 
 impl World {
     /// A client goes on with its script, or with a new one.
@@ -52,20 +53,21 @@ impl World {
         let request = match call {
             Call::Execute => {
                 let (run, command) = self.command(shard, run);
-                Request::Execute { run, command, snapshot: None }
+                Request::Execute { run, command }
             }
-            Call::Look => {
-                let (run, command) = self.command(shard, run);
-                let longest = *self.rng.pick(&[1_000, 2 * self.swarm.longest_ttl, 20_000_000]);
-                let back = self.rng.below(longest);
-                let snapshot = Version::from(self.clock.at(self.now).get() - back);
-                Request::Execute { run, snapshot: Some(snapshot).filter(|_| command.is_read()), command }
+            Call::Begin { transaction, looks_back } => {
+                let snapshot = looks_back.then(|| self.look_back());
+                Request::Begin { transaction, snapshot }
             }
             Call::Step { transaction, operation } => {
                 let (run, command) = self.command(shard, run);
-                Request::Step { transaction, operation, run, command }
+                Request::Step { transaction, operation, snapshot: None, run, command }
             }
-            Call::Commit { transaction, operations } => Request::Commit { transaction, operations },
+            Call::Commit { transaction, operations, acknowledge } => {
+                let own = (u32::try_from(shard).unwrap(), operations);
+                let participants = Some(own).filter(|_| operations > 0).into_iter().collect();
+                Request::Commit { transaction, commit: Box::new(Commit { participants, acknowledge }) }
+            }
             Call::Abort { transaction } => Request::Abort { transaction },
             Call::Flush => Request::Flush,
         };
@@ -76,6 +78,16 @@ impl World {
         let (from, to) = (Party::Client(client), Party::Shard(shard));
         let at = self.mesh.send(&mut self.rng, self.now, from, to, self.swarm.longest_link);
         self.schedule(at, Event::Arrive { to, message: Message::Request { id, request } });
+    }
+
+    /// A version a little in the past; now and then one in the future.
+    fn look_back(&mut self) -> Version {
+        let now = self.clock.at(self.now).get();
+        if self.rng.chance(20) {
+            return Version::from(now + 1_000_000_000);
+        }
+        let longest = *self.rng.pick(&[1_000, 2 * self.swarm.longest_ttl, 20_000_000]);
+        Version::from(now - self.rng.below(longest))
     }
 
     /// A command for a run or for another of its shard.

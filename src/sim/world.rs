@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::client::Client;
 use super::clock::Clock;
 use super::disk::{Disk, Ticket};
+use super::lifecycle::Closing;
 use super::mesh::{Mesh, Message, Party};
 use super::oracle::Oracle;
 use super::planted::Bug;
@@ -18,7 +19,8 @@ use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::format::manifest::Manifest;
 use crate::format::record::Position;
-use crate::shard::input::{Input, RequestId, TransactionNumber};
+use crate::commit::message::TransactionNumber;
+use crate::shard::input::{Input, RequestId};
 use crate::shard::machine::Shard;
 
 /// What can happen.
@@ -80,6 +82,8 @@ pub(super) struct Stats {
     pub(super) segments: u64,
     /// Segments begun after another was full.
     pub(super) rotations: u64,
+    /// Messages from shard to shard.
+    pub(super) messages: u64,
     pub(super) audits: u64,
 }
 
@@ -96,6 +100,8 @@ pub(super) struct World {
     pub(super) clock: Clock,
     pub(super) nodes: Vec<Node>,
     pub(super) manifest: Option<Manifest>,
+    /// Set while the database closes.
+    pub(super) closing: Option<Closing>,
     pub(super) clients: Vec<Client>,
     pub(super) runs: Vec<RunId>,
     pub(super) requests: RequestId,
@@ -108,6 +114,7 @@ pub(super) struct World {
     pub(super) highest: Version,
     /// A planted bug: how many steps of a transaction were kept from its shard.
     pub(super) untracked: BTreeMap<TransactionNumber, u64>,
+    pub(super) shadows: u64,
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
     pub(super) stats: Stats,
@@ -139,11 +146,13 @@ impl World {
             clock: Clock::start_after(Version::ZERO, 0, 0),
             nodes: Vec::new(),
             manifest: None,
+            closing: None,
             clients: (0..clients).map(|_| Client::new(swarm.scripts / clients + 1)).collect(),
             runs,
             requests: 0,
             asked_at: 0,
             untracked: BTreeMap::new(),
+            shadows: u64::MAX,
             transactions: 0,
             stood_still: false,
             highest: Version::ZERO,
@@ -174,7 +183,7 @@ impl World {
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.nodes.iter().any(|node| node.is_closing || !node.inbox.is_empty())
+        self.closing.is_some() || self.nodes.iter().any(|node| node.is_closing || !node.inbox.is_empty())
     }
 
     /// Handles the next event.
@@ -225,7 +234,11 @@ impl World {
                 let service = self.rng.below(2) * self.rng.below(2_000);
                 self.wake_by(shard, self.now + service);
             }
-            (Party::Client(client), Message::Reply { id }) => {
+            (Party::Shard(shard), Message::Peer { from, envelope }) => {
+                self.tell(shard, Input::Peer { from, envelope });
+            }
+            (Party::Client(client), Message::Reply { id, version }) => {
+                self.oracle.heard(version);
                 let client_state = &mut self.clients[client];
                 assert!(client_state.waits_for.remove(&id), "client {client} got an answer it does not wait for: {id}");
                 if client_state.waits_for.is_empty() {
@@ -233,7 +246,7 @@ impl World {
                     self.schedule(self.now + think, Event::Think { client });
                 }
             }
-            (Party::Keeper, _) => {}
+            (Party::Keeper, Message::Reply { id, .. }) => self.answered(id),
             (to, message) => panic!("{to:?} does not understand {message:?}"),
         }
     }

@@ -40,23 +40,16 @@ impl Desk<'_> {
                 self.update(run, |metadata| metadata.tags.retain(|tag| !tags.contains(tag)))?
             }
             RunCommand::UpdateMetadata { metadata } => self.update(run, |known| known.metadata = metadata.clone())?,
-            RunCommand::Delete | RunCommand::Forbid if !self.alone => return Err(Refusal::Invalid),
             RunCommand::Delete => {
-                if !self.holds_anything(&self.run(run)) {
+                let state = self.run(run);
+                if state.deleted {
                     return Err(Refusal::NotFound);
                 }
                 self.change(run, Run { deleted: true, ..Run::default() });
-                Output::Flag(true)
+                Output::Flag(self.holds_anything(&state))
             }
-            RunCommand::Forbid => {
-                let state = self.run(run);
-                let is_known = self.holds_anything(&state);
-                if !is_known && !state.deleted {
-                    self.change(run, Run { deleted: true, ..Run::default() });
-                }
-                Output::Flag(is_known)
-            }
-            RunCommand::ClaimName { name, id, replaces } => self.claim(name, *id, *replaces),
+            RunCommand::End { .. } => unreachable!("a run's home knows its end from its metadata"),
+            RunCommand::ClaimName { name, id } => self.claim(name, *id),
             RunCommand::LookUpName { name } => Output::MaybeRunId(self.holder(name)),
             RunCommand::ReleaseName { name, id } => {
                 if self.holder(name) == Some(*id) {
@@ -68,15 +61,12 @@ impl Desk<'_> {
         })
     }
 
-    fn claim(&mut self, name: &str, id: RunId, replaces: Option<RunId>) -> Output {
+    fn claim(&mut self, name: &str, id: RunId) -> Output {
         let holder = self.holder(name);
-        if holder.is_some() && holder != Some(id) && holder != replaces {
-            return Output::MaybeRunId(holder);
-        }
-        if holder != Some(id) {
+        if holder.is_none() {
             self.hold(name, Some(id));
         }
-        Output::MaybeRunId(None)
+        Output::MaybeRunId(holder.filter(|holder| *holder != id))
     }
 
     fn create(&mut self, run: RunId, created: RunMetadata) -> Result<Output, Refusal> {

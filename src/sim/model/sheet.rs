@@ -92,8 +92,6 @@ pub(in super::super) struct Desk<'a> {
     pub(in super::super) home: Home,
     /// The time that what is written shows.
     pub(in super::super) now: Version,
-    /// Whether the command is a transaction of its own.
-    pub(in super::super) alone: bool,
 }
 
 impl Desk<'_> {
