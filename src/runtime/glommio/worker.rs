@@ -156,12 +156,12 @@ impl Worker {
     }
 
     fn take_messages(self: &Rc<Self>, disk: &RefCell<Disk>) -> bool {
-        let mut now = None;
         for taken in 0..limits::BATCH_REQUESTS {
             let has_room = self.shard.borrow().has_room();
             let Some(message) = self.inbox.try_receive(has_room) else { return taken > 0 };
-            // The time is read after the message was taken, once for a batch.
-            let now = *now.get_or_insert_with(|| self.clock.now());
+            // Read after this message was taken, not once for a batch: a snapshot must be above everything that any shard
+            // has acknowledged before the request was sent.
+            let now = self.clock.now();
             match message {
                 Message::Request { request, reply } => {
                     let id = self.replies.borrow_mut().insert(Some(reply)) as RequestId;
