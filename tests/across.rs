@@ -160,6 +160,38 @@ fn nobody_sees_a_move_half_done() {
 }
 
 #[test]
+fn a_transaction_across_runs_can_be_made_on_a_shard_and_without_a_runtime() {
+    let (database, runs) = futures::executor::block_on(async {
+        let database = sharded(2).await;
+        let runs = [run_on(0, 2), run_on(1, 2)];
+        for run in runs {
+            let inside = database.clone();
+            let done = database.spawn_on(run, move |local| async move {
+                for _ in 0..50 {
+                    let options = TransactionOptions { max_retries: u32::MAX, ..TransactionOptions::default() };
+                    let both = inside.transaction_across_with(runs, options, async |txn| {
+                        for run in runs {
+                            txn.run(run).states().increment("s", 1).await?;
+                        }
+                        Ok(())
+                    });
+                    both.await?;
+                }
+                local.states().read("s").await
+            });
+            assert!(done.await.unwrap().is_some());
+        }
+        (database, runs)
+    });
+    on_tokio(async {
+        let view = database.snapshot_now(runs[0]).await.unwrap();
+        for run in runs {
+            assert_eq!(view.run(run).state_read("s").await.unwrap().unwrap().value, 100.into());
+        }
+    });
+}
+
+#[test]
 fn an_operation_in_a_run_that_was_not_named_is_refused() {
     on_tokio(async {
         let database = sharded(2).await;

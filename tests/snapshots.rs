@@ -6,7 +6,8 @@ mod support;
 use std::sync::mpsc;
 
 use futures::StreamExt;
-use in_mem::{Partitioning, prelude::*};
+use in_mem::prelude::*;
+use in_mem::{HistoryRetention, Partitioning};
 use support::placement::run_on;
 use support::{BUFFERED, MODES, directory, on_tokio, open, sharded};
 
@@ -170,5 +171,46 @@ fn the_future_is_refused_and_so_are_writes() {
         assert_eq!(now.kv_get("k").await.unwrap(), Some(1.into()), "and the view is as it was");
         database.kv().put(a, "k", 2).await.unwrap();
         database.kv().put(b, "k", 2).await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_no_longer_kept_is_refused_and_never_shown_wrong() {
+    on_tokio(async {
+        for history in [HistoryRetention::Off, HistoryRetention::Commits(2), HistoryRetention::Forever] {
+            let database = Database::builder().shards(2).history(history).open().await.unwrap();
+            let (a, b) = (run_on(0, 2), run_on(1, 2));
+            let mut versions = Vec::new();
+            for number in 0..40_i64 {
+                let both = database.transaction_across([a, b], async |txn| {
+                    txn.run(a).kv_put("k", number).await?;
+                    txn.run(b).kv_put("k", number).await?;
+                    txn.run(b).state_set("s", number).await?;
+                    txn.run(b).event_append("e", number).await
+                });
+                both.await.unwrap();
+                versions.push(database.kv().get_versioned(b, "k").await.unwrap().unwrap().version);
+            }
+            for (number, version) in (0..).zip(versions) {
+                let view = database.snapshot_at(a, version).await.unwrap();
+                for (run, is_kept) in [(a, history == HistoryRetention::Forever), (b, false)] {
+                    match view.run(run).kv_get("k").await {
+                        Ok(found) => assert_eq!(found, Some(Value::from(number)), "{history:?}"),
+                        Err(refused) => {
+                            assert!(matches!(refused, Error::InvalidOperation(_)) && !is_kept, "{history:?} {refused}");
+                        }
+                    }
+                }
+                let view = database.snapshot_at(b, version).await.unwrap();
+                match view.state_read("s").await {
+                    Ok(found) => assert_eq!(found.map(|state| state.value), Some(number.into()), "{history:?}"),
+                    Err(refused) => assert!(matches!(refused, Error::InvalidOperation(_)), "{refused}"),
+                }
+                match database.snapshot_at(b, version).await.unwrap().event_len().await {
+                    Ok(found) => assert_eq!(found.cast_signed(), number + 1, "{history:?}"),
+                    Err(refused) => assert!(matches!(refused, Error::InvalidOperation(_)), "{refused}"),
+                }
+            }
+        }
     });
 }
