@@ -6,41 +6,18 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
-use std::time::SystemTime;
 
 use in_mem::prelude::*;
 use in_mem::serde_json::{self, Value as Json, json};
-use support::{BUFFERED, directory, on_tokio, open};
+use support::{BUFFERED, directory, example, on_tokio, open};
 
 const MODES: [&str; 3] = ["strict", "buffered", "in-memory"];
-
-/// The example, next to this test. `cargo test --test import_trajectory` alone does not build it: if it is missing or
-/// older than its source, it is built here, once.
-fn example() -> &'static Path {
-    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
-    EXAMPLE.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap();
-        let name = format!("import_trajectory{}", std::env::consts::EXE_SUFFIX);
-        let example = profile.join("examples").join(name);
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/import_trajectory.rs");
-        let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        if changed(&example) < changed(&source) {
-            let mut cargo = Command::new(env!("CARGO"));
-            cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--example", "import_trajectory"]);
-            cargo.arg("--target-dir").arg(profile.parent().unwrap());
-            cargo.args(profile.ends_with("release").then_some("--release"));
-            assert!(cargo.status().unwrap().success(), "the example is built");
-        }
-        example
-    })
-}
 
 /// Runs the example. Its temporary directories are made in a place that must be empty afterwards.
 fn run(arguments: &[&str]) -> Output {
     let temporary = directory();
-    let output = Command::new(example()).args(arguments).env("TMPDIR", temporary.path()).output().unwrap();
+    let output =
+        Command::new(example("import_trajectory")).args(arguments).env("TMPDIR", temporary.path()).output().unwrap();
     let left = std::fs::read_dir(temporary.path()).unwrap().count();
     assert_eq!(left, 0, "nothing is left behind: arguments={arguments:?}");
     output
@@ -425,7 +402,7 @@ fn names_that_are_not_unicode_are_no_reason_to_panic() {
     let path = folder.path().join(std::ffi::OsStr::from_bytes(b"run\xff.traj"));
     std::fs::write(&path, in_texts().to_string()).unwrap();
     let database = folder.path().join(std::ffi::OsStr::from_bytes(b"database\xff"));
-    let output = Command::new(example()).arg(&path).arg("--db").arg(&database).output().unwrap();
+    let output = Command::new(example("import_trajectory")).arg(&path).arg("--db").arg(&database).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(database.is_dir());
 }

@@ -2,10 +2,13 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #![allow(clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
+pub mod placement;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
 
 use in_mem::prelude::*;
 
@@ -72,4 +75,24 @@ pub fn segments(path: &Path) -> Vec<PathBuf> {
 /// A database in memory with so many shards.
 pub async fn sharded(shards: usize) -> Database {
     Database::builder().shards(shards).open().await.expect("the database opens")
+}
+
+/// An example, next to this test. `cargo test --test NAME` alone does not build it: if it is missing or older than its
+/// source, it is built here, once.
+pub fn example(name: &str) -> PathBuf {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = BUILDING.lock().expect("no build has failed");
+    let test = std::env::current_exe().expect("the test knows itself");
+    let profile = test.ancestors().nth(2).expect("tests are two levels below their profile");
+    let example = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(format!("{name}.rs"));
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    if changed(&example) < changed(&source) {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--example", name]);
+        cargo.arg("--target-dir").arg(profile.parent().expect("a profile is in a target directory"));
+        cargo.args(profile.ends_with("release").then_some("--release"));
+        assert!(cargo.status().expect("cargo starts").success(), "the example is built");
+    }
+    example
 }
