@@ -14,9 +14,9 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use in_mem::prelude::*;
 
-const TASKS: u64 = 64;
-const TRANSACTIONS: u64 = 100;
-const KEYS: u64 = 4;
+const TASKS: usize = 64;
+const TRANSACTIONS: usize = 100;
+const KEYS: usize = 4;
 
 /// Four counters: two in each of two runs on different shards.
 #[derive(Clone, Copy)]
@@ -31,13 +31,13 @@ async fn add(txn: &MultiTransaction, counter: Counter) -> Result<()> {
     kv.put(counter.name, before + 1).await
 }
 
-async fn fight(database: Database, counters: [Counter; KEYS as usize], task: u64) -> Result<Vec<u64>> {
+async fn fight(database: Database, counters: [Counter; KEYS], task: usize) -> Result<Vec<u64>> {
     let mut calls_of = Vec::new();
     for number in 0..TRANSACTIONS {
         let calls = AtomicU64::new(0);
         let first = (task + number) % KEYS;
         let second = (first + 1 + number / KEYS % (KEYS - 1)) % KEYS;
-        let [first, second] = [first, second].map(|at| counters[usize::try_from(at).unwrap_or(0)]);
+        let [first, second] = [first, second].map(|at| counters[at]);
         let body = async |txn: MultiTransaction| {
             calls.fetch_add(1, Ordering::Relaxed);
             add(&txn, first).await?;
@@ -70,16 +70,16 @@ async fn measure(mode: DurabilityMode, name: &str) -> Result<()> {
     for counter in counters {
         sum += database.kv().get(counter.run, counter.name).await?.and_then(|value| value.as_i64()).unwrap_or(0);
     }
-    assert_eq!(sum.unsigned_abs(), 2 * TASKS * TRANSACTIONS, "no increment is lost");
+    assert_eq!(usize::try_from(sum).ok(), Some(2 * TASKS * TRANSACTIONS), "no increment is lost");
     let at = |quantile: f64| calls.value_at_quantile(quantile);
     println!(
-        "| {name} | {:.2} | {} | {} | {} | {} | {:.0} |",
+        "| {name} | {:.2} | {} | {} | {} | {} | {} |",
         calls.mean(),
         at(0.5),
         at(0.9),
         at(0.99),
         calls.max(),
-        calls.len() as f64 / took.as_secs_f64()
+        u128::from(calls.len()) * 1_000_000 / took.as_micros()
     );
     database.close().await
 }

@@ -195,7 +195,8 @@ where
 async fn back_off(retries: u32, attempt: Duration, jitter: u64) {
     let window = attempt.saturating_mul(2 << retries.min(MOST_DOUBLINGS)).min(LONGEST_WAIT);
     let mixed = (jitter ^ (jitter >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let wait = window.mul_f64(mixed as f64 / f64::from(u32::MAX));
+    let share = f64::from(u32::try_from(mixed).unwrap_or(0)) / f64::from(u32::MAX);
+    let wait = window.mul_f64(share);
     if wait > SHORTEST_TIMER {
         return Delay::new(wait).await;
     }
