@@ -165,3 +165,164 @@ fn part_record<'a>(
     let head = PartHead { participants: participants.to_vec(), earliest_expiry: part.earliest_expiry() };
     (header, PartBody { head, commit: CommitBody { writes: part.writes() } })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, VecDeque};
+
+    use super::*;
+    use crate::base::options::HistoryRetention;
+    use crate::commit::message::Envelope;
+    use crate::format::record::Position;
+    use crate::primitive::command::{Command, KvCommand};
+    use crate::primitive::output::{Output, Reply};
+    use crate::shard::effect::{Append, Effect};
+    use crate::shard::input::{Acknowledge, Commit, Input, Request, RequestId};
+    use crate::shard::machine::ShardConfig;
+    use crate::store::memory::Memory;
+
+    const RUN: RunId = RunId::from_bytes([1; 16]);
+    const X: TransactionNumber = TransactionNumber(7);
+
+    /// Shards whose messages and writes go on when a test says so. Time stands still.
+    struct World {
+        shards: Vec<Shard>,
+        writes: BTreeMap<usize, Append>,
+        mail: VecDeque<(u32, u32, Envelope)>,
+        replies: BTreeMap<RequestId, Result<Reply>>,
+        asked: RequestId,
+    }
+
+    impl World {
+        fn new(mode: DurabilityMode, count: u32) -> Self {
+            let shard = |shard: u32| {
+                let config = ShardConfig { incarnation: 1, shard, shards: count, mode, read_only: false };
+                Shard::new(config, Memory::new(HistoryRetention::Off), Version::from(100))
+            };
+            let shards = (0..count).map(shard).collect();
+            Self { shards, writes: BTreeMap::new(), mail: VecDeque::new(), replies: BTreeMap::new(), asked: 0 }
+        }
+
+        fn handle(&mut self, shard: usize, input: Input) {
+            self.shards[shard].handle(Version::from(100), input);
+            while let Some(effect) = self.shards[shard].poll_effect() {
+                match effect {
+                    Effect::Reply { id, result } => drop(self.replies.insert(id, result)),
+                    Effect::Send { to, envelope } => self.mail.push_back((u32::try_from(shard).unwrap(), to, envelope)),
+                    Effect::Append(append) => assert!(self.writes.insert(shard, append).is_none(), "one at a time"),
+                    Effect::PrepareSegment { index, capacity } => {
+                        self.shards[shard].handle(100.into(), Input::SegmentReady { index, capacity, salt: 1 });
+                    }
+                    Effect::Stop => {}
+                }
+            }
+        }
+
+        fn ask(&mut self, shard: usize, request: Request) -> RequestId {
+            self.asked += 1;
+            self.handle(shard, Input::Request { id: self.asked, request });
+            self.asked
+        }
+
+        fn execute(&mut self, shard: usize, command: KvCommand) -> RequestId {
+            self.ask(shard, Request::Execute { run: RUN, command: Command::Kv(command) })
+        }
+
+        /// One operation of X on each of two shards, then its commit on the first of them.
+        fn commit_x(&mut self, operations: [KvCommand; 2], acknowledge: Acknowledge) -> RequestId {
+            for (shard, command) in operations.into_iter().enumerate() {
+                let (run, command) = (RUN, Command::Kv(command));
+                let snapshot = (shard > 0).then_some(Version::from(100));
+                self.ask(shard, Request::Step { transaction: X, operation: 0, snapshot, run, command });
+            }
+            let commit = Box::new(Commit { participants: vec![(0, 1), (1, 1)], acknowledge });
+            self.ask(0, Request::Commit { transaction: X, commit })
+        }
+
+        fn write_ends(&mut self, shard: usize, is_good: bool) {
+            let write = self.writes.remove(&shard).unwrap();
+            let through = Position::new(write.segment, write.offset + write.bytes.len() as u64);
+            let reason = "it broke".into();
+            self.handle(shard, if is_good { Input::Appended { through } } else { Input::AppendFailed { reason } });
+        }
+
+        /// Delivers the oldest message to a shard.
+        fn deliver(&mut self, to: usize) {
+            let at = self.mail.iter().position(|(_, addressee, _)| *addressee as usize == to).unwrap();
+            let (from, _, envelope) = self.mail.remove(at).unwrap();
+            self.handle(to, Input::Peer { from, envelope });
+        }
+
+        fn error(&self, id: RequestId) -> &Error {
+            self.replies[&id].as_ref().unwrap_err()
+        }
+    }
+
+    fn put(key: &str) -> KvCommand {
+        KvCommand::Put { key: key.into(), value: 1.into(), ttl: None }
+    }
+
+    fn get(key: &str) -> KvCommand {
+        KvCommand::Get { key: key.into() }
+    }
+
+    /// X fails on shard 0. Meanwhile Y commits on shard 1 and is acknowledged. Then shard 1 can neither write the abort
+    /// record of X: Y must still be seen there, for it is on disk.
+    #[test]
+    fn an_abort_record_that_is_lost_takes_no_durable_commit_with_it() {
+        let mut world = World::new(DurabilityMode::Strict, 2);
+        let commit = world.commit_x([put("a"), put("b")], Acknowledge::AsUsual);
+        world.deliver(1);
+        world.write_ends(0, false);
+        assert!(matches!(world.error(commit), Error::CommitUnknown(_)));
+        world.write_ends(1, true);
+        let acknowledged = world.execute(1, put("y"));
+        world.write_ends(1, true);
+        assert!(world.replies[&acknowledged].is_ok());
+        world.deliver(1);
+        world.write_ends(1, false);
+        let read = world.execute(1, get("y"));
+        let found = &world.replies[&read].as_ref().unwrap().output;
+        assert_eq!(*found, Output::Value(Some(1.into())));
+        let read = world.execute(1, get("b"));
+        assert!(matches!(world.error(read), Error::Unavailable(_)), "nobody knows what became of X");
+    }
+
+    /// X fails on shard 0, and shard 1 refuses it later: nobody has an abort record, and none is needed.
+    #[test]
+    fn a_failed_transaction_is_let_go_when_another_part_was_refused() {
+        let mut world = World::new(DurabilityMode::Strict, 2);
+        let snapshot = Some(Version::from(100));
+        let (run, command) = (RUN, Command::Kv(get("b")));
+        world.ask(1, Request::Step { transaction: X, operation: 0, snapshot, run, command });
+        world.execute(1, put("b"));
+        world.write_ends(1, true);
+        let command = Command::Kv(put("a"));
+        world.ask(0, Request::Step { transaction: X, operation: 0, snapshot, run, command });
+        let commit = Box::new(Commit { participants: vec![(0, 1), (1, 1)], acknowledge: Acknowledge::AsUsual });
+        let commit = world.ask(0, Request::Commit { transaction: X, commit });
+        world.write_ends(0, false);
+        assert!(matches!(world.error(commit), Error::CommitUnknown(_)));
+        assert!(world.shards[0].held_intents() > 0);
+        world.deliver(1);
+        world.deliver(0);
+        assert_eq!(world.shards[0].held_intents(), 0);
+        assert_eq!(world.shards[0].open_transactions(), 0, "its snapshot holds nobody up");
+        assert!(world.shards[0].failed.is_empty());
+    }
+
+    /// A third shard cannot write and says so to the coordinator before the last vote arrives.
+    #[test]
+    fn a_commit_decided_on_a_poisoned_shard_is_not_called_one_that_did_not_happen() {
+        let mode = DurabilityMode::Buffered { flush_interval_ms: 1_000, max_pending_writes: 1_000 };
+        let mut world = World::new(mode, 3);
+        let commit = world.commit_x([put("a"), put("b")], Acknowledge::Durable);
+        world.deliver(1);
+        let message = Message::Poisoned { reason: "it broke".into() };
+        world.handle(0, Input::Peer { from: 2, envelope: Envelope { horizon: Version::ZERO, message } });
+        world.deliver(0);
+        assert!(matches!(world.error(commit), Error::CommitUnknown(_)), "{:?}", world.replies[&commit]);
+        world.deliver(1);
+        assert_eq!([0, 1].map(|shard: usize| world.shards[shard].held_intents()), [0, 0]);
+    }
+}
