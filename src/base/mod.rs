@@ -9,6 +9,7 @@ pub(crate) mod event;
 pub(crate) mod key;
 pub(crate) mod limits;
 pub(crate) mod options;
+pub(crate) mod planted;
 pub(crate) mod run;
 pub(crate) mod run_id;
 pub(crate) mod state;

@@ -265,6 +265,18 @@ impl Memory {
         }
     }
 
+    /// Every revision of every key, for tests that look for who wrote what; those of deleted runs too.
+    #[cfg(test)]
+    pub(crate) fn every_revision(&self) -> impl Iterator<Item = (RunId, Space, &Name, &Revision)> {
+        self.runs.iter().flat_map(|(run, table)| {
+            ALL_SPACES.iter().zip(&table.spaces).flat_map(move |(space, names)| {
+                let buried = table.buried_in(*space).into_iter().flatten();
+                let chains = names.iter().chain(buried);
+                chains.flat_map(move |(name, chain)| chain.revisions().map(move |old| (*run, *space, name, old)))
+            })
+        })
+    }
+
     /// Every live key at a version, for tests that compare whole states.
     #[cfg(test)]
     pub(crate) fn dump(&self, snapshot: Version) -> BTreeMap<(RunId, Space, Name), Stored> {

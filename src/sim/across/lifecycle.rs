@@ -1,0 +1,429 @@
+//! Opening, closing, crashing, coming to rest.
+//!
+//! - An opening ends with a crash at any event, with a close in the middle of everything, or after it has come to rest:
+//!   then nobody waits, nothing is open and no intent is held.
+//! - Recovery may crash itself, and what it finds does not depend on how often.
+//! - When the database is open again, the history of the opening before is checked, with what was found at its end.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::action::Action;
+use super::cell::{Cell, Content, run_of, writer_of};
+use super::history::{Fate, Found, History, LastLook};
+use super::program::check_state;
+use super::recovery::{build, decide, judge_all, manifest, remove_strays, seal};
+use super::view::{View, contents_of};
+use super::world::{Asked, Clock, Event, Node, Party, What, World};
+use crate::base::error::Result;
+use crate::base::key::Space;
+use crate::base::options::{DurabilityMode, Partitioning};
+use crate::base::stored::Stored;
+use crate::base::version::Version;
+use crate::primitive::output::Reply;
+use crate::shard::input::{Input, Request};
+use crate::shard::machine::{Shard, ShardConfig};
+use crate::shard::route::Layout;
+use crate::store::memory::Memory;
+
+/// Where database time begins.
+pub(super) const EPOCH: u64 = 1_700_000_000_000_000_000;
+/// The most events of an opening: more of them go in circles.
+const EVENTS: u64 = 3_000_000;
+/// How long an opening rests, so that what is idle is noticed.
+const REST: u64 = 80_000_000_000;
+
+/// How far a close is: Close, Flush, Stop.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Closing {
+    phase: u8,
+    waits: usize,
+    failed: bool,
+    /// When everything had come to rest.
+    rests_since: Option<u64>,
+    events: u64,
+    /// Whether it was closed in good order.
+    is_closed: bool,
+}
+
+impl Closing {
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.phase > 0
+    }
+}
+
+impl World {
+    /// Something is poisoned: before long, the process ends.
+    pub(super) fn failed(&mut self) {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            let after = self.rng.below(3_000_000);
+            let event = if self.rng.chance(700) { Event::Crash } else { Event::Close };
+            self.schedule(self.now + after, event);
+        }
+    }
+
+    pub(super) fn crash(&mut self) {
+        self.stats.crashes += 1;
+        let under_way = self.disk.crash(&mut self.rng);
+        self.note(format_args!("crash, {under_way} writes under way"));
+    }
+
+    pub(super) fn close(&mut self) {
+        if self.closing.phase == 0 {
+            self.note(format_args!("close"));
+            self.keep(&Request::Close);
+        }
+    }
+
+    fn keep(&mut self, request: &Request) {
+        self.closing.phase += 1;
+        self.closing.waits = self.nodes.len();
+        for shard in 0..self.nodes.len() {
+            self.asked += 1;
+            let asked = Asked {
+                client: None,
+                id: 0,
+                what: What::Keep,
+                shard,
+                snapshot: None,
+                acknowledged: Version::ZERO,
+                is_handled: false,
+                is_replied: false,
+            };
+            self.requests.insert(self.asked, asked);
+            let input = Input::Request { id: self.asked, request: request.clone() };
+            self.send(self.now, Party::Keeper, Party::Shard(shard), Event::Arrive(shard, input));
+        }
+    }
+
+    /// A shard has answered the keeper.
+    pub(super) fn kept(&mut self, result: Result<Reply>) {
+        self.closing.failed |= result.is_err();
+        self.closing.waits -= 1;
+        match (self.closing.waits, self.closing.phase) {
+            (0, 1) => self.keep(&Request::Flush),
+            (0, 2) => self.keep(&Request::Stop),
+            _ => {}
+        }
+    }
+
+    /// Whether the opening goes on. Ends it when all have stopped; notices when it has come to rest.
+    pub(super) fn goes_on(&mut self) -> bool {
+        self.closing.events += 1;
+        assert!(self.closing.events < EVENTS, "the opening does not come to rest: {:?}", self.requests);
+        if self.closing.phase == 3 && self.closing.waits == 0 && self.nodes.iter().all(|node| node.is_stopped) {
+            self.closed();
+            return false;
+        }
+        let is_idle = self.budget == 0
+            && self.requests.is_empty()
+            && self.clients.iter().all(|client| client.running.is_none())
+            && !self.is_busy();
+        if !is_idle || self.closing.is_under_way() {
+            self.closing.rests_since = None;
+            if self.next_event().is_none() {
+                self.stuck();
+            }
+            return true;
+        }
+        let since = *self.closing.rests_since.get_or_insert(self.now);
+        if self.now - since < REST && self.next_event().is_some() {
+            return true;
+        }
+        self.at_rest();
+        let event = if self.rng.chance(500) { Event::Close } else { Event::Crash };
+        self.schedule(self.now, event);
+        true
+    }
+
+    /// Nothing happens any more.
+    fn stuck(&self) {
+        let waiting: Vec<_> = self.requests.iter().filter(|(_, asked)| asked.is_handled).collect();
+        panic!("nothing happens any more, and somebody waits: {waiting:?} {:?}", self.closing);
+    }
+
+    /// Everything has come to rest.
+    fn at_rest(&mut self) {
+        self.note(format_args!("at rest"));
+        self.stats.quiets += 1;
+        if self.has_failed {
+            return;
+        }
+        for (number, node) in self.nodes.iter().enumerate() {
+            let (intents, open) = (node.shard.held_intents(), node.shard.open_transactions());
+            assert_eq!((intents, open), (0, 0), "intents and open transactions at rest: shard={number}");
+        }
+        let snapshot = self.latest();
+        let contents = self.contents_at(snapshot);
+        let at = self.now;
+        self.looks.push(LastLook { snapshot: snapshot.get(), contents, is_complete: true, at });
+        if matches!(self.swarm.mode, DurabilityMode::Buffered { .. }) {
+            // The interval has passed.
+            self.safe = self.safe.max(self.acknowledged);
+        }
+    }
+
+    /// All shards have stopped.
+    fn closed(&mut self) {
+        let owed: Vec<_> = self.requests.iter().filter(|(_, asked)| asked.is_handled && !asked.is_replied).collect();
+        assert!(owed.is_empty(), "all shards have stopped, and owe answers: {owed:?}");
+        let failed = self.closing.failed;
+        self.note(format_args!("closed, failed: {failed}"));
+        if self.closing.failed {
+            assert!(self.has_failed, "a close fails for a reason");
+            return;
+        }
+        self.stats.closes += 1;
+        if matches!(self.swarm.mode, DurabilityMode::Buffered { .. }) {
+            self.safe = self.safe.max(self.acknowledged);
+        }
+        let last = Version::from(self.clock.at(self.now)).max(self.latest());
+        if let Some(manifest) = self.manifest.clone()
+            && self.rng.chance(850)
+        {
+            let cleans = self.rng.chance(700);
+            seal(&mut self.disk, manifest, last, cleans);
+            self.closing.is_closed = true;
+        }
+    }
+
+    /// What the memories of an opening say when it ends.
+    pub(super) fn end_opening(&mut self) {
+        self.highest = self.latest().max(self.clock.at(self.now).into());
+        let nodes = std::mem::take(&mut self.nodes);
+        let memories = nodes.iter().map(|node| node.shard.memory());
+        learn(&mut self.found, memories, &self.history);
+        self.found.kept.clear();
+        if self.swarm.mode == DurabilityMode::InMemory {
+            let clock = self.highest.get() + 1;
+            self.check_history(Vec::new(), clock);
+            self.history.initial.clear();
+        }
+        self.forget_events();
+        self.clients.iter_mut().for_each(|client| client.running = None);
+    }
+
+    fn check_history(&mut self, last: Vec<LastLook>, clock: u64) {
+        let mut looks = std::mem::take(&mut self.looks);
+        self.stats.looks += looks.len() as u64;
+        looks.extend(last);
+        // Whatever a single read did not read at a known version is left out.
+        let checked = self.history.check(&self.found, &looks);
+        if let Err(what) = checked {
+            panic!("{what}\nchecked before the opening at {clock}");
+        }
+    }
+
+    /// Opens the database.
+    pub(super) fn open(&mut self, opening: u64) {
+        if opening > 0 && self.rng.chance(self.swarm.reshard) {
+            self.stats.reshards += 1;
+            self.swarm.shards = 1 + self.rng.index(4);
+            self.swarm.partitioning = *self.rng.pick(&[Partitioning::ByRun, Partitioning::ByKey]);
+            self.layout = Layout { shards: self.swarm.shards, partitioning: self.swarm.partitioning };
+        }
+        self.now += self.rng.below(3_000_000);
+        let (memories, start, incarnation) = if self.swarm.mode == DurabilityMode::InMemory {
+            self.readings.clear();
+            let memories = (0..self.layout.shards).map(|_| Memory::new(self.swarm.history)).collect();
+            let start = (EPOCH + self.now).max(self.highest.get() + 1);
+            (memories, start, 0)
+        } else {
+            self.recover(opening)
+        };
+        assert!(start > self.highest.get() || opening == 0, "the clock went back");
+        self.clock = Clock { start, opened_at: self.now, grain: self.swarm.grain };
+        self.ids += 2;
+        let initial = contents(memories.iter(), start.into());
+        let mut state = View::default();
+        state.reads = initial.iter().map(|(cell, content)| (cell.clone(), Some(content.clone()))).collect();
+        check_state(&state);
+        self.history = History::begin(start, self.ids << 32, initial);
+        self.found = Found::default();
+        learn(&mut self.found, memories.iter(), &self.history);
+        self.found.versions.clear();
+        self.serve(memories, start, incarnation);
+    }
+
+    /// Recovers until it does not crash, and checks what is left of the opening before.
+    fn recover(&mut self, opening: u64) -> (Vec<Memory>, u64, u32) {
+        let mut before: Option<BTreeMap<Cell, Content>> = None;
+        let served = self.manifest.take().map(|manifest| manifest.incarnation);
+        let history = self.swarm.history;
+        let (memories, judged, start) = loop {
+            let judged = judge_all(&self.disk);
+            self.stats.torn += judged.torn;
+            if self.crashes_in_recovery() {
+                continue;
+            }
+            let decisions = decide(&self.disk, &judged.sealed);
+            self.stats.discarded += decisions.discarded;
+            let (memories, latest) = build(&self.disk, &judged.sealed, &decisions, self.layout, history);
+            let last = judged.reserved.max(latest).max(judged.latest);
+            let skew = *self.rng.pick(&[0, 0, 3_600_000_000_000, 5_000_000]);
+            let start = (EPOCH + 3_600_000_000_000 + self.now - skew).max(last.get() + 1);
+            let manifest = manifest(&judged, self.layout, Version::from(start).after(std::time::Duration::from_secs(900)));
+            if self.crashes_in_recovery() {
+                continue;
+            }
+            self.disk.write_manifest(manifest.to_bytes());
+            self.manifest = Some(manifest.clone());
+            let found = contents(memories.iter(), start.into());
+            let has_ttl = found.keys().chain(before.iter().flat_map(BTreeMap::keys)).any(|cell| cell.name.starts_with('t'));
+            if let Some(before) = before.replace(found.clone()).filter(|_| !has_ttl) {
+                assert_eq!(before, found, "recovery twice finds the same");
+            }
+            if self.crashes_in_recovery() {
+                continue;
+            }
+            remove_strays(&mut self.disk, &manifest);
+            self.disk.land_late_writes(&mut self.rng);
+            if self.rng.chance(300) {
+                let decisions = decide(&self.disk, &judged.sealed);
+                let (again, _) = build(&self.disk, &judged.sealed, &decisions, self.layout, history);
+                assert_eq!(dump(again.iter(), start), dump(memories.iter(), start), "the same bytes give the same memory");
+            }
+            break (memories, judged, start);
+        };
+        let incarnation = judged.incarnation + 1;
+        if opening > 0 {
+            let of_opening = judged.sealed.iter().find(|segment| Some(segment.id.incarnation) == served);
+            let cut = of_opening.map_or(Version::ZERO, |segment| segment.cut);
+            self.check_survivors(&memories, cut, start);
+        }
+        (memories, start, incarnation)
+    }
+
+    fn crashes_in_recovery(&mut self) -> bool {
+        let crashes = self.rng.chance(self.swarm.crash_in_recovery);
+        if crashes {
+            self.stats.crashes_in_recovery += 1;
+            if self.rng.chance(500) {
+                self.disk.land_late_writes(&mut self.rng);
+            }
+        }
+        crashes
+    }
+
+    /// Holds what was recovered against what had happened.
+    fn check_survivors(&mut self, memories: &[Memory], cut: Version, start: u64) {
+        learn(&mut self.found, memories.iter(), &self.history);
+        let is_buffered = matches!(self.swarm.mode, DurabilityMode::Buffered { .. });
+        let snapshot = if is_buffered { cut.max(self.history.start.into()).min(start.into()) } else { start.into() };
+        self.note(format_args!("recovered, cut {cut}, start {start}"));
+        if is_buffered {
+            let safe = self.safe;
+            assert!(safe <= cut || safe <= self.history.start.into(), "acknowledged as durable, and lost: {safe} > {cut}");
+            self.check_bound(cut);
+            self.readings.retain(|reading| reading.snapshot <= cut || reading.snapshot.get() < self.history.start);
+        }
+        let contents = contents(memories.iter(), snapshot);
+        let is_complete = !is_buffered || self.closing.is_closed;
+        let (snapshot, at) = (snapshot.get(), self.now);
+        self.check_history(vec![LastLook { snapshot, contents, is_complete, at }], start);
+        for (shard, memory) in memories.iter().enumerate() {
+            for (run, space, name) in memory.dump(start.into()).into_keys() {
+                let is_spread = matches!(space, Space::Kv | Space::State | Space::Event | Space::Trace);
+                let owner = self.layout.shard_of_key(&run, space, &name);
+                assert!(!is_spread || owner == shard, "a key is on shard {shard}, not on {owner}: {run} {space:?}");
+            }
+        }
+    }
+
+    /// No shard loses more acknowledged commits than it may.
+    fn check_bound(&mut self, cut: Version) {
+        let DurabilityMode::Buffered { max_pending_writes, .. } = self.swarm.mode else { return };
+        let mut lost: BTreeMap<usize, usize> = BTreeMap::new();
+        for record in self.history.records.values() {
+            if let Fate::Committed(version) = record.fate
+                && version > cut.get()
+            {
+                *lost.entry(record.shard).or_default() += 1;
+                self.stats.lost += 1;
+            }
+        }
+        let most = max_pending_writes / self.shards_before;
+        let is_bounded = self.has_failed || lost.values().all(|count| *count <= most);
+        assert!(is_bounded, "more acknowledged commits are lost than {most}: {lost:?}");
+    }
+
+    fn serve(&mut self, memories: Vec<Memory>, start: u64, incarnation: u32) {
+        let shards = u32::try_from(memories.len()).unwrap();
+        let (layout, mode) = (self.layout, self.swarm.mode);
+        self.note(format_args!("serve {layout:?} {mode:?} from {start}"));
+        let node = |(shard, memory): (u32, Memory)| {
+            let config = ShardConfig { incarnation, shard, shards, mode, read_only: false };
+            let shard = Shard::new(config, memory, start.into());
+            Node { shard, inbox: VecDeque::new(), is_scheduled: false, tick_at: None, is_stopped: false }
+        };
+        self.nodes = (0..).zip(memories).map(node).collect();
+        self.shards_before = self.nodes.len();
+        self.closing = Closing::default();
+        self.numbers = 0;
+        self.budget = self.swarm.transactions;
+        self.has_failed = false;
+        self.acknowledged = Version::ZERO;
+        self.safe = Version::ZERO;
+        self.crash_after = if self.rng.chance(500) { self.rng.within(1..self.swarm.transactions * 40) } else { u64::MAX };
+        for client in 0..self.clients.len() {
+            self.think_later(client);
+        }
+        if self.rng.chance(150) {
+            let at = self.now + self.rng.below(self.swarm.transactions * self.swarm.longest_link);
+            self.schedule(at, Event::Close);
+        }
+        for shard in 0..self.nodes.len() {
+            self.nodes[shard].is_scheduled = true;
+            self.schedule(self.now, Event::Run(shard));
+        }
+    }
+}
+
+/// What all memories hold at a version.
+pub(super) fn contents<'a>(memories: impl Iterator<Item = &'a Memory>, snapshot: Version) -> BTreeMap<Cell, Content> {
+    let all = memories.flat_map(|memory| memory.dump(snapshot));
+    let users = all.filter(|((run, ..), _)| *run != crate::base::run_id::RunId::DIRECTORY);
+    contents_of(users.map(|((run, _, name), stored)| (run, name, stored)))
+}
+
+fn dump<'a>(
+    memories: impl Iterator<Item = &'a Memory>,
+    snapshot: u64,
+) -> Vec<BTreeMap<(crate::base::run_id::RunId, Space, crate::base::key::Name), Stored>> {
+    memories.map(|memory| memory.dump(snapshot.into())).collect()
+}
+
+/// Notes who wrote at which version, and what expires when.
+fn learn<'a>(found: &mut Found, memories: impl Iterator<Item = &'a Memory>, history: &History) {
+    for memory in memories {
+        for (run, space, name, revision) in memory.every_revision() {
+            let Some(stored) = &revision.stored else { continue };
+            let content = match (space, stored) {
+                (Space::Kv, Stored::Value(value)) => super::cell::from_value(value),
+                (Space::State, Stored::State(state)) => super::cell::from_value(&state.value),
+                (Space::Event, Stored::Event(event)) => super::cell::from_value(&event.payload),
+                (Space::Trace, Stored::Trace(trace)) => super::cell::from_value(&trace.metadata),
+                _ => continue,
+            };
+            let (writer, version) = (writer_of(&content), revision.version.get());
+            if let Some(record) = history.records.get(&writer) {
+                let before = found.versions.insert(writer, version);
+                found.kept.insert(writer);
+                assert!(before.is_none_or(|before| before == version), "T{writer} has two versions: {before:?} {version}");
+                if let Fate::Committed(committed) = record.fate {
+                    assert_eq!(committed, version, "T{writer} is committed at the version it was told: {stored:?}");
+                }
+            }
+            let newest = memory.at(&run, space, name, history.start.into()).map(|newest| newest.version.get());
+            let is_past = version < history.start && newest != Some(version);
+            if revision.expires != Version::MAX && !is_past {
+                let cell = Cell::kv(run_of(run), String::from_utf8_lossy(name).into_owned());
+                found.expiries.insert((cell, version), revision.expires.get());
+            }
+        }
+    }
+}
+
+/// Whether a single command only reads.
+pub(super) const fn is_read(action: &Action) -> bool {
+    matches!(action, Action::Read(_) | Action::Scan { .. } | Action::Traces(_))
+}
