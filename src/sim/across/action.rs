@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::cell::{Cell, Content, Kind, run_id, to_value};
+use super::cell::{Cell, Content, Kind, LASTING_RUNS, run_id, to_value};
 use crate::base::options::Partitioning;
 use crate::base::run_id::RunId;
 use crate::base::trace::TraceType;
@@ -33,7 +33,7 @@ pub(super) type Sent = (usize, RunId, Command);
 impl Action {
     /// Whether it can neither fail nor tell anything.
     pub(super) fn is_blind(&self) -> bool {
-        matches!(self, Self::Put(cell, ..) if cell.kind == Kind::Kv)
+        matches!(self, Self::Put(cell, ..) if cell.kind == Kind::Kv && cell.run < LASTING_RUNS)
     }
 
     pub(super) fn commands(&self, layout: Layout) -> Vec<Sent> {
