@@ -149,6 +149,10 @@ impl Shard {
         let Some(open) = self.transactions.get(number, now) else {
             return self.answer(id, (Err(Error::Timeout(IDLE)), Version::ZERO));
         };
+        if let Some(holder) = open.waits_for {
+            open.waiting += 1;
+            return self.waiting.wait(holder, Waiting::Step { id, transaction: number, run, command });
+        }
         let snapshot = open.part.snapshot;
         if command.spaces().iter().any(|space| self.memory.is_collected(&run, *space, snapshot)) {
             // Before it writes anything that follows from what is missing.
@@ -168,6 +172,7 @@ impl Shard {
             }
             if let Some(open) = self.transactions.get(number, now) {
                 open.waiting += 1;
+                open.waits_for = Some(holder);
             }
             return self.waiting.wait(holder, Waiting::Step { id, transaction: number, run, command });
         }
@@ -184,8 +189,21 @@ impl Shard {
         self.answer(id, outcome);
     }
 
-    /// Runs a request again that waited for an outcome.
-    pub(super) fn again(&mut self, waiting: Waiting) {
+    /// Runs requests again that waited for an outcome, in the order they came.
+    pub(super) fn run_again(&mut self, all: Vec<Waiting>) {
+        for waiting in &all {
+            if let Waiting::Step { transaction, .. } = waiting
+                && let Some(open) = self.transactions.get(*transaction, self.now)
+            {
+                open.waits_for = None;
+            }
+        }
+        for waiting in all {
+            self.again(waiting);
+        }
+    }
+
+    fn again(&mut self, waiting: Waiting) {
         match waiting {
             Waiting::Read { id, run, command, snapshot } => self.read(id, run, command, snapshot, true),
             Waiting::Write { id, run, command, barred } => {
@@ -210,9 +228,8 @@ impl Shard {
 
     /// The outcome of a transaction is known: those that waited for it go on.
     pub(super) fn wake(&mut self, number: TransactionNumber) {
-        for waiting in self.waiting.wake(number) {
-            self.again(waiting);
-        }
+        let all = self.waiting.wake(number);
+        self.run_again(all);
     }
 
     /// Forgets a transaction that has not voted.

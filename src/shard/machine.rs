@@ -344,9 +344,8 @@ impl Shard {
     fn poison(&mut self, reason: &str) {
         self.poisoned.get_or_insert_with(|| reason.to_owned());
         self.fail_departures(reason);
-        for waiting in self.waiting.wake_all() {
-            self.again(waiting);
-        }
+        let all = self.waiting.wake_all();
+        self.run_again(all);
     }
 
     /// What waits to leave waits for something that will never be known to be durable.

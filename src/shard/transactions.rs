@@ -32,6 +32,8 @@ pub(crate) struct Open {
     pub(crate) waiting: u32,
     /// Its commit waits for the outcome of another transaction.
     pub(crate) is_committing: bool,
+    /// The transaction that the first of them waits for; the others stand behind it, so that none overtakes another.
+    pub(crate) waits_for: Option<TransactionNumber>,
     /// Set when this shard has voted yes.
     pub(crate) promise: Option<Promise>,
     last_used: Version,
@@ -66,6 +68,7 @@ impl Transactions {
             broken: false,
             seen: Version::ZERO,
             waiting: 0,
+            waits_for: None,
             is_committing: false,
             promise: None,
             last_used: now,

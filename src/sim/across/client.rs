@@ -243,6 +243,9 @@ impl World {
         if asked.what == What::Keep {
             return self.kept(result);
         }
+        if let Some(version) = result.as_ref().ok().and_then(|reply| reply.version) {
+            self.acknowledged = self.acknowledged.max(version);
+        }
         if asked.what == What::Flush && result.is_ok() {
             self.safe = self.safe.max(asked.acknowledged);
         }
@@ -370,7 +373,6 @@ impl World {
         record.fate = match result {
             Ok(reply) => match reply.version {
                 Some(version) => {
-                    self.acknowledged = self.acknowledged.max(version);
                     self.stats.committed += 1;
                     self.stats.across += u64::from(record.is_across);
                     Fate::Committed(version.get())

@@ -15,6 +15,8 @@ mod isolation;
 mod lifecycle;
 mod program;
 mod recovery;
+
+mod scenarios;
 mod swarm;
 mod view;
 mod world;
