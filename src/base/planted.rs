@@ -50,9 +50,11 @@ pub(crate) enum Bug {
     AbortRecordIgnored,
     /// One shard does not wait for the others' marks.
     CutIgnored,
-    /// A part is committed at its own prepare timestamp.
+    /// Recovery commits a part at its own prepare timestamp.
     OwnTimestamp,
-    /// Validation and intents are forgotten altogether.
+    /// The coordinator commits at the timestamp of the last vote, not at the highest.
+    LastTimestamp,
+    /// Validation looks at ranges only.
     ReadsNotValidated,
     /// Two may write one key: a prepare does not look at write intents.
     WriteIntentsIgnored,

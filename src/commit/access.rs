@@ -13,6 +13,7 @@ use super::message::TransactionNumber;
 use super::part::{Overlaid, Part};
 use crate::base::error::Result;
 use crate::base::key::{Name, Space, prefix_end};
+use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
@@ -156,7 +157,7 @@ impl<'a> Access<'a> {
         let own: Vec<(Name, Overlaid)> = self
             .part
             .overlay_of(run, space)
-            .filter(|(name, _)| in_range(name))
+            .filter(|(name, _)| in_range(name) && !planted(Bug::OwnWritesNotScanned))
             .map(|(name, overlaid)| (name.clone(), overlaid.clone()))
             .collect();
         let mut left = scan.limit;

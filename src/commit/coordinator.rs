@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::message::Vote;
 use crate::base::error::{Conflict, Error};
+use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 
@@ -49,14 +50,15 @@ impl Coordinator {
             Vote::Failed(reason) => return Some(Decision::Fail(reason)),
             Vote::Yes { timestamp, earliest_expiry } => {
                 assert!(self.waiting.remove(&from), "a participant votes once: from={from}");
-                self.timestamp = self.timestamp.max(timestamp);
+                let highest = self.timestamp.max(timestamp);
+                self.timestamp = if planted(Bug::LastTimestamp) { timestamp } else { highest };
                 self.earliest_expiry = self.earliest_expiry.min(earliest_expiry);
             }
         }
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() && !planted(Bug::DecisionBeforeVotes) {
             return None;
         }
-        Some(if is_in_time(self.timestamp, self.earliest_expiry) {
+        Some(if is_in_time(self.timestamp, self.earliest_expiry) || planted(Bug::ExpiryIgnored) {
             Decision::Commit(self.timestamp)
         } else {
             Decision::Abort(Error::TransactionConflict(expired(RunId::DIRECTORY)))

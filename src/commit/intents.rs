@@ -12,6 +12,7 @@ use super::message::TransactionNumber;
 use super::part::Part;
 use crate::base::error::Conflict;
 use crate::base::key::{Name, Space};
+use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::store::memory::NameRange;
@@ -79,13 +80,13 @@ impl Intents {
         for run in part.deleted_runs() {
             self.deleted.insert(*run, (number, timestamp));
         }
-        for key in part.reads() {
+        for key in part.reads().iter().filter(|_| !planted(Bug::NoReadIntents)) {
             let readers = self.reads.entry(key.clone()).or_default();
             if readers.last() != Some(&number) {
                 readers.push(number);
             }
         }
-        for (run, space, range) in part.ranges() {
+        for (run, space, range) in part.ranges().iter().filter(|_| !planted(Bug::NoRangeIntents)) {
             self.ranges.push((number, *run, *space, range.clone()));
         }
     }

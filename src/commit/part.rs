@@ -12,6 +12,7 @@ use super::intents::{Bar, Key};
 use crate::base::error::{Conflict, Error, Result};
 use crate::base::key::{Name, Space, unit_name};
 use crate::base::limits;
+use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
@@ -250,13 +251,13 @@ impl Part {
             key: space.show(name),
             winner,
         };
-        for (run, space, name) in &self.reads {
+        for (run, space, name) in self.reads.iter().filter(|_| !planted(Bug::ReadsNotValidated)) {
             let newest = memory.newest_version(run, *space, name).max(memory.deleted(run));
             if newest.is_some_and(|newest| newest > self.snapshot) {
                 return Err(lost(*run, *space, name, newest));
             }
         }
-        for (run, space, range) in &self.ranges {
+        for (run, space, range) in self.ranges.iter().filter(|_| !planted(Bug::RangesNotValidated)) {
             if let Some(deleted) = memory.deleted(run).filter(|deleted| *deleted > self.snapshot) {
                 return Err(lost(*run, *space, &[], Some(deleted)));
             }

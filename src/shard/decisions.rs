@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::commit::coordinator::is_in_time;
 use crate::format::record::{PartHead, RecordHeader, RecordKind, TransactionId, decode_part_head};
@@ -93,9 +94,9 @@ impl Decisions {
             let numbers: BTreeSet<u16> = parts.iter().map(|part| part.part).collect();
             let timestamp = parts.iter().map(|part| part.timestamp).max().unwrap_or_default();
             let earliest_expiry = parts.iter().map(|part| part.head.earliest_expiry).min().unwrap_or(Version::MAX);
-            let is_complete = numbers.len() == parts[0].head.participants.len();
+            let is_complete = planted(Bug::MissingPartIgnored) || numbers.len() == parts[0].head.participants.len();
             let is_committed =
-                is_complete && !aborted.contains(&id) && is_in_time(timestamp, earliest_expiry) && timestamp <= cut;
+                is_complete && (!aborted.contains(&id) || planted(Bug::AbortRecordIgnored)) && is_in_time(timestamp, earliest_expiry) && timestamp <= cut;
             if is_committed {
                 self.committed.insert(id, timestamp);
             } else {

@@ -11,6 +11,7 @@ use super::transactions::IDLE;
 use super::waiting::Waiting;
 use crate::base::error::{Conflict, Error, Result};
 use crate::base::limits;
+use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::commit::access::Access;
@@ -37,6 +38,7 @@ impl Shard {
         let mut access = Access::new(&self.memory, &mut part, snapshot).beside(&self.intents);
         let result = primitive::execute(&mut access, run, command);
         let (seen, blocked) = (access.seen(), access.blocked());
+        let blocked = blocked.filter(|_| !planted(Bug::ReadInDoubt));
         if let Some((holder, command)) = blocked.zip(again)
             && !self.transactions.is_stuck(holder)
         {
@@ -68,6 +70,7 @@ impl Shard {
         let (seen, blocked) = (access.seen(), access.blocked());
         if let Some(command) = again {
             let holder = blocked.or_else(|| self.intents.obstacle(&part).map(|obstacle| obstacle.holder));
+            let holder = holder.filter(|_| !planted(Bug::SingleWriteIgnoresIntents));
             if let Some(holder) = holder.filter(|_| blocked.is_some() || !part.writes().is_empty()) {
                 let barred = part.bar();
                 self.intents.bar(&barred);
@@ -118,7 +121,9 @@ impl Shard {
         if operation == 0 && !self.transactions.is_open(number) {
             let snapshot = snapshot.unwrap_or_else(|| self.snapshot_of_transaction());
             // No commit comes below a snapshot that was served.
-            self.latest = self.latest.max(snapshot);
+            if !planted(Bug::FloorIgnored) {
+                self.latest = self.latest.max(snapshot);
+            }
             self.transactions.begin(number, snapshot, self.now);
         }
         match self.admit(number, operation, run, &command) {
@@ -165,6 +170,7 @@ impl Shard {
         let mut access = Access::new(&self.memory, &mut open.part, now).beside(&self.intents);
         let result = primitive::execute(&mut access, run, command);
         let (seen, is_too_old, blocked) = (access.seen(), access.is_too_old(), access.blocked());
+        let blocked = blocked.filter(|_| !planted(Bug::StepInDoubt));
         if let Some((holder, command)) = blocked.zip(again) {
             open.part.roll_back(savepoint);
             if self.transactions.is_stuck(holder) {
@@ -228,7 +234,8 @@ impl Shard {
 
     /// The outcome of a transaction is known: those that waited for it go on.
     pub(super) fn wake(&mut self, number: TransactionNumber) {
-        let all = self.waiting.wake(number);
+        let mut all = self.waiting.wake(number);
+        all.truncate(if planted(Bug::WakeLost) { 1 } else { all.len() });
         self.run_again(all);
     }
 

@@ -23,6 +23,7 @@ use super::transactions::Transactions;
 use super::waiting::{WaitList, Waiting};
 use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
+use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::commit::intents::Intents;
 use crate::commit::message::{Envelope, Message, TransactionNumber};
@@ -241,6 +242,7 @@ impl Shard {
         let wrote = result.as_ref().ok().and_then(|reply| reply.version);
         let until = match (self.config.mode, wrote) {
             (DurabilityMode::Strict, Some(_)) if acknowledge == Acknowledge::Visible => None,
+            (DurabilityMode::Strict, _) if planted(Bug::ReplyNotDurable) => None,
             (DurabilityMode::Strict, _) => Some(Until::Logged(self.log.commit_of(depends_on))),
             (DurabilityMode::Buffered { .. }, Some(version)) => {
                 Some(Until::Covered(self.covered(version, acknowledge)))

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::gate::RecordCount;
 use crate::base::options::DurabilityMode;
+use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 
 /// What a shard knows of marks.
@@ -53,6 +54,9 @@ impl Marks {
 
     /// Recovery would keep every commit up to here.
     pub(crate) fn cut(&self) -> Version {
+        if self.shard == 0 && planted(Bug::CutIgnored) {
+            return self.durable[0];
+        }
         self.durable.iter().copied().min().unwrap_or_default()
     }
 

@@ -13,6 +13,7 @@ use super::machine::Shard;
 use super::transactions::{Open, Promise};
 use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
+use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::commit::message::{Message, TransactionNumber, Vote};
@@ -28,6 +29,7 @@ impl Shard {
         match self.promise(from, number, operations, participants) {
             Ok(vote) => {
                 let until = match self.config.mode {
+                    DurabilityMode::Strict if planted(Bug::VoteNotDurable) => None,
                     DurabilityMode::Strict => Some(Until::Logged(self.log.logged())),
                     DurabilityMode::Buffered { .. } | DurabilityMode::InMemory => None,
                 };
@@ -71,11 +73,13 @@ impl Shard {
             return Err((Error::TransactionConflict(conflict), winner));
         }
         let obstacle = self.intents.obstacle(&open.part).map(|obstacle| obstacle.conflict());
+        let obstacle = obstacle.filter(|_| !planted(Bug::WriteIntentsIgnored));
         if let Some(conflict) = obstacle.or_else(|| self.intents.barred(&open.part)) {
             return Err(at_once(Error::TransactionConflict(conflict)));
         }
         let earliest_expiry = open.part.earliest_expiry();
-        if self.config.mode != DurabilityMode::InMemory {
+        let is_left_out = planted(Bug::ReadPartNotLogged) && open.part.writes().is_empty();
+        if self.config.mode != DurabilityMode::InMemory && !is_left_out {
             let id = TransactionId { incarnation: self.config.incarnation, shard: coordinator, number: number.0 };
             let (header, body) = part_record(self.config.shard, id, version, participants, &open.part);
             self.log.stage(header, version, &body).map_err(at_once)?;
@@ -89,7 +93,9 @@ impl Shard {
 
     /// The transaction is committed.
     pub(super) fn decide(&mut self, number: TransactionNumber, timestamp: Version) {
-        self.latest = self.latest.max(timestamp);
+        if !planted(Bug::NotLearned) {
+            self.latest = self.latest.max(timestamp);
+        }
         let Some(open) = self.take_promised(number) else { return };
         self.across = self.across.max(timestamp);
         self.apply(open.part, timestamp);
@@ -113,6 +119,7 @@ impl Shard {
         // A version of its own in the log's order: whoever has seen the commit before it does not depend on it.
         self.latest = self.next_version();
         match self.log.stage(RecordHeader::abort(id), self.latest, &()) {
+            Ok(_) if planted(Bug::AbortNotAwaited) => self.abandoned(number),
             Ok(at) => self.depart(Some(Until::Logged(at)), Departure::Abandoned { transaction: number }),
             Err(_) => self.stick(number),
         }

@@ -8,6 +8,7 @@
 
 use super::decisions::{Decisions, Evidence};
 use super::route::Layout;
+use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::record::{self, Position, RecordHeader, RecordKind};
 use crate::format::scan::{SegmentScan, scan_segment};
@@ -171,11 +172,13 @@ fn replay_record(
     target: Target,
     memory: &mut Memory,
 ) -> Result<bool, String> {
+    let ignores_cut = planted(Bug::CutIgnoredAtRecovery) && target.shard == 0;
     let (version, body) = match record.kind() {
-        Some(RecordKind::Commit) => (Some(record.version()).filter(|version| *version <= extent.cut), body),
+        Some(RecordKind::Commit) => (Some(record.version()).filter(|version| *version <= extent.cut || ignores_cut), body),
         Some(RecordKind::Part) => {
             let (_, rest) = record::decode_part_head(body).map_err(|error| error.to_string())?;
-            (extent.decisions.version_of(record.transaction()), rest)
+            let decided = extent.decisions.version_of(record.transaction());
+            (decided.map(|decided| if planted(Bug::OwnTimestamp) { record.version() } else { decided }), rest)
         }
         Some(RecordKind::Abort | RecordKind::Mark) => return Ok(false),
         None => return Err(format!("a record of an unknown kind: kind={}", record.kind)),

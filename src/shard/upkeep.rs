@@ -4,6 +4,7 @@
 
 use super::machine::Shard;
 use crate::base::options::DurabilityMode;
+use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::commit::message::Message;
 use crate::format::record::RecordHeader;
@@ -52,6 +53,9 @@ impl Shard {
 
     /// The same over all shards.
     pub(super) fn horizon(&self) -> Version {
+        if planted(Bug::CollectedEarly) {
+            return self.latest;
+        }
         self.horizons.lowest(self.own_horizon())
     }
 
@@ -68,7 +72,9 @@ impl Shard {
 
     /// Marks that everything this shard commits up to a version stands before this place in its log.
     pub(super) fn mark(&mut self, through: Version) {
-        self.latest = self.latest.max(through);
+        if !planted(Bug::MarkBelowFloor) {
+            self.latest = self.latest.max(through);
+        }
         if self.poisoned().is_some() || !self.marks.is_news(through) {
             return;
         }

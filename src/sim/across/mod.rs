@@ -13,9 +13,9 @@ mod history;
 #[path = "../../../tests/support/isolation/mod.rs"]
 mod isolation;
 mod lifecycle;
+mod planted;
 mod program;
 mod recovery;
-
 mod scenarios;
 mod swarm;
 mod view;
