@@ -1,6 +1,6 @@
 //! Planted bugs: every rule of the protocol, broken once, must be caught within so many seeds.
 
-use super::run_seed;
+use super::{run_seed, scenarios};
 use super::swarm::Mode;
 use crate::base::planted::{Bug, plant};
 
@@ -18,6 +18,63 @@ fn assert_caught(bug: Bug, mode: Mode, most: u64) {
     };
     let what: String = what.lines().next().unwrap_or_default().chars().take(120).collect();
     println!("{bug:?} ({mode:?}): caught by seed {seed}: {what}");
+}
+
+/// A scenario fails with the bug, and is fine without.
+fn assert_told(bug: Bug, scenario: fn()) {
+    scenario();
+    plant(Some(bug));
+    let caught = std::panic::catch_unwind(scenario);
+    plant(None);
+    assert!(caught.is_err(), "{bug:?} is not noticed by its scenario");
+    println!("{bug:?}: caught by its scenario");
+}
+
+#[test]
+fn what_seeds_hardly_find_scenarios_tell() {
+    assert_told(Bug::NotLearned, scenarios::no_commit_comes_below_a_timestamp_that_was_learned);
+    assert_told(Bug::ExpiryIgnored, scenarios::a_transaction_commits_below_every_expiry_that_it_read_on_any_shard);
+    assert_told(Bug::AbortNotAwaited, scenarios::intents_stay_until_the_abort_record_is_durable);
+    assert_told(Bug::MarkBelowFloor, scenarios::a_commit_behind_a_mark_is_above_it);
+    assert_told(Bug::FloorIgnored, scenarios::a_commit_behind_a_read_is_above_its_snapshot);
+    assert_told(Bug::NoReadIntents, scenarios::of_two_that_read_what_the_other_writes_one_loses);
+    assert_told(Bug::OperationsNotCounted, scenarios::a_part_that_lacks_an_operation_is_not_promised);
+    assert_told(Bug::ReadInDoubt, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
+    assert_told(Bug::StepInDoubt, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
+    assert_told(Bug::WakeLost, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
+}
+
+#[test]
+fn bugs_of_intents_and_snapshots_are_caught() {
+    assert_caught(Bug::NoReadIntents, Mode::Strict, 40);
+    assert_caught(Bug::RangesNotValidated, Mode::InMemory, 20);
+    assert_caught(Bug::NoRangeIntents, Mode::Buffered, 150);
+    assert_caught(Bug::ReadsNotValidated, Mode::InMemory, 10);
+    assert_caught(Bug::WriteIntentsIgnored, Mode::InMemory, 10);
+    assert_caught(Bug::SingleWriteIgnoresIntents, Mode::Buffered, 100);
+    assert_caught(Bug::FloorIgnored, Mode::Strict, 40);
+    assert_caught(Bug::ReadInDoubt, Mode::Buffered, 40);
+    assert_caught(Bug::StepInDoubt, Mode::InMemory, 10);
+    assert_caught(Bug::OwnWritesNotScanned, Mode::Buffered, 10);
+    assert_caught(Bug::CollectedEarly, Mode::InMemory, 10);
+    assert_caught(Bug::WakeLost, Mode::Strict, 20);
+    assert_caught(Bug::NumberReused, Mode::InMemory, 20);
+    assert_caught(Bug::OperationsNotCounted, Mode::Strict, 100);
+}
+
+#[test]
+fn bugs_of_decisions_and_durability_are_caught() {
+    assert_caught(Bug::DecisionBeforeVotes, Mode::InMemory, 10);
+    assert_caught(Bug::LastTimestamp, Mode::Strict, 10);
+    assert_caught(Bug::OwnTimestamp, Mode::Strict, 10);
+    assert_caught(Bug::MissingPartIgnored, Mode::Strict, 10);
+    assert_caught(Bug::ReadPartNotLogged, Mode::Strict, 10);
+    assert_caught(Bug::VoteNotDurable, Mode::Strict, 20);
+    assert_caught(Bug::ReplyNotDurable, Mode::Strict, 10);
+    assert_caught(Bug::AbortRecordIgnored, Mode::Strict, 200);
+    assert_caught(Bug::CutIgnored, Mode::Buffered, 150);
+    assert_caught(Bug::CutIgnoredAtRecovery, Mode::Buffered, 10);
+    assert_caught(Bug::MarkBelowFloor, Mode::Buffered, 300);
 }
 
 /// Looks for all of them, in all modes; slow, and run by hand.

@@ -1,7 +1,8 @@
 //! Scenarios: what seeds have found, and what needs more luck than seeds have, each told step by step.
 
+use std::time::Duration;
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::options::{DurabilityMode, HistoryRetention};
 use crate::base::run_id::RunId;
 use crate::base::value::Value;
@@ -24,6 +25,8 @@ struct Table {
     writes: Vec<(usize, Position)>,
     answers: Vec<(RequestId, Result<Reply>)>,
     asked: RequestId,
+    /// Whether the clock stands still.
+    is_still: bool,
 }
 
 impl Table {
@@ -33,7 +36,7 @@ impl Table {
             Shard::new(config, Memory::new(HistoryRetention::Forever), 1_000.into())
         };
         let shards = (0..shards).map(shard).collect();
-        Self { shards, now: 2_000, mail: Vec::new(), writes: Vec::new(), answers: Vec::new(), asked: 0 }
+        Self { shards, now: 2_000, mail: Vec::new(), writes: Vec::new(), answers: Vec::new(), asked: 0, is_still: false }
     }
 
     fn give(&mut self, shard: usize, input: Input) {
@@ -54,9 +57,13 @@ impl Table {
         }
     }
 
+    fn advance(&mut self) {
+        self.now += if self.is_still { 0 } else { 1_000 };
+    }
+
     fn ask(&mut self, shard: usize, request: Request) -> RequestId {
         self.asked += 1;
-        self.now += 1_000;
+        self.advance();
         self.give(shard, Input::Request { id: self.asked, request });
         self.asked
     }
@@ -79,7 +86,7 @@ impl Table {
     fn deliver(&mut self, from: u32, to: u32) {
         let at = self.mail.iter().position(|mail| (mail.0, mail.1) == (from, to)).expect("something is under way");
         let (from, to, envelope) = self.mail.remove(at);
-        self.now += 1_000;
+        self.advance();
         self.give(to as usize, Input::Peer { from, envelope });
     }
 
@@ -101,6 +108,11 @@ impl Table {
 
     fn output(&self, id: RequestId) -> Option<&Output> {
         self.answer(id).map(|result| &result.as_ref().expect("it went well").output)
+    }
+
+    fn version(&self, id: RequestId) -> u64 {
+        let result = self.answer(id).expect("it is answered").as_ref().expect("it went well");
+        result.version.expect("it is a commit").get()
     }
 
     fn snapshot(&self, id: RequestId) -> u64 {
@@ -137,7 +149,7 @@ fn in_doubt(table: &mut Table) -> RequestId {
 /// the outcome was known, the delete ran behind the put, and what was put was gone. So an operation stands behind those
 /// of its transaction that wait.
 #[test]
-fn an_operation_does_not_overtake_one_of_its_transaction_that_waits() {
+pub(super) fn an_operation_does_not_overtake_one_of_its_transaction_that_waits() {
     let mut table = Table::new(DurabilityMode::InMemory, 2);
     let commit = in_doubt(&mut table);
     let delete = table.step(0, 2, 0, None, KvCommand::Delete { key: "a".into() });
@@ -151,7 +163,7 @@ fn an_operation_does_not_overtake_one_of_its_transaction_that_waits() {
 }
 
 #[test]
-fn what_is_in_doubt_is_waited_for_and_then_seen() {
+pub(super) fn what_is_in_doubt_is_waited_for_and_then_seen() {
     let mut table = Table::new(DurabilityMode::InMemory, 2);
     in_doubt(&mut table);
     let single = table.execute(1, get("b"));
@@ -159,4 +171,126 @@ fn what_is_in_doubt_is_waited_for_and_then_seen() {
     assert!(table.answer(single).is_none() && table.answer(step).is_none());
     table.settle();
     assert_eq!((table.output(single), table.output(step)), (Some(&value(1)), Some(&value(1))));
+}
+
+/// The clock stands still, and shard 0 has given out more timestamps than shard 1. What both commit together is at the
+/// highest of both; shard 1 learns it with the decision, and its next commit is later.
+#[test]
+pub(super) fn no_commit_comes_below_a_timestamp_that_was_learned() {
+    let mut table = Table::new(DurabilityMode::InMemory, 2);
+    table.is_still = true;
+    let first = table.step(0, 1, 0, None, put("a", 1));
+    let snapshot = table.snapshot(first);
+    table.step(1, 1, 0, Some(snapshot), put("b", 1));
+    for number in 0..10 {
+        table.execute(0, put("c", number));
+    }
+    let commit = table.commit(0, 1, &[(0, 1), (1, 1)]);
+    table.settle();
+    let write = table.execute(1, put("b", 2));
+    assert!(table.version(commit) < table.version(write), "what comes later has a later version");
+    let read = table.execute(1, get("b"));
+    assert_eq!(table.output(read), Some(&value(2)));
+}
+
+/// A part reads something that expires, another part is prepared on a shard that is ahead. In time for the one is too
+/// late for the other: the coordinator compares the highest timestamp with the earliest expiry.
+#[test]
+pub(super) fn a_transaction_commits_below_every_expiry_that_it_read_on_any_shard() {
+    let mut table = Table::new(DurabilityMode::InMemory, 2);
+    table.is_still = true;
+    table.execute(0, KvCommand::Put { key: "a".into(), value: 1.into(), ttl: Some(Duration::from_nanos(30)) });
+    let first = table.step(0, 1, 0, None, get("a"));
+    let snapshot = table.snapshot(first);
+    table.step(1, 1, 0, Some(snapshot), put("b", 1));
+    let commit = table.commit(0, 1, &[(0, 1), (1, 1)]);
+    table.now += 100;
+    table.settle();
+    assert!(matches!(table.answer(commit), Some(Err(Error::TransactionConflict(_)))), "{:?}", table.answer(commit));
+    let read = table.execute(1, get("b"));
+    assert_eq!(table.output(read), Some(&Output::Value(None)), "and nothing of it is there");
+}
+
+/// The coordinator's log fails when the other part is already durable: nobody knows whether recovery finds all parts. The
+/// abort must be durable before anybody sees that nothing happened, or a reader would have seen, at an older version,
+/// what a recovery then contradicts.
+#[test]
+pub(super) fn intents_stay_until_the_abort_record_is_durable() {
+    let mut table = Table::new(DurabilityMode::Strict, 2);
+    let commit = in_doubt(&mut table);
+    let (_, through) = table.writes.remove(table.writes.iter().position(|(shard, _)| *shard == 1).unwrap());
+    table.give(1, Input::Appended { through });
+    table.writes.clear();
+    table.give(0, Input::AppendFailed { reason: "EIO".into() });
+    assert!(matches!(table.answer(commit), Some(Err(Error::CommitUnknown(_)))));
+    // 1's vote comes too late, the abort comes.
+    table.deliver(0, 1);
+    let read = table.execute(1, get("b"));
+    assert!(table.answer(read).is_none(), "the outcome is not known before the abort record is durable");
+    let stuck = table.step(0, 2, 0, None, get("a"));
+    assert!(matches!(table.answer(stuck), Some(Err(Error::Unavailable(_)))), "here it may never be known");
+    table.settle();
+    assert_eq!(table.output(read), Some(&Output::Value(None)));
+    let freed = table.execute(0, get("a"));
+    assert_eq!(table.output(freed), Some(&Output::Value(None)), "the other's abort record frees this shard's intents");
+    assert_eq!([0, 1].map(|shard: usize| table.shards[shard].held_intents()), [0, 0]);
+}
+
+/// A mark at F says that everything this shard commits up to F stands before it. The clock of the shard that hears of it
+/// is behind F, as the one that chose F had given out more timestamps: its next commit is above F all the same.
+#[test]
+pub(super) fn a_commit_behind_a_mark_is_above_it() {
+    let mode = DurabilityMode::Buffered { flush_interval_ms: 1, max_pending_writes: 1_000 };
+    let mut table = Table::new(mode, 2);
+    table.is_still = true;
+    let last = (0..10).map(|number| table.execute(0, put("c", number))).last().unwrap();
+    table.ask(0, Request::Flush);
+    table.deliver(0, 1);
+    let write = table.execute(1, put("b", 1));
+    assert!(table.version(write) > table.version(last), "the mark is at or above what was flushed");
+}
+
+/// A read at S was served. A commit on that shard comes later than S, though its clock stands below S.
+#[test]
+pub(super) fn a_commit_behind_a_read_is_above_its_snapshot() {
+    let mut table = Table::new(DurabilityMode::InMemory, 2);
+    table.is_still = true;
+    for number in 0..10 {
+        table.execute(0, put("c", number));
+    }
+    let first = table.step(0, 1, 0, None, get("a"));
+    let snapshot = table.snapshot(first);
+    let before = table.step(1, 1, 0, Some(snapshot), get("b"));
+    let write = table.execute(1, put("b", 1));
+    let again = table.step(1, 1, 1, Some(snapshot), get("b"));
+    assert!(table.version(write) > snapshot);
+    assert_eq!(table.output(before), table.output(again), "a snapshot does not change");
+}
+
+/// Two transactions: each reads what the other writes, on two shards. Both saw the state before; one must lose.
+#[test]
+pub(super) fn of_two_that_read_what_the_other_writes_one_loses() {
+    let mut table = Table::new(DurabilityMode::InMemory, 2);
+    for (number, read_on, read, write_on, write) in [(1, 0, "a", 1, "b"), (2, 1, "b", 0, "a")] {
+        let first = table.step(read_on, number, 0, None, get(read));
+        let snapshot = table.snapshot(first);
+        table.step(write_on, number, 0, Some(snapshot), put(write, 1));
+    }
+    let commits = [table.commit(0, 1, &[(0, 1), (1, 1)]), table.commit(1, 2, &[(0, 1), (1, 1)])];
+    table.settle();
+    let won = commits.iter().filter(|commit| matches!(table.answer(**commit), Some(Ok(_)))).count();
+    assert!(won < 2, "write skew: {:?}", table.answers);
+}
+
+/// A lost operation: the client counts two on a shard, and one arrived.
+#[test]
+pub(super) fn a_part_that_lacks_an_operation_is_not_promised() {
+    let mut table = Table::new(DurabilityMode::InMemory, 2);
+    let first = table.step(0, 1, 0, None, put("a", 1));
+    let snapshot = table.snapshot(first);
+    table.step(1, 1, 0, Some(snapshot), put("b", 1));
+    let commit = table.commit(0, 1, &[(0, 1), (1, 2)]);
+    table.settle();
+    assert!(matches!(table.answer(commit), Some(Err(Error::TransactionConflict(_)))));
+    assert_eq!([0, 1].map(|shard: usize| table.shards[shard].open_transactions()), [0, 0]);
 }
