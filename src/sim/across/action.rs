@@ -21,6 +21,8 @@ pub(super) enum Action {
     Traces(u8),
     /// The last is the time to live, in nanoseconds.
     Put(Cell, Content, Option<u64>),
+    /// Puts it if nothing is there.
+    Insert(Cell, Content),
     Delete(Cell),
     Append(u8, i64),
     Record { run: u8, number: u64, stamp: i64 },
@@ -52,6 +54,10 @@ impl Action {
             }
             Self::Traces(run) => at_home(*run, Command::Trace(TraceCommand::ByTag { tag: "t".into() })),
             Self::Put(cell, content, ttl) => one(cell, put(cell, content, *ttl)),
+            Self::Insert(cell, content) => {
+                let (key, value) = (cell.name.as_str().into(), to_value(content));
+                one(cell, Command::Kv(KvCommand::CompareAndPut { key, expected: None, value }))
+            }
             Self::Delete(cell) => {
                 let command = match cell.kind {
                     Kind::Kv => Command::Kv(KvCommand::Delete { key: cell.name.as_str().into() }),

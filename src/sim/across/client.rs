@@ -14,6 +14,7 @@ use super::view::View;
 use super::program::{Next, PURPOSES, Program, Purpose, some_cells};
 use super::world::{Asked, Event, Party, What, World};
 use crate::base::error::{Error, Result};
+use crate::base::options::DurabilityMode;
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::commit::message::TransactionNumber;
@@ -54,7 +55,8 @@ pub(super) struct Running {
     postponed: Vec<(usize, usize, Sent)>,
     waiting: BTreeSet<RequestId>,
     error: Option<Error>,
-    is_committing: bool,
+    /// Whether it has slept so long that its shards may have forgotten it.
+    has_slept: bool,
 }
 
 impl World {
@@ -122,13 +124,13 @@ impl World {
             postponed: Vec::new(),
             waiting: BTreeSet::new(),
             error: None,
-            is_committing: false,
+            has_slept: false,
         });
         self.pump(client);
     }
 
     /// Goes on as far as it can without an answer.
-    fn pump(&mut self, client: usize) {
+    pub(super) fn pump(&mut self, client: usize) {
         loop {
             self.absorb(client);
             let Some(running) = &mut self.clients[client].running else { return };
@@ -141,6 +143,11 @@ impl World {
             if !running.queue.is_empty() {
                 self.act(client);
                 continue;
+            }
+            if !running.has_slept && self.rng.chance(self.swarm.idles / 2) {
+                running.has_slept = true;
+                let wakes = self.now + self.rng.within(55_000_000_000..75_000_000_000);
+                return self.schedule(wakes, Event::Resume(client));
             }
             let record = self.history.records.get(&running.id).expect("it is recorded");
             match running.program.next(&record.view, &mut self.rng) {
@@ -178,11 +185,15 @@ impl World {
     fn operate(&mut self, client: usize, at: usize, part: usize, sent: Sent, is_dropped: bool) {
         let Some(running) = &mut self.clients[client].running else { return };
         if running.coordinator.is_none() {
-            running.coordinator = Some(sent.0);
             let snapshot = running.replay.as_ref().map(|reading| reading.snapshot);
-            if snapshot.is_some() || self.rng.chance(self.swarm.begins) {
+            let begins = snapshot.is_some() || self.rng.chance(self.swarm.begins);
+            // Whoever begins first may then never operate there.
+            let anywhere = begins && self.rng.chance(500);
+            let coordinator = if anywhere { self.rng.index(self.nodes.len()) } else { sent.0 };
+            running.coordinator = Some(coordinator);
+            if begins {
                 let transaction = TransactionNumber(running.number);
-                let id = self.ask(client, sent.0, What::Begin, Request::Begin { transaction, snapshot });
+                let id = self.ask(client, coordinator, What::Begin, Request::Begin { transaction, snapshot });
                 self.wait_for(client, id);
             }
         }
@@ -259,7 +270,7 @@ impl World {
         }
         match asked.what {
             What::Begin | What::Step(..) => self.stepped(client, asked.what, result),
-            What::Commit { is_durable } => return self.committed(client, is_durable, result),
+            What::Commit { is_durable, .. } => return self.committed(client, is_durable, result),
             What::Abort | What::Single | What::Flush | What::Keep => {}
         }
         self.pump(client);
@@ -316,19 +327,21 @@ impl World {
             running.parts.iter().map(|(shard, (operations, _))| (number(*shard), *operations)).collect();
         let is_durable = self.rng.chance(self.swarm.durables);
         let acknowledge = match self.swarm.mode {
-            crate::base::options::DurabilityMode::InMemory => Acknowledge::AsUsual,
+            DurabilityMode::InMemory => Acknowledge::AsUsual,
             _ if is_durable => Acknowledge::Durable,
+            _ if self.rng.chance(self.swarm.durables) => Acknowledge::Visible,
             _ => Acknowledge::AsUsual,
         };
         let (transaction, coordinator) = (TransactionNumber(running.number), running.coordinator.unwrap_or(0));
-        running.is_committing = true;
         let record = self.history.records.get_mut(&running.id).expect("it is recorded");
         record.fate = Fate::Unknown;
         record.is_across = participants.len() > 1;
         record.shard = coordinator;
         let commit = Box::new(Commit { participants, acknowledge });
         let is_durable = acknowledge == Acknowledge::Durable;
-        let id = self.ask(client, coordinator, What::Commit { is_durable }, Request::Commit { transaction, commit });
+        let is_early = acknowledge == Acknowledge::Visible && self.swarm.mode == DurabilityMode::Strict;
+        let what = What::Commit { is_durable, is_early };
+        let id = self.ask(client, coordinator, what, Request::Commit { transaction, commit });
         if self.rng.chance(self.swarm.drops) {
             self.note(format_args!("client {client} does not wait for #{id}"));
             self.clients[client].running = None;
@@ -372,6 +385,8 @@ impl World {
         record.answered = self.stats.events;
         record.fate = match result {
             Ok(reply) => match reply.version {
+                // It may be lost, and then nobody has seen it.
+                Some(_) if matches!(asked.what, What::Commit { is_early: true, .. }) => Fate::Unknown,
                 Some(version) => {
                     self.stats.committed += 1;
                     self.stats.across += u64::from(record.is_across);
@@ -427,9 +442,11 @@ impl World {
             Error::InvalidOperation(what) if what.contains("no longer kept") => {
                 self.stats.too_old += 1;
                 // Some of the run may be kept for ever, and some of it not.
-                running.replay.is_some()
+                running.replay.is_some() || running.has_slept
             }
             Error::KeyNotFound(_) => running.program.purpose == Purpose::DeleteRun,
+            Error::VersionMismatch { expected, .. } => *expected == 0,
+            _ if running.has_slept => true,
             _ => self.has_failed || self.closing.is_under_way(),
         };
         assert!(is_expected, "T{} failed: {error}", running.id);

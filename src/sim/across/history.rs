@@ -303,11 +303,19 @@ impl History {
     /// Expiries as deletions of their own.
     fn expiries(&self, timed: &[Timed], found: &Found, mut ids: u64) -> Vec<Timed> {
         let mut revisions: BTreeMap<&Cell, Vec<u64>> = BTreeMap::new();
+        let mut sights: BTreeSet<u64> = BTreeSet::new();
         for transaction in timed {
             if let white_box::Outcome::Committed(time) = transaction.outcome {
                 for write in &transaction.writes {
                     revisions.entry(&write.key).or_default().push(time / MOMENTS + EPOCH);
                 }
+            }
+            // Of those whose outcome is not known, those that somebody saw count, with all their writes.
+            let reads = transaction.reads.iter().filter_map(|read| Some((&read.key, read.seen?)));
+            let ranges = transaction.ranges.iter().flat_map(|range| range.found.iter().map(|(cell, seen)| (cell, *seen)));
+            for (cell, seen) in reads.chain(ranges) {
+                sights.insert(seen.version / MOMENTS + EPOCH);
+                revisions.entry(cell).or_default().push(seen.version / MOMENTS + EPOCH);
             }
         }
         let mut deletions = Vec::new();
@@ -315,7 +323,7 @@ impl History {
             let is_replaced = |at: &u64| *at > *version && *at <= *expires;
             let all = revisions.get(cell).map_or(&[][..], Vec::as_slice);
             // What was there when the opening began has its beginning as its version.
-            let is_known = all.iter().any(|at| *at == (*version).max(self.start));
+            let is_known = sights.contains(version) || all.iter().any(|at| *at == (*version).max(self.start));
             if expires <= version || !is_known || all.iter().any(|at| *at > self.start && is_replaced(at)) || *expires <= self.start {
                 continue;
             }

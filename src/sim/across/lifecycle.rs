@@ -55,7 +55,8 @@ impl World {
     /// Something is poisoned: before long, the process ends.
     pub(super) fn failed(&mut self) {
         if !std::mem::replace(&mut self.has_failed, true) {
-            let after = self.rng.below(3_000_000);
+            let longest = *self.rng.pick(&[3_000_000, 3_000_000, 300_000_000]);
+            let after = self.rng.below(longest);
             let event = if self.rng.chance(700) { Event::Crash } else { Event::Close };
             self.schedule(self.now + after, event);
         }

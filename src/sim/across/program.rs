@@ -241,7 +241,7 @@ impl Program {
                 Kind::Trace => Action::Record { run: cell.run, number: rng.below(1 << 20) + 1, stamp },
                 Kind::Kv | Kind::State => {
                     if !cell.is_list() && cell.name.starts_with('r') && rng.chance(self.deletes) {
-                        Action::Delete(cell)
+                        if rng.chance(500) { Action::Delete(cell) } else { Action::Insert(cell, vec![stamp]) }
                     } else {
                         let before = pending.get(&cell).or_else(|| view.known(&cell));
                         let mut content = before.filter(|_| cell.is_list()).cloned().unwrap_or_default();

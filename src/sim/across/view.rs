@@ -72,6 +72,10 @@ impl View {
                 self.range(Cell::trace(*run, ""), Cell::trace(*run, "~"), found);
             }
             Action::Put(cell, content, _) => self.wrote(cell, content.clone()),
+            Action::Insert(cell, content) => {
+                self.read(cell, None);
+                self.wrote(cell, content.clone());
+            }
             Action::Delete(cell) => {
                 self.delete(cell, &outputs[0]);
             }
@@ -108,6 +112,7 @@ impl View {
     pub(super) fn promise(&mut self, action: &Action) {
         match action {
             Action::Delete(cell) => drop(self.mine.insert(cell.clone(), None)),
+            Action::Insert(cell, content) => self.wrote(cell, content.clone()),
             action => self.absorb(action, &[Output::Unit]),
         }
     }

@@ -34,6 +34,8 @@ pub(super) enum Party {
 #[derive(Debug)]
 pub(super) enum Event {
     Think(usize),
+    /// A client that slept goes on.
+    Resume(usize),
     Arrive(usize, Input),
     Answer(RequestId, Result<Reply>),
     Run(usize),
@@ -78,6 +80,8 @@ pub(super) enum What {
     Step(usize, usize),
     Commit {
         is_durable: bool,
+        /// Whether it is answered before it is durable.
+        is_early: bool,
     },
     Abort,
     Single,
@@ -308,6 +312,7 @@ impl World {
         }
         match event {
             Event::Think(client) => self.think(client),
+            Event::Resume(client) => self.pump(client),
             Event::Arrive(shard, input) => self.arrive(shard, input),
             Event::Answer(id, result) => self.answered(id, result),
             Event::Run(shard) => self.run_shard(shard),
