@@ -31,6 +31,7 @@ pub(crate) enum Bug {
     /// A part that only read is not logged.
     ReadPartNotLogged,
     /// A retry has the number of the attempt before.
+    #[cfg(test)]
     NumberReused,
     /// Old versions go without asking the other shards.
     CollectedEarly,

@@ -95,8 +95,10 @@ impl Decisions {
             let timestamp = parts.iter().map(|part| part.timestamp).max().unwrap_or_default();
             let earliest_expiry = parts.iter().map(|part| part.head.earliest_expiry).min().unwrap_or(Version::MAX);
             let is_complete = planted(Bug::MissingPartIgnored) || numbers.len() == parts[0].head.participants.len();
-            let is_committed =
-                is_complete && (!aborted.contains(&id) || planted(Bug::AbortRecordIgnored)) && is_in_time(timestamp, earliest_expiry) && timestamp <= cut;
+            let is_committed = is_complete
+                && (!aborted.contains(&id) || planted(Bug::AbortRecordIgnored))
+                && is_in_time(timestamp, earliest_expiry)
+                && timestamp <= cut;
             if is_committed {
                 self.committed.insert(id, timestamp);
             } else {

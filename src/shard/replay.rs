@@ -174,7 +174,9 @@ fn replay_record(
 ) -> Result<bool, String> {
     let ignores_cut = planted(Bug::CutIgnoredAtRecovery) && target.shard == 0;
     let (version, body) = match record.kind() {
-        Some(RecordKind::Commit) => (Some(record.version()).filter(|version| *version <= extent.cut || ignores_cut), body),
+        Some(RecordKind::Commit) => {
+            (Some(record.version()).filter(|version| *version <= extent.cut || ignores_cut), body)
+        }
         Some(RecordKind::Part) => {
             let (_, rest) = record::decode_part_head(body).map_err(|error| error.to_string())?;
             let decided = extent.decisions.version_of(record.transaction());

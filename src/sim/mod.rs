@@ -5,6 +5,7 @@
 //!   trace.
 //! - `SIM_SEED=n` runs one seed and prints its trace; `SIM_RUNS=n` runs n times as many seeds.
 
+mod across;
 mod audit;
 mod client;
 mod clock;

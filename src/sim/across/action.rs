@@ -16,7 +16,10 @@ use crate::shard::route::Layout;
 pub(super) enum Action {
     Read(Cell),
     /// All pairs with a prefix.
-    Scan { run: u8, prefix: String },
+    Scan {
+        run: u8,
+        prefix: String,
+    },
     /// All traces of a run.
     Traces(u8),
     /// The last is the time to live, in nanoseconds.
@@ -25,7 +28,11 @@ pub(super) enum Action {
     Insert(Cell, Content),
     Delete(Cell),
     Append(u8, i64),
-    Record { run: u8, number: u64, stamp: i64 },
+    Record {
+        run: u8,
+        number: u64,
+        stamp: i64,
+    },
     DeleteRun(u8),
 }
 

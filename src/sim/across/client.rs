@@ -10,8 +10,8 @@ use super::action::{Action, Sent};
 use super::cell::{Cell, Content, Kind, LASTING_RUNS};
 use super::history::{Fate, Record};
 use super::lifecycle::is_read;
-use super::view::View;
 use super::program::{Next, PURPOSES, Program, Purpose, some_cells};
+use super::view::View;
 use super::world::{Asked, Event, Party, What, World};
 use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
@@ -90,14 +90,7 @@ impl World {
         self.schedule(self.now + after, Event::Think(client));
     }
 
-    fn begin(
-        &mut self,
-        client: usize,
-        purpose: Purpose,
-        replay: Option<Reading>,
-        retries: u32,
-        reused: Option<u64>,
-    ) {
+    fn begin(&mut self, client: usize, purpose: Purpose, replay: Option<Reading>, retries: u32, reused: Option<u64>) {
         self.ids += 1;
         self.numbers += 1;
         self.stats.transactions += 1;
@@ -358,7 +351,12 @@ impl World {
         running.program.check(&record.view);
         if let Some(reading) = &running.replay {
             for (cell, before) in &reading.reads {
-                assert_eq!(record.view.reads.get(cell), Some(before), "what was there at {} is there for ever: {cell:?}", reading.snapshot);
+                assert_eq!(
+                    record.view.reads.get(cell),
+                    Some(before),
+                    "what was there at {} is there for ever: {cell:?}",
+                    reading.snapshot
+                );
             }
             record.fate = Fate::Failed;
         } else if let Some(snapshot) = record.snapshot {
@@ -366,8 +364,13 @@ impl World {
             record.completed = now;
             self.stats.read_only += 1;
             let is_kept = |cell: &Cell| cell.kind == Kind::Kv && cell.run < LASTING_RUNS;
-            let reads: BTreeMap<_, _> =
-                record.view.reads.iter().filter(|(cell, _)| is_kept(cell)).map(|(cell, content)| (cell.clone(), content.clone())).collect();
+            let reads: BTreeMap<_, _> = record
+                .view
+                .reads
+                .iter()
+                .filter(|(cell, _)| is_kept(cell))
+                .map(|(cell, content)| (cell.clone(), content.clone()))
+                .collect();
             if !reads.is_empty() && self.readings.len() < 50 {
                 self.readings.push(Reading { snapshot: snapshot.into(), reads });
             }
@@ -381,7 +384,8 @@ impl World {
         let asked = &self.requests[&id];
         let record = self.history.records.get_mut(&asked.id).expect("it is recorded");
         // A command that could have written and did not is no read at a version that anybody knows.
-        let is_plain_read = record.action.as_ref().is_none_or(is_read) && (!record.is_single || asked.snapshot.is_some());
+        let is_plain_read =
+            record.action.as_ref().is_none_or(is_read) && (!record.is_single || asked.snapshot.is_some());
         record.answered = self.stats.events;
         record.fate = match result {
             Ok(reply) => match reply.version {
@@ -401,7 +405,9 @@ impl World {
         if record.is_single && record.fate == Fate::ReadOnly {
             record.snapshot = asked.snapshot.map(Version::get);
         }
-        if asked.what == What::Single && let Ok(reply) = result {
+        if asked.what == What::Single
+            && let Ok(reply) = result
+        {
             let action = record.action.clone().expect("a single command is one action");
             record.view = View::default();
             record.view.absorb(&action, std::slice::from_ref(&reply.output));

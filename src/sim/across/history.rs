@@ -12,8 +12,8 @@ use std::ops::Bound;
 
 use super::action::Action;
 use super::cell::{Cell, Content, Kind, writer_of};
-use super::lifecycle::EPOCH;
 use super::isolation::{black_box, history as appends, white_box};
+use super::lifecycle::EPOCH;
 use super::view::{ListStep, Range, View};
 
 /// How a transaction ended.
@@ -213,13 +213,7 @@ impl History {
         }
     }
 
-    fn timed(
-        &self,
-        id: u64,
-        record: &Record,
-        cells: &BTreeSet<Cell>,
-        found: &Found,
-    ) -> Result<Option<Timed>, String> {
+    fn timed(&self, id: u64, record: &Record, cells: &BTreeSet<Cell>, found: &Found) -> Result<Option<Timed>, String> {
         let outcome = match record.fate {
             Fate::Running | Fate::Failed => return Ok(None),
             Fate::Unknown => match found.versions.get(&id).filter(|_| found.kept.contains(&id)) {
@@ -231,10 +225,13 @@ impl History {
         };
         let snapshot = match (record.is_single, outcome) {
             (true, white_box::Outcome::Committed(time)) => time - 1,
-            _ => record.snapshot.map_or(0, |snapshot| if record.is_single && record.fate == Fate::Unknown { at(snapshot) } else { after(snapshot) }),
+            _ => record.snapshot.map_or(0, |snapshot| {
+                if record.is_single && record.fate == Fate::Unknown { at(snapshot) } else { after(snapshot) }
+            }),
         };
         let view = &record.view;
-        let reads = view.reads.iter().filter_map(|(cell, content)| self.read(cell, content.as_ref(), found).transpose());
+        let reads =
+            view.reads.iter().filter_map(|(cell, content)| self.read(cell, content.as_ref(), found).transpose());
         let reads = reads.collect::<Result<Vec<_>, _>>()?;
         let mut ranges = Vec::new();
         for range in &view.ranges {
@@ -294,7 +291,10 @@ impl History {
             Fate::Committed(version) => Some(version),
             Fate::Unknown => found.versions.get(&writer).copied(),
             Fate::Running | Fate::ReadOnly | Fate::Failed => {
-                return Err(format!("T{writer} is not committed ({:?}), and its write was seen: {cell:?}", record.fate));
+                return Err(format!(
+                    "T{writer} is not committed ({:?}), and its write was seen: {cell:?}",
+                    record.fate
+                ));
             }
         };
         Ok(version.map(|version| white_box::Seen { version: record.time(version), writer: Some(writer) }))
@@ -312,7 +312,8 @@ impl History {
             }
             // Of those whose outcome is not known, those that somebody saw count, with all their writes.
             let reads = transaction.reads.iter().filter_map(|read| Some((&read.key, read.seen?)));
-            let ranges = transaction.ranges.iter().flat_map(|range| range.found.iter().map(|(cell, seen)| (cell, *seen)));
+            let ranges =
+                transaction.ranges.iter().flat_map(|range| range.found.iter().map(|(cell, seen)| (cell, *seen)));
             for (cell, seen) in reads.chain(ranges) {
                 sights.insert(seen.version / MOMENTS + EPOCH);
                 revisions.entry(cell).or_default().push(seen.version / MOMENTS + EPOCH);
@@ -324,7 +325,11 @@ impl History {
             let all = revisions.get(cell).map_or(&[][..], Vec::as_slice);
             // What was there when the opening began has its beginning as its version.
             let is_known = sights.contains(version) || all.iter().any(|at| *at == (*version).max(self.start));
-            if expires <= version || !is_known || all.iter().any(|at| *at > self.start && is_replaced(at)) || *expires <= self.start {
+            if expires <= version
+                || !is_known
+                || all.iter().any(|at| *at > self.start && is_replaced(at))
+                || *expires <= self.start
+            {
                 continue;
             }
             ids += 1;

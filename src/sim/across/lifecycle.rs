@@ -256,20 +256,22 @@ impl World {
             if self.crashes_in_recovery() {
                 continue;
             }
-            let decisions = decide(&self.disk, &judged.sealed);
-            self.stats.discarded += decisions.discarded;
+            let (decisions, discarded) = decide(&self.disk, &judged.sealed);
+            self.stats.discarded += discarded;
             let (memories, latest) = build(&self.disk, &judged.sealed, &decisions, self.layout, history);
             let last = judged.reserved.max(latest).max(judged.latest);
             let skew = *self.rng.pick(&[0, 0, 3_600_000_000_000, 5_000_000]);
             let start = (EPOCH + 3_600_000_000_000 + self.now - skew).max(last.get() + 1);
-            let manifest = manifest(&judged, self.layout, Version::from(start).after(std::time::Duration::from_secs(900)));
+            let manifest =
+                manifest(&judged, self.layout, Version::from(start).after(std::time::Duration::from_secs(900)));
             if self.crashes_in_recovery() {
                 continue;
             }
             self.disk.write_manifest(manifest.to_bytes());
             self.manifest = Some(manifest.clone());
             let found = contents(memories.iter(), start.into());
-            let has_ttl = found.keys().chain(before.iter().flat_map(BTreeMap::keys)).any(|cell| cell.name.starts_with('t'));
+            let has_ttl =
+                found.keys().chain(before.iter().flat_map(BTreeMap::keys)).any(|cell| cell.name.starts_with('t'));
             if let Some(before) = before.replace(found.clone()).filter(|_| !has_ttl) {
                 assert_eq!(before, found, "recovery twice finds the same");
             }
@@ -279,9 +281,13 @@ impl World {
             remove_strays(&mut self.disk, &manifest);
             self.disk.land_late_writes(&mut self.rng);
             if self.rng.chance(300) {
-                let decisions = decide(&self.disk, &judged.sealed);
+                let (decisions, _) = decide(&self.disk, &judged.sealed);
                 let (again, _) = build(&self.disk, &judged.sealed, &decisions, self.layout, history);
-                assert_eq!(dump(again.iter(), start), dump(memories.iter(), start), "the same bytes give the same memory");
+                assert_eq!(
+                    dump(again.iter(), start),
+                    dump(memories.iter(), start),
+                    "the same bytes give the same memory"
+                );
             }
             break (memories, judged, start);
         };
@@ -313,7 +319,10 @@ impl World {
         self.note(format_args!("recovered, cut {cut}, start {start}"));
         if is_buffered {
             let safe = self.safe;
-            assert!(safe <= cut || safe <= self.history.start.into(), "acknowledged as durable, and lost: {safe} > {cut}");
+            assert!(
+                safe <= cut || safe <= self.history.start.into(),
+                "acknowledged as durable, and lost: {safe} > {cut}"
+            );
             self.check_bound(cut);
             self.readings.retain(|reading| reading.snapshot <= cut || reading.snapshot.get() < self.history.start);
         }
@@ -364,7 +373,8 @@ impl World {
         self.has_failed = false;
         self.acknowledged = Version::ZERO;
         self.safe = Version::ZERO;
-        self.crash_after = if self.rng.chance(500) { self.rng.within(1..self.swarm.transactions * 40) } else { u64::MAX };
+        self.crash_after =
+            if self.rng.chance(500) { self.rng.within(1..self.swarm.transactions * 40) } else { u64::MAX };
         for client in 0..self.clients.len() {
             self.think_later(client);
         }
@@ -409,7 +419,10 @@ fn learn<'a>(found: &mut Found, memories: impl Iterator<Item = &'a Memory>, hist
             if let Some(record) = history.records.get(&writer) {
                 let before = found.versions.insert(writer, version);
                 found.kept.insert(writer);
-                assert!(before.is_none_or(|before| before == version), "T{writer} has two versions: {before:?} {version}");
+                assert!(
+                    before.is_none_or(|before| before == version),
+                    "T{writer} has two versions: {before:?} {version}"
+                );
                 if let Fate::Committed(committed) = record.fate {
                     assert_eq!(committed, version, "T{writer} is committed at the version it was told: {stored:?}");
                 }

@@ -1,7 +1,7 @@
 //! Planted bugs: every rule of the protocol, broken once, must be caught within so many seeds.
 
-use super::{run_seed, scenarios};
 use super::swarm::Mode;
+use super::{run_seed, scenarios};
 use crate::base::planted::{Bug, plant};
 
 /// How many seeds it takes to catch a bug, and what gave it away.

@@ -88,17 +88,18 @@ fn header_of(disk: &Disk, id: SegmentId) -> SegmentHeader {
     header
 }
 
-/// Decides which transactions over several shards are committed.
-pub(super) fn decide(disk: &Disk, sealed: &[SealedSegment]) -> Decisions {
+/// Decides which transactions over several shards are committed, and counts those that are not.
+pub(super) fn decide(disk: &Disk, sealed: &[SealedSegment]) -> (Decisions, u64) {
     let mut decisions = Decisions::default();
+    let mut discarded = 0;
     for opening in sealed.chunk_by(|a, b| a.id.incarnation == b.id.incarnation) {
         let with_parts = opening.iter().filter(|segment| segment.has_parts);
         let evidence: Vec<_> = with_parts
             .map(|segment| survey(&disk.read(segment.id), &header_of(disk, segment.id), Some(segment.end)).evidence)
             .collect();
-        decisions.add(&evidence, opening[0].cut);
+        discarded += decisions.add(&evidence, opening[0].cut);
     }
-    decisions
+    (decisions, discarded)
 }
 
 /// Builds the memories of the new shards from all that counts, and says what the highest version is.

@@ -36,7 +36,15 @@ impl Table {
             Shard::new(config, Memory::new(HistoryRetention::Forever), 1_000.into())
         };
         let shards = (0..shards).map(shard).collect();
-        Self { shards, now: 2_000, mail: Vec::new(), writes: Vec::new(), answers: Vec::new(), asked: 0, is_still: false }
+        Self {
+            shards,
+            now: 2_000,
+            mail: Vec::new(),
+            writes: Vec::new(),
+            answers: Vec::new(),
+            asked: 0,
+            is_still: false,
+        }
     }
 
     fn give(&mut self, shard: usize, input: Input) {
@@ -68,7 +76,14 @@ impl Table {
         self.asked
     }
 
-    fn step(&mut self, shard: usize, number: u64, operation: u64, snapshot: Option<u64>, command: KvCommand) -> RequestId {
+    fn step(
+        &mut self,
+        shard: usize,
+        number: u64,
+        operation: u64,
+        snapshot: Option<u64>,
+        command: KvCommand,
+    ) -> RequestId {
         let (transaction, snapshot) = (TransactionNumber(number), snapshot.map(Into::into));
         self.ask(shard, Request::Step { transaction, operation, snapshot, run: RUN, command: Command::Kv(command) })
     }

@@ -85,7 +85,11 @@ impl Swarm {
             transactions: rng.within(10..120),
             width: *rng.pick(&[1, 2, 3, 6]),
             purposes: PURPOSES.iter().map(|_| *rng.pick(&[0, 1, 1, 4])).collect(),
-            cells: (0..7).map(|_| *rng.pick(&[0, 0, 1, 4])).enumerate().map(|(at, w)| if at < 2 { w + 1 } else { w }).collect(),
+            cells: (0..7)
+                .map(|_| *rng.pick(&[0, 0, 1, 4]))
+                .enumerate()
+                .map(|(at, w)| if at < 2 { w + 1 } else { w })
+                .collect(),
             scans: *rng.pick(&[0, 200, 600]),
             traces: *rng.pick(&[0, 0, 300]),
             deletes: *rng.pick(&[0, 0, 200, 500]),

@@ -164,7 +164,10 @@ impl View {
         }
         for (cell, content) in &found {
             let before = self.reads.get(cell);
-            assert!(before.is_none_or(|before| before.as_ref() == Some(content)), "a scan sees what reads saw: {cell:?}");
+            assert!(
+                before.is_none_or(|before| before.as_ref() == Some(content)),
+                "a scan sees what reads saw: {cell:?}"
+            );
         }
         for (cell, before) in self.reads.iter().filter(|(cell, _)| is_in(cell) && !self.mine.contains_key(*cell)) {
             assert_eq!(found.get(cell), before.as_ref(), "a scan sees what reads saw: {cell:?}");
@@ -195,7 +198,9 @@ fn read_of(output: &Output) -> Option<Content> {
 }
 
 /// What a whole memory holds, by cell.
-pub(super) fn contents_of(dump: impl Iterator<Item = (crate::base::run_id::RunId, crate::base::key::Name, crate::base::stored::Stored)>) -> BTreeMap<Cell, Content> {
+pub(super) fn contents_of(
+    dump: impl Iterator<Item = (crate::base::run_id::RunId, crate::base::key::Name, crate::base::stored::Stored)>,
+) -> BTreeMap<Cell, Content> {
     use crate::base::stored::Stored;
     let mut contents: BTreeMap<Cell, Content> = BTreeMap::new();
     let mut logs: BTreeMap<(u8, u64), Content> = BTreeMap::new();

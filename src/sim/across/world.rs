@@ -40,8 +40,18 @@ pub(super) enum Event {
     Answer(RequestId, Result<Reply>),
     Run(usize),
     Tick(usize),
-    Written { shard: usize, ticket: Ticket, through: Position, fails: bool },
-    Prepared { shard: usize, index: u32, capacity: u64, fails: bool },
+    Written {
+        shard: usize,
+        ticket: Ticket,
+        through: Position,
+        fails: bool,
+    },
+    Prepared {
+        shard: usize,
+        index: u32,
+        capacity: u64,
+        fails: bool,
+    },
     Crash,
     Close,
 }
