@@ -23,7 +23,8 @@ use crate::shard::input::Acknowledge;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionOptions {
     /// When this transaction is acknowledged, if not as the database's mode says: `Strict` waits until it is on disk,
-    /// `Buffered` and `InMemory` until it is visible. How it is logged does not change: only whether the caller waits.
+    /// `Buffered` and `InMemory` until it is visible. How it is logged does not change: only whether the caller waits. A
+    /// transaction over several shards of a `Strict` database is visible only when it is on disk.
     /// A database that keeps nothing on disk refuses `Strict` and `Buffered`.
     pub durability: Option<DurabilityMode>,
     /// How often the closure is called again after a conflict.

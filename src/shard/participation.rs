@@ -158,7 +158,7 @@ impl Shard {
 }
 
 /// The record of a part.
-#[expect(clippy::cast_possible_truncation, reason = "there are at most 256 shards")]
+#[expect(clippy::cast_possible_truncation, reason = "there are at most 1024 shards")]
 fn part_record<'a>(
     shard: u32,
     id: TransactionId,
