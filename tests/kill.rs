@@ -9,7 +9,10 @@ use std::time::Duration;
 use in_mem::prelude::*;
 use support::{directory, on_tokio, open, part, spawn_part};
 
-const KILLS: u32 = 25;
+/// How many kills; `KILLS=n` asks for another number.
+fn kills() -> u32 {
+    std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(25)
+}
 const MOST_LOST: usize = 64;
 const RUN: RunId = RunId::from_bytes([7; 16]);
 
@@ -71,14 +74,14 @@ fn survive(test: &str, mode: DurabilityMode, may_lose: usize) {
     let directory = directory();
     let mut recovered = 0;
     let mut total = 0;
-    for kill in 0..KILLS {
+    for kill in 0..kills() {
         // The moments differ from kill to kill without being left to chance: 30 to 130 ms after the start.
         let after = Duration::from_micros(30_000 + u64::from(kill).wrapping_mul(7_919) % 100 * 1_000);
         let acknowledged = kill_a_writer(test, "writer", directory.path(), after).max(recovered);
         total += acknowledged - recovered;
         recovered = on_tokio(check(directory.path(), mode, acknowledged, may_lose));
     }
-    println!("{KILLS} kills, {total} acknowledged steps");
+    println!("{} kills, {total} acknowledged steps", kills());
     assert!(total > 0, "the writers must have written something");
 }
 
