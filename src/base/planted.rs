@@ -31,7 +31,7 @@ pub(crate) enum Bug {
     /// A part that only read is not logged.
     ReadPartNotLogged,
     /// A retry has the number of the attempt before.
-    #[cfg(test)]
+    #[cfg_attr(not(test), expect(dead_code, reason = "callers choose numbers, and here the simulator is the caller"))]
     NumberReused,
     /// Old versions go without asking the other shards.
     CollectedEarly,

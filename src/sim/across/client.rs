@@ -229,7 +229,6 @@ impl World {
             client: Some(client),
             id: transaction,
             what,
-            shard,
             snapshot: None,
             acknowledged: self.acknowledged,
             is_handled: false,
@@ -245,7 +244,7 @@ impl World {
     pub(super) fn answered(&mut self, id: RequestId, result: Result<Reply>) {
         let asked = self.requests.remove(&id).expect("somebody waits, once");
         if asked.what == What::Keep {
-            return self.kept(result);
+            return self.kept(&result);
         }
         if let Some(version) = result.as_ref().ok().and_then(|reply| reply.version) {
             self.acknowledged = self.acknowledged.max(version);

@@ -18,7 +18,7 @@ use crate::shard::input::{Input, Request, RequestId};
 impl World {
     pub(super) fn arrive(&mut self, shard: usize, input: Input) {
         if self.nodes[shard].is_stopped {
-            return self.turned_away(input);
+            return self.turned_away(&input);
         }
         self.nodes[shard].inbox.push_back(input);
         self.wake_shard(shard);
@@ -32,8 +32,8 @@ impl World {
     }
 
     /// Nobody is there any more.
-    fn turned_away(&mut self, input: Input) {
-        if let Input::Request { id, .. } = input {
+    fn turned_away(&mut self, input: &Input) {
+        if let Input::Request { id, .. } = *input {
             let gone = crate::base::error::Error::Unavailable("the database is closed".into());
             self.schedule(self.now, Event::Answer(id, Err(gone)));
         }
@@ -57,7 +57,7 @@ impl World {
 
     fn give(&mut self, shard: usize, input: Input) {
         if self.nodes[shard].is_stopped {
-            return self.turned_away(input);
+            return self.turned_away(&input);
         }
         let now = self.clock.at(self.now);
         self.note(format_args!("{shard} <- {now} {input:?}"));

@@ -238,11 +238,14 @@ impl History {
             ranges.extend(self.range(range, found)?);
         }
         let mut writes = if outcome == white_box::Outcome::ReadOnly { Vec::new() } else { writes(view, cells) };
-        if let white_box::Outcome::Committed(time) = outcome {
+        let version = match record.fate {
+            Fate::Committed(version) => Some(version),
+            _ => found.versions.get(&id).copied(),
+        };
+        for write in &mut writes {
             // What expires as it is committed was never there.
-            let version = time / MOMENTS + EPOCH;
-            let is_stillborn = |key: &Cell| found.expiries.get(&(key.clone(), version)) == Some(&version);
-            writes.iter_mut().for_each(|write| write.is_present &= !is_stillborn(&write.key));
+            let ends = version.and_then(|version| found.expiries.get(&(write.key.clone(), version)));
+            write.is_present &= ends.is_none_or(|ends| Some(*ends) != version);
         }
         // Of those that are known afterwards only, nobody knows when they were known.
         let completed = if record.fate == Fate::Unknown { u64::MAX } else { record.completed };

@@ -84,7 +84,6 @@ impl World {
                 client: None,
                 id: 0,
                 what: What::Keep,
-                shard,
                 snapshot: None,
                 acknowledged: Version::ZERO,
                 is_handled: false,
@@ -97,7 +96,7 @@ impl World {
     }
 
     /// A shard has answered the keeper.
-    pub(super) fn kept(&mut self, result: Result<Reply>) {
+    pub(super) fn kept(&mut self, result: &Result<Reply>) {
         self.closing.failed |= result.is_err();
         self.closing.waits -= 1;
         match (self.closing.waits, self.closing.phase) {
@@ -235,8 +234,8 @@ impl World {
         self.clock = Clock { start, opened_at: self.now, grain: self.swarm.grain };
         self.ids += 2;
         let initial = contents(memories.iter(), start.into());
-        let mut state = View::default();
-        state.reads = initial.iter().map(|(cell, content)| (cell.clone(), Some(content.clone()))).collect();
+        let reads = initial.iter().map(|(cell, content)| (cell.clone(), Some(content.clone()))).collect();
+        let state = View { reads, ..View::default() };
         check_state(&state);
         self.history = History::begin(start, self.ids << 32, initial);
         self.found = Found::default();

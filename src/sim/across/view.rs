@@ -42,11 +42,6 @@ impl View {
         self.mine.get(cell).or_else(|| self.reads.get(cell)).and_then(Option::as_ref)
     }
 
-    /// Whether it wrote anything.
-    pub(super) fn has_written(&self) -> bool {
-        !self.mine.is_empty() || !self.appended.is_empty() || !self.deleted.is_empty()
-    }
-
     /// An action was answered.
     pub(super) fn absorb(&mut self, action: &Action, outputs: &[Output]) {
         match action {

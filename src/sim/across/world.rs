@@ -73,7 +73,6 @@ pub(super) struct Asked {
     /// The transaction.
     pub(super) id: u64,
     pub(super) what: What,
-    pub(super) shard: usize,
     /// At which version a read of its own reads.
     pub(super) snapshot: Option<Version>,
     /// The highest version acknowledged when it was sent.
@@ -177,7 +176,6 @@ impl Clock {
 
 /// Everything there is.
 pub(super) struct World {
-    pub(super) seed: u64,
     pub(super) rng: Rng,
     pub(super) swarm: Swarm,
     pub(super) now: u64,
@@ -225,7 +223,6 @@ impl World {
         let layout = Layout { shards: swarm.shards, partitioning: swarm.partitioning };
         let clients = (0..swarm.clients).map(|_| Client::default()).collect();
         Self {
-            seed,
             rng,
             swarm,
             now: 1,
