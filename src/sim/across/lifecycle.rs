@@ -323,6 +323,10 @@ impl World {
                 "acknowledged as durable, and lost: {safe} > {cut}"
             );
             self.check_bound(cut);
+            let highest = cut.max(self.history.start.into());
+            for (.., revision) in memories.iter().flat_map(Memory::every_revision) {
+                assert!(revision.version <= highest, "above the cut, and there it is: cut={cut} {revision:?}");
+            }
             self.readings.retain(|reading| reading.snapshot <= cut || reading.snapshot.get() < self.history.start);
         }
         let contents = contents(memories.iter(), snapshot);

@@ -38,6 +38,8 @@ fn what_seeds_hardly_find_scenarios_tell() {
     assert_told(Bug::MarkBelowFloor, scenarios::a_commit_behind_a_mark_is_above_it);
     assert_told(Bug::FloorIgnored, scenarios::a_commit_behind_a_read_is_above_its_snapshot);
     assert_told(Bug::NoReadIntents, scenarios::of_two_that_read_what_the_other_writes_one_loses);
+    assert_told(Bug::NoRangeIntents, scenarios::a_write_into_a_range_that_was_scanned_waits);
+    assert_told(Bug::SingleWriteIgnoresIntents, scenarios::a_write_into_a_range_that_was_scanned_waits);
     assert_told(Bug::OperationsNotCounted, scenarios::a_part_that_lacks_an_operation_is_not_promised);
     assert_told(Bug::ReadInDoubt, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
     assert_told(Bug::StepInDoubt, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
@@ -46,35 +48,41 @@ fn what_seeds_hardly_find_scenarios_tell() {
 
 #[test]
 fn bugs_of_intents_and_snapshots_are_caught() {
-    assert_caught(Bug::NoReadIntents, Mode::Strict, 40);
-    assert_caught(Bug::RangesNotValidated, Mode::InMemory, 20);
-    assert_caught(Bug::NoRangeIntents, Mode::Buffered, 150);
-    assert_caught(Bug::ReadsNotValidated, Mode::InMemory, 10);
-    assert_caught(Bug::WriteIntentsIgnored, Mode::InMemory, 10);
-    assert_caught(Bug::SingleWriteIgnoresIntents, Mode::Buffered, 100);
-    assert_caught(Bug::FloorIgnored, Mode::Strict, 40);
-    assert_caught(Bug::ReadInDoubt, Mode::Buffered, 40);
-    assert_caught(Bug::StepInDoubt, Mode::InMemory, 10);
-    assert_caught(Bug::OwnWritesNotScanned, Mode::Buffered, 10);
-    assert_caught(Bug::CollectedEarly, Mode::InMemory, 10);
+    assert_caught(Bug::RangesNotValidated, Mode::InMemory, 40);
+    assert_caught(Bug::ReadsNotValidated, Mode::InMemory, 20);
+    assert_caught(Bug::WriteIntentsIgnored, Mode::InMemory, 20);
+    assert_caught(Bug::SingleWriteIgnoresIntents, Mode::Buffered, 40);
+    assert_caught(Bug::StepInDoubt, Mode::InMemory, 20);
+    assert_caught(Bug::OwnWritesNotScanned, Mode::Buffered, 20);
+    assert_caught(Bug::CollectedEarly, Mode::InMemory, 20);
     assert_caught(Bug::WakeLost, Mode::Strict, 20);
     assert_caught(Bug::NumberReused, Mode::InMemory, 20);
-    assert_caught(Bug::OperationsNotCounted, Mode::Strict, 100);
+    assert_caught(Bug::OperationsNotCounted, Mode::Strict, 60);
 }
 
 #[test]
 fn bugs_of_decisions_and_durability_are_caught() {
-    assert_caught(Bug::DecisionBeforeVotes, Mode::InMemory, 10);
-    assert_caught(Bug::LastTimestamp, Mode::Strict, 10);
-    assert_caught(Bug::OwnTimestamp, Mode::Strict, 10);
-    assert_caught(Bug::MissingPartIgnored, Mode::Strict, 10);
-    assert_caught(Bug::ReadPartNotLogged, Mode::Strict, 10);
+    assert_caught(Bug::DecisionBeforeVotes, Mode::InMemory, 20);
+    assert_caught(Bug::LastTimestamp, Mode::Strict, 20);
+    assert_caught(Bug::OwnTimestamp, Mode::Strict, 20);
+    assert_caught(Bug::MissingPartIgnored, Mode::Strict, 20);
+    assert_caught(Bug::ReadPartNotLogged, Mode::Strict, 20);
     assert_caught(Bug::VoteNotDurable, Mode::Strict, 20);
-    assert_caught(Bug::ReplyNotDurable, Mode::Strict, 10);
-    assert_caught(Bug::AbortRecordIgnored, Mode::Strict, 200);
-    assert_caught(Bug::CutIgnored, Mode::Buffered, 150);
-    assert_caught(Bug::CutIgnoredAtRecovery, Mode::Buffered, 10);
-    assert_caught(Bug::MarkBelowFloor, Mode::Buffered, 300);
+    assert_caught(Bug::ReplyNotDurable, Mode::Strict, 20);
+    assert_caught(Bug::AbortRecordIgnored, Mode::Strict, 120);
+    assert_caught(Bug::CutIgnored, Mode::Buffered, 40);
+    assert_caught(Bug::CutIgnoredAtRecovery, Mode::Buffered, 40);
+}
+
+/// Those that take the most seeds; the scenarios catch them at once.
+#[test]
+#[ignore = "a minute in a release build"]
+fn rare_bugs_are_caught_by_seeds_too() {
+    assert_caught(Bug::NoReadIntents, Mode::Strict, 1_000);
+    assert_caught(Bug::NoRangeIntents, Mode::Buffered, 1_000);
+    assert_caught(Bug::FloorIgnored, Mode::Strict, 1_000);
+    assert_caught(Bug::ReadInDoubt, Mode::Buffered, 1_000);
+    assert_caught(Bug::MarkBelowFloor, Mode::Buffered, 1_000);
 }
 
 /// Looks for all of them, in all modes; slow, and run by hand.

@@ -309,3 +309,19 @@ pub(super) fn a_part_that_lacks_an_operation_is_not_promised() {
     assert!(matches!(table.answer(commit), Some(Err(Error::TransactionConflict(_)))));
     assert_eq!([0, 1].map(|shard: usize| table.shards[shard].open_transactions()), [0, 0]);
 }
+
+/// A prepared transaction has scanned a range. What would appear in it waits for the outcome.
+#[test]
+pub(super) fn a_write_into_a_range_that_was_scanned_waits() {
+    let mut table = Table::new(DurabilityMode::InMemory, 2);
+    let first = table.step(0, 1, 0, None, put("a", 1));
+    let snapshot = table.snapshot(first);
+    table.step(1, 1, 0, Some(snapshot), KvCommand::Count { prefix: Some("p".into()) });
+    let commit = table.commit(0, 1, &[(0, 1), (1, 1)]);
+    table.deliver(0, 1);
+    let write = table.execute(1, put("p1", 1));
+    let beside = table.execute(1, put("q1", 1));
+    assert!(table.answer(write).is_none() && table.answer(beside).is_some());
+    table.settle();
+    assert!(table.version(commit) < table.version(write));
+}
