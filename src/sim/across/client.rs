@@ -230,7 +230,8 @@ impl World {
             id: transaction,
             what,
             snapshot: None,
-            acknowledged: self.acknowledged,
+            shard,
+            acknowledged: self.acknowledged.get(&shard).copied().unwrap_or_default(),
             is_handled: false,
             is_replied: false,
         };
@@ -247,7 +248,8 @@ impl World {
             return self.kept(&result);
         }
         if let Some(version) = result.as_ref().ok().and_then(|reply| reply.version) {
-            self.acknowledged = self.acknowledged.max(version);
+            let highest = self.acknowledged.entry(asked.shard).or_default();
+            *highest = version.max(*highest);
         }
         if asked.what == What::Flush && result.is_ok() {
             self.safe = self.safe.max(asked.acknowledged);

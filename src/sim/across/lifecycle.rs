@@ -85,6 +85,7 @@ impl World {
                 id: 0,
                 what: What::Keep,
                 snapshot: None,
+                shard,
                 acknowledged: Version::ZERO,
                 is_handled: false,
                 is_replied: false,
@@ -158,7 +159,7 @@ impl World {
         self.looks.push(LastLook { snapshot: snapshot.get(), contents, is_complete: true, at });
         if matches!(self.swarm.mode, DurabilityMode::Buffered { .. }) {
             // The interval has passed.
-            self.safe = self.safe.max(self.acknowledged);
+            self.safe = self.acknowledged.values().copied().fold(self.safe, Version::max);
         }
     }
 
@@ -174,7 +175,7 @@ impl World {
         }
         self.stats.closes += 1;
         if matches!(self.swarm.mode, DurabilityMode::Buffered { .. }) {
-            self.safe = self.safe.max(self.acknowledged);
+            self.safe = self.acknowledged.values().copied().fold(self.safe, Version::max);
         }
         let last = Version::from(self.clock.at(self.now)).max(self.latest());
         if let Some(manifest) = self.manifest.clone()
@@ -374,7 +375,7 @@ impl World {
         self.numbers = 0;
         self.budget = self.swarm.transactions;
         self.has_failed = false;
-        self.acknowledged = Version::ZERO;
+        self.acknowledged.clear();
         self.safe = Version::ZERO;
         self.crash_after =
             if self.rng.chance(500) { self.rng.within(1..self.swarm.transactions * 40) } else { u64::MAX };

@@ -75,7 +75,8 @@ pub(super) struct Asked {
     pub(super) what: What,
     /// At which version a read of its own reads.
     pub(super) snapshot: Option<Version>,
-    /// The highest version acknowledged when it was sent.
+    pub(super) shard: usize,
+    /// The highest version that the shard's answers had told of when it was sent.
     pub(super) acknowledged: Version,
     pub(super) is_handled: bool,
     pub(super) is_replied: bool,
@@ -204,7 +205,7 @@ pub(super) struct World {
     pub(super) budget: u64,
     pub(super) closing: Closing,
     /// The highest version whose acknowledgement has left.
-    pub(super) acknowledged: Version,
+    pub(super) acknowledged: BTreeMap<usize, Version>,
     /// Everything up to here was acknowledged as durable.
     pub(super) safe: Version,
     pub(super) has_failed: bool,
@@ -246,7 +247,7 @@ impl World {
             readings: Vec::new(),
             budget: 0,
             closing: Closing::default(),
-            acknowledged: Version::ZERO,
+            acknowledged: BTreeMap::new(),
             safe: Version::ZERO,
             has_failed: false,
             crash_after: u64::MAX,
