@@ -315,7 +315,9 @@ impl World {
     fn check_survivors(&mut self, memories: &[Memory], cut: Version, start: u64) {
         learn(&mut self.found, memories.iter(), &self.history);
         let is_buffered = matches!(self.swarm.mode, DurabilityMode::Buffered { .. });
-        let snapshot = if is_buffered { cut.max(self.history.start.into()).min(start.into()) } else { start.into() };
+        // What closed in good order is all there, and time has gone on since the last mark.
+        let is_cut = is_buffered && !self.closing.is_closed;
+        let snapshot = if is_cut { cut.max(self.history.start.into()).min(start.into()) } else { start.into() };
         self.note(format_args!("recovered, cut {cut}, start {start}"));
         if is_buffered {
             let safe = self.safe;
