@@ -325,3 +325,24 @@ pub(super) fn a_write_into_a_range_that_was_scanned_waits() {
     table.settle();
     assert!(table.version(commit) < table.version(write));
 }
+
+/// Buffered, seed 319. A commit was to be answered when it is durable. While its votes were under way, another shard said
+/// that it can write no more, so that no mark can be completed. The transaction was committed, seen by others and kept by
+/// the next recovery; its caller was told that the database is unavailable, as if nothing had happened.
+#[test]
+pub(super) fn a_commit_that_may_never_become_durable_is_not_denied() {
+    let mode = DurabilityMode::Buffered { flush_interval_ms: 1, max_pending_writes: 1_000 };
+    let mut table = Table::new(mode, 3);
+    let first = table.step(0, 1, 0, None, put("a", 1));
+    let snapshot = table.snapshot(first);
+    table.step(1, 1, 0, Some(snapshot), put("b", 1));
+    let commit = Box::new(Commit { participants: vec![(0, 1), (1, 1)], acknowledge: Acknowledge::Durable });
+    let commit = table.ask(0, Request::Commit { transaction: TransactionNumber(1), commit });
+    table.deliver(0, 1);
+    table.give(2, Input::AppendFailed { reason: "EIO".into() });
+    table.deliver(2, 0);
+    table.deliver(1, 0);
+    let read = table.execute(0, get("a"));
+    assert_eq!(table.output(read), Some(&value(1)), "it is committed");
+    assert!(matches!(table.answer(commit), Some(Err(Error::CommitUnknown(_)))), "{:?}", table.answer(commit));
+}
