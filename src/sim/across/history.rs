@@ -223,11 +223,16 @@ impl History {
             Fate::Committed(version) => white_box::Outcome::Committed(record.time(version)),
             Fate::ReadOnly => white_box::Outcome::ReadOnly,
         };
-        let snapshot = match (record.is_single, outcome) {
-            (true, white_box::Outcome::Committed(time)) => time - 1,
-            _ => record.snapshot.map_or(0, |snapshot| {
-                if record.is_single && record.fate == Fate::Unknown { at(snapshot) } else { after(snapshot) }
-            }),
+        let version = match record.fate {
+            Fate::Committed(version) => Some(version),
+            _ => found.versions.get(&id).copied(),
+        };
+        let snapshot = match (record.is_single, outcome, version) {
+            (true, white_box::Outcome::Committed(_) | white_box::Outcome::Unknown, Some(version)) => {
+                record.time(version) - 1
+            }
+            (true, white_box::Outcome::Unknown, None) => at(record.snapshot.unwrap_or(0)),
+            _ => record.snapshot.map_or(0, after),
         };
         let view = &record.view;
         let reads =
@@ -238,10 +243,6 @@ impl History {
             ranges.extend(self.range(range, found)?);
         }
         let mut writes = if outcome == white_box::Outcome::ReadOnly { Vec::new() } else { writes(view, cells) };
-        let version = match record.fate {
-            Fate::Committed(version) => Some(version),
-            _ => found.versions.get(&id).copied(),
-        };
         for write in &mut writes {
             // What expires as it is committed was never there.
             let ends = version.and_then(|version| found.expiries.get(&(write.key.clone(), version)));
