@@ -387,7 +387,6 @@ impl World {
         // A command that could have written and did not is no read at a version that anybody knows.
         let is_plain_read =
             record.action.as_ref().is_none_or(is_read) && (!record.is_single || asked.snapshot.is_some());
-        record.answered = self.stats.events;
         record.fate = match result {
             Ok(reply) => match reply.version {
                 // It may be lost, and then nobody has seen it.

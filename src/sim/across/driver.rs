@@ -77,6 +77,9 @@ impl World {
         if let Some(asked) = asked.and_then(|id| self.requests.get_mut(&id)) {
             asked.snapshot = (is_single && !is_poisoned).then_some(latest);
             asked.is_handled = true;
+            if let Some(record) = self.history.records.get_mut(&asked.id).filter(|_| is_single) {
+                record.taken = self.stats.events;
+            }
         }
     }
 

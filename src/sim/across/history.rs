@@ -4,7 +4,7 @@
 //! - A transaction whose reply has left its shard has happened, whether or not its client listened. One whose reply
 //!   never left may have happened: the checkers find out.
 //! - Two shards may give one version to two commits that have nothing to do with each other. In the checkers' time,
-//!   transactions of one version come first, then commands of their own in the order they were answered, then whoever
+//!   transactions of one version come first, then commands of their own in the order they were taken, then whoever
 //!   reads at that version.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +40,8 @@ pub(super) struct Record {
     pub(super) invoked: u64,
     /// When its client heard of its end; never, if it did not listen.
     pub(super) completed: u64,
-    /// When its reply left.
-    pub(super) answered: u64,
+    /// When its shard took it: whoever hears of it is taken later.
+    pub(super) taken: u64,
     /// Its place among the commands of their own with its version, from 1.
     rank: u64,
     /// Whether more than one shard takes part.
@@ -63,7 +63,7 @@ impl Record {
             view,
             invoked,
             completed: u64::MAX,
-            answered: u64::MAX,
+            taken: u64::MAX,
             rank: u64::from(is_single),
             is_across: false,
             shard: 0,
@@ -155,7 +155,7 @@ impl History {
         };
         let singles = self.records.iter().filter(|(_, record)| record.is_single);
         let mut order: Vec<_> =
-            singles.filter_map(|(id, record)| Some((version(id, record)?, record.answered, *id))).collect();
+            singles.filter_map(|(id, record)| Some((version(id, record)?, record.taken, *id))).collect();
         order.sort_unstable();
         for same in order.chunk_by(|a, b| a.0 == b.0) {
             assert!((same.len() as u64) < MOMENTS - 2, "a version has moments for all");
