@@ -250,8 +250,8 @@ impl World {
         if let Some(version) = result.as_ref().ok().and_then(|reply| reply.version) {
             self.acknowledged = self.acknowledged.max(version);
         }
-        if asked.what == What::Flush && result.is_ok() {
-            self.safe = self.safe.max(asked.acknowledged);
+        if asked.what == What::Flush {
+            self.flushed(&asked, result.is_ok());
         }
         let Some(client) = asked.client else { return };
         if asked.what == What::Single {
@@ -481,10 +481,30 @@ impl World {
     }
 
     fn flush(&mut self, client: usize) {
+        let mut asked = Vec::new();
         for shard in 0..self.nodes.len() {
             if self.rng.chance(700) {
-                self.ask(client, shard, What::Flush, Request::Flush);
+                asked.push(self.ask(client, shard, What::Flush, Request::Flush));
             }
+        }
+        if asked.len() < self.nodes.len() {
+            self.promise_nothing(|id, _| asked.contains(id));
+        }
+    }
+
+    /// A shard has flushed what it has acknowledged itself: only all of them make everything safe.
+    fn flushed(&mut self, asked: &Asked, is_ok: bool) {
+        let is_of_same = |other: &Asked| other.what == What::Flush && other.client == asked.client;
+        if !is_ok {
+            self.promise_nothing(|_, other| is_of_same(other));
+        } else if !self.requests.values().any(is_of_same) {
+            self.safe = self.safe.max(asked.acknowledged);
+        }
+    }
+
+    fn promise_nothing(&mut self, which: impl Fn(&RequestId, &Asked) -> bool) {
+        for (_, asked) in self.requests.iter_mut().filter(|(id, asked)| which(id, asked)) {
+            asked.acknowledged = Version::ZERO;
         }
     }
 
