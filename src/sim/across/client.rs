@@ -65,6 +65,9 @@ impl World {
         if self.clients[client].running.is_some() || self.budget == 0 || self.closing.is_under_way() {
             return;
         }
+        if self.plan.is_some() {
+            return self.follow(client);
+        }
         self.budget -= 1;
         if self.rng.chance(self.swarm.flushes) {
             self.flush(client);
@@ -90,12 +93,22 @@ impl World {
         self.schedule(self.now + after, Event::Think(client));
     }
 
-    fn begin(&mut self, client: usize, purpose: Purpose, replay: Option<Reading>, retries: u32, reused: Option<u64>) {
+    pub(super) fn begin(
+        &mut self,
+        client: usize,
+        purpose: Purpose,
+        replay: Option<Reading>,
+        retries: u32,
+        reused: Option<u64>,
+    ) {
         self.ids += 1;
         self.numbers += 1;
         self.stats.transactions += 1;
         let id = self.ids;
         let mut program = Program::new(purpose, id, &self.swarm, &mut self.rng);
+        if let Some(plan) = &self.plan {
+            plan.fix(client, &mut program);
+        }
         if let Some(reading) = &replay {
             self.stats.replays += 1;
             program = Program::looking(id, reading.reads.keys().cloned().collect(), &self.swarm, &mut self.rng);
@@ -480,10 +493,10 @@ impl World {
         self.clients[client].running = None;
     }
 
-    fn flush(&mut self, client: usize) {
+    pub(super) fn flush(&mut self, client: usize) {
         let mut asked = Vec::new();
         for shard in 0..self.nodes.len() {
-            if self.rng.chance(700) {
+            if self.plan.is_some() || self.rng.chance(700) {
                 asked.push(self.ask(client, shard, What::Flush, Request::Flush));
             }
         }
@@ -509,11 +522,11 @@ impl World {
     }
 
     /// Begins a command of its own.
-    fn single(&mut self, client: usize) {
+    pub(super) fn single(&mut self, client: usize) {
         self.ids += 1;
         self.stats.singles += 1;
         let id = self.ids;
-        let Some(action) = self.single_action(id) else { return self.think_later(client) };
+        let Some(action) = self.single_action(client, id) else { return self.think_later(client) };
         let mut commands = action.commands(self.layout);
         let (Some((shard, run, command)), true) = (commands.pop(), commands.is_empty()) else {
             return self.think_later(client);
@@ -532,7 +545,10 @@ impl World {
         self.ask(client, shard, What::Single, Request::Execute { run, command });
     }
 
-    fn single_action(&mut self, id: u64) -> Option<Action> {
+    fn single_action(&mut self, client: usize, id: u64) -> Option<Action> {
+        if let Some(plan) = &self.plan {
+            return plan.action(client, id);
+        }
         let cell = some_cells(&self.swarm, &mut self.rng, 1).pop()?;
         let stamp = i64::try_from(id).unwrap() * super::cell::STAMPS;
         let is_read = self.rng.chance(400);
