@@ -33,7 +33,7 @@ pub(super) struct Write {
 pub(super) type Ticket = u64;
 
 /// The disk of one database.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     files: BTreeMap<SegmentId, File>,
     manifest: Option<Vec<u8>>,
@@ -128,6 +128,12 @@ impl Disk {
         self.tear(&write, rng);
     }
 
+    /// The write failed: each of its sectors is durable with this probability.
+    pub(super) fn fail_keeping(&mut self, ticket: Ticket, keep: u64, rng: &mut Rng) {
+        let write = self.under_way.remove(&ticket).unwrap();
+        self.tear_keeping(&write, keep, rng);
+    }
+
     /// A planted bug: the write is forgotten.
     pub(super) fn drop_write(&mut self, ticket: Ticket) {
         self.under_way.remove(&ticket).unwrap();
@@ -147,6 +153,19 @@ impl Disk {
         under_way.len()
     }
 
+    /// The process dies: each sector under way is durable with this probability, or lands later.
+    pub(super) fn crash_keeping(&mut self, keep: Option<u64>, rng: &mut Rng) -> usize {
+        self.late.clear();
+        let under_way = std::mem::take(&mut self.under_way);
+        for write in under_way.values() {
+            match keep {
+                Some(keep) => self.tear_keeping(write, keep, rng),
+                None => self.late.push(write.clone()),
+            }
+        }
+        under_way.len()
+    }
+
     /// Writes of the dead process land, whole or in part.
     pub(super) fn land_late_writes(&mut self, rng: &mut Rng) -> usize {
         let late = std::mem::take(&mut self.late);
@@ -159,6 +178,10 @@ impl Disk {
     /// Keeps each sector with a probability of 0, a half or 1.
     fn tear(&mut self, write: &Write, rng: &mut Rng) {
         let keep = *rng.pick(&[0, 500, 500, 1000]);
+        self.tear_keeping(write, keep, rng);
+    }
+
+    fn tear_keeping(&mut self, write: &Write, keep: u64, rng: &mut Rng) {
         let sectors = write.bytes.len() / SECTOR;
         let kept: BTreeSet<usize> = (0..sectors).filter(|_| rng.chance(keep)).collect();
         self.persist(write, |sector| kept.contains(&sector));

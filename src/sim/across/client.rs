@@ -65,6 +65,9 @@ impl World {
         if self.clients[client].running.is_some() || self.budget == 0 || self.closing.is_under_way() {
             return;
         }
+        if self.plan.is_some() {
+            return self.follow(client);
+        }
         self.budget -= 1;
         if self.rng.chance(self.swarm.flushes) {
             self.flush(client);
@@ -90,12 +93,22 @@ impl World {
         self.schedule(self.now + after, Event::Think(client));
     }
 
-    fn begin(&mut self, client: usize, purpose: Purpose, replay: Option<Reading>, retries: u32, reused: Option<u64>) {
+    pub(super) fn begin(
+        &mut self,
+        client: usize,
+        purpose: Purpose,
+        replay: Option<Reading>,
+        retries: u32,
+        reused: Option<u64>,
+    ) {
         self.ids += 1;
         self.numbers += 1;
         self.stats.transactions += 1;
         let id = self.ids;
         let mut program = Program::new(purpose, id, &self.swarm, &mut self.rng);
+        if let Some(plan) = &self.plan {
+            plan.fix(client, &mut program);
+        }
         if let Some(reading) = &replay {
             self.stats.replays += 1;
             program = Program::looking(id, reading.reads.keys().cloned().collect(), &self.swarm, &mut self.rng);
@@ -251,8 +264,8 @@ impl World {
             let highest = self.acknowledged.entry(asked.shard).or_default();
             *highest = version.max(*highest);
         }
-        if asked.what == What::Flush && result.is_ok() {
-            self.safe = self.safe.max(asked.acknowledged);
+        if asked.what == What::Flush {
+            self.flushed(&asked, result.is_ok());
         }
         let Some(client) = asked.client else { return };
         if asked.what == What::Single {
@@ -480,20 +493,40 @@ impl World {
         self.clients[client].running = None;
     }
 
-    fn flush(&mut self, client: usize) {
+    pub(super) fn flush(&mut self, client: usize) {
+        let mut asked = Vec::new();
         for shard in 0..self.nodes.len() {
-            if self.rng.chance(700) {
-                self.ask(client, shard, What::Flush, Request::Flush);
+            if self.plan.is_some() || self.rng.chance(700) {
+                asked.push(self.ask(client, shard, What::Flush, Request::Flush));
             }
+        }
+        if asked.len() < self.nodes.len() {
+            self.promise_nothing(|id, _| asked.contains(id));
+        }
+    }
+
+    /// A shard has flushed what it has acknowledged itself: only all of them make everything safe.
+    fn flushed(&mut self, asked: &Asked, is_ok: bool) {
+        let is_of_same = |other: &Asked| other.what == What::Flush && other.client == asked.client;
+        if !is_ok {
+            self.promise_nothing(|_, other| is_of_same(other));
+        } else if !self.requests.values().any(is_of_same) {
+            self.safe = self.safe.max(asked.acknowledged);
+        }
+    }
+
+    fn promise_nothing(&mut self, which: impl Fn(&RequestId, &Asked) -> bool) {
+        for (_, asked) in self.requests.iter_mut().filter(|(id, asked)| which(id, asked)) {
+            asked.acknowledged = Version::ZERO;
         }
     }
 
     /// Begins a command of its own.
-    fn single(&mut self, client: usize) {
+    pub(super) fn single(&mut self, client: usize) {
         self.ids += 1;
         self.stats.singles += 1;
         let id = self.ids;
-        let Some(action) = self.single_action(id) else { return self.think_later(client) };
+        let Some(action) = self.single_action(client, id) else { return self.think_later(client) };
         let mut commands = action.commands(self.layout);
         let (Some((shard, run, command)), true) = (commands.pop(), commands.is_empty()) else {
             return self.think_later(client);
@@ -512,7 +545,10 @@ impl World {
         self.ask(client, shard, What::Single, Request::Execute { run, command });
     }
 
-    fn single_action(&mut self, id: u64) -> Option<Action> {
+    fn single_action(&mut self, client: usize, id: u64) -> Option<Action> {
+        if let Some(plan) = &self.plan {
+            return plan.action(client, id);
+        }
         let cell = some_cells(&self.swarm, &mut self.rng, 1).pop()?;
         let stamp = i64::try_from(id).unwrap() * super::cell::STAMPS;
         let is_read = self.rng.chance(400);

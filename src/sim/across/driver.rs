@@ -4,6 +4,7 @@
 //! - Inputs are taken in small batches, with a reading of the clock for each.
 
 use super::super::disk::Write;
+use super::exhaustive::{Io, Verdict};
 use super::recovery::DATABASE;
 use super::world::{Event, Party, What, World};
 use crate::base::error::Result;
@@ -43,6 +44,9 @@ impl World {
         self.nodes[shard].is_scheduled = false;
         let most = 1 + self.rng.index(8);
         for _ in 0..most {
+            if self.is_dead() {
+                return;
+            }
             let Some(input) = self.nodes[shard].inbox.pop_front() else { break };
             self.give(shard, input);
             if self.rng.chance(300) {
@@ -106,6 +110,9 @@ impl World {
     }
 
     fn carry_out(&mut self, shard: usize, effect: Effect) {
+        if self.is_dead() {
+            return;
+        }
         match effect {
             Effect::Reply { id, result } => self.reply(shard, id, result),
             Effect::Send { to, envelope } => {
@@ -147,7 +154,19 @@ impl World {
         let segment = SegmentId { incarnation, shard: u32::try_from(shard).unwrap(), index: append.segment };
         let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
         self.note(format_args!("{shard} -> append {through:?} {:08x}", crc32c::crc32c(&append.bytes)));
+        let verdict = self.io(Io::Start);
+        if verdict == Verdict::DieBefore {
+            return self.die();
+        }
         let ticket = self.disk.start(Write { segment, offset: append.offset, bytes: append.bytes });
+        match verdict {
+            Verdict::DieAfter => return self.die(),
+            Verdict::Fail(_) => {
+                self.disk.drop_write(ticket);
+                return self.arrive(shard, Input::AppendFailed { reason: "simulated EIO".into() });
+            }
+            Verdict::Go | Verdict::DieBefore => {}
+        }
         let fails = self.rng.chance(self.swarm.write_fails);
         let after = self.rng.below(self.swarm.longest_write);
         self.schedule(self.now + after, Event::Written { shard, ticket, through, fails });
@@ -158,18 +177,32 @@ impl World {
     }
 
     pub(super) fn written(&mut self, shard: usize, ticket: u64, through: Position, fails: bool) {
-        let input = if fails {
+        let verdict = self.io(Io::End);
+        if verdict == Verdict::DieBefore {
+            return self.die();
+        }
+        let input = if let Verdict::Fail(keep) = verdict {
+            self.disk.fail_keeping(ticket, keep, &mut self.rng);
+            Input::AppendFailed { reason: "simulated EIO".into() }
+        } else if fails {
             self.disk.fail(ticket, &mut self.rng);
             Input::AppendFailed { reason: "simulated EIO".into() }
         } else {
             self.disk.complete(ticket);
             Input::Appended { through }
         };
+        if verdict == Verdict::DieAfter {
+            return self.die();
+        }
         self.arrive(shard, input);
     }
 
     pub(super) fn prepared(&mut self, shard: usize, index: u32, capacity: u64, fails: bool) {
-        if fails {
+        let verdict = self.io(Io::Create);
+        if verdict == Verdict::DieBefore {
+            return self.die();
+        }
+        if fails || matches!(verdict, Verdict::Fail(_)) {
             return self.arrive(shard, Input::SegmentFailed { index, reason: "simulated ENOSPC".into() });
         }
         let manifest = self.manifest.as_ref().expect("a shard that writes has a disk");
@@ -177,6 +210,9 @@ impl World {
         let strict = self.swarm.mode == DurabilityMode::Strict;
         let salt = self.rng.next();
         self.disk.create(&SegmentHeader { id, database: DATABASE, salt, capacity, strict });
+        if verdict == Verdict::DieAfter {
+            return self.die();
+        }
         self.arrive(shard, Input::SegmentReady { index, capacity, salt });
     }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::action::Action;
 use super::cell::{Cell, Content, run_of, writer_of};
+use super::exhaustive::{Io, Plan, Verdict, rehearse};
 use super::history::{Fate, Found, History, LastLook};
 use super::program::check_state;
 use super::recovery::{build, decide, judge_all, manifest, remove_strays, seal};
@@ -32,6 +33,9 @@ const EVENTS: u64 = 3_000_000;
 /// How long an opening rests, so that what is idle is noticed.
 const REST: u64 = 80_000_000_000;
 
+/// The same if something has failed: a shard that cannot write is asked for its horizon for ever.
+const SHORT_REST: u64 = 10_000_000;
+
 /// How far a close is: Close, Flush, Stop.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Closing {
@@ -54,7 +58,7 @@ impl Closing {
 impl World {
     /// Something is poisoned: before long, the process ends.
     pub(super) fn failed(&mut self) {
-        if !std::mem::replace(&mut self.has_failed, true) {
+        if !std::mem::replace(&mut self.has_failed, true) && self.plan.is_none() {
             let longest = *self.rng.pick(&[3_000_000, 3_000_000, 300_000_000]);
             let after = self.rng.below(longest);
             let event = if self.rng.chance(700) { Event::Crash } else { Event::Close };
@@ -64,7 +68,10 @@ impl World {
 
     pub(super) fn crash(&mut self) {
         self.stats.crashes += 1;
-        let under_way = self.disk.crash(&mut self.rng);
+        let under_way = match &self.plan {
+            Some(plan) => self.disk.crash_keeping(plan.keep(), &mut self.rng),
+            None => self.disk.crash(&mut self.rng),
+        };
         self.note(format_args!("crash, {under_way} writes under way"));
     }
 
@@ -118,7 +125,7 @@ impl World {
         let is_idle = self.budget == 0
             && self.requests.is_empty()
             && self.clients.iter().all(|client| client.running.is_none())
-            && !self.is_busy();
+            && (self.is_failed_plan() || !self.is_busy());
         if !is_idle || self.closing.is_under_way() {
             self.closing.rests_since = None;
             if self.next_event().is_none() {
@@ -127,13 +134,19 @@ impl World {
             return true;
         }
         let since = *self.closing.rests_since.get_or_insert(self.now);
-        if self.now - since < REST && self.next_event().is_some() {
+        let rest = if self.is_failed_plan() { SHORT_REST } else { REST };
+        if self.now - since < rest && self.next_event().is_some() {
             return true;
         }
         self.at_rest();
-        let event = if self.rng.chance(500) { Event::Close } else { Event::Crash };
+        let closes = self.plan.as_ref().map_or_else(|| self.rng.chance(500), Plan::closes);
+        let event = if closes { Event::Close } else { Event::Crash };
         self.schedule(self.now, event);
         true
+    }
+
+    const fn is_failed_plan(&self) -> bool {
+        self.plan.is_some() && self.has_failed
     }
 
     /// Nothing happens any more.
@@ -179,9 +192,13 @@ impl World {
         }
         let last = Version::from(self.clock.at(self.now)).max(self.latest());
         if let Some(manifest) = self.manifest.clone()
-            && self.rng.chance(850)
+            && (self.plan.is_some() || self.rng.chance(850))
         {
-            let cleans = self.rng.chance(700);
+            let verdict = self.io(Io::Seal);
+            if verdict.is_before() {
+                return;
+            }
+            let cleans = self.plan.as_ref().map_or_else(|| self.rng.chance(700), |_| verdict == Verdict::Go);
             seal(&mut self.disk, manifest, last, cleans);
             self.closing.is_closed = true;
         }
@@ -250,6 +267,9 @@ impl World {
         let mut before: Option<BTreeMap<Cell, Content>> = None;
         let served = self.manifest.take().map(|manifest| manifest.incarnation);
         let history = self.swarm.history;
+        if self.plan.as_mut().is_some_and(Plan::rehearses) {
+            rehearse(&self.disk, self.layout, history);
+        }
         let (memories, judged, start) = loop {
             let judged = judge_all(&self.disk);
             self.stats.torn += judged.torn;
@@ -267,6 +287,10 @@ impl World {
             if self.crashes_in_recovery() {
                 continue;
             }
+            let verdict = self.io(Io::Manifest);
+            if verdict.is_before() {
+                continue;
+            }
             self.disk.write_manifest(manifest.to_bytes());
             self.manifest = Some(manifest.clone());
             let found = contents(memories.iter(), start.into());
@@ -275,11 +299,14 @@ impl World {
             if let Some(before) = before.replace(found.clone()).filter(|_| !has_ttl) {
                 assert_eq!(before, found, "recovery twice finds the same");
             }
-            if self.crashes_in_recovery() {
+            if verdict != Verdict::Go || self.crashes_in_recovery() {
                 continue;
             }
             remove_strays(&mut self.disk, &manifest);
             self.disk.land_late_writes(&mut self.rng);
+            if self.plan.is_some() && self.crashes_in_recovery() {
+                continue;
+            }
             if self.rng.chance(300) {
                 let (decisions, _) = decide(&self.disk, &judged.sealed);
                 let (again, _) = build(&self.disk, &judged.sealed, &decisions, self.layout, history);
@@ -301,7 +328,10 @@ impl World {
     }
 
     fn crashes_in_recovery(&mut self) -> bool {
-        let crashes = self.rng.chance(self.swarm.crash_in_recovery);
+        let crashes = match &mut self.plan {
+            Some(plan) => plan.stumbles(),
+            None => self.rng.chance(self.swarm.crash_in_recovery),
+        };
         if crashes {
             self.stats.crashes_in_recovery += 1;
             if self.rng.chance(500) {
@@ -384,7 +414,10 @@ impl World {
         for client in 0..self.clients.len() {
             self.think_later(client);
         }
-        if self.rng.chance(150) {
+        if let Some(plan) = &mut self.plan {
+            self.budget = plan.begin_opening(self.layout);
+            self.crash_after = u64::MAX;
+        } else if self.rng.chance(150) {
             let at = self.now + self.rng.below(self.swarm.transactions * self.swarm.longest_link);
             self.schedule(at, Event::Close);
         }

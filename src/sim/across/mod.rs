@@ -9,6 +9,7 @@ mod action;
 mod cell;
 mod client;
 mod driver;
+mod exhaustive;
 mod history;
 #[path = "../../../tests/support/isolation/mod.rs"]
 mod isolation;

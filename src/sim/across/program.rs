@@ -11,8 +11,8 @@ use super::view::View;
 
 /// What everybody's balance begins with.
 const BALANCE: i64 = 100;
-const ACCOUNTS: u8 = 5;
-const NODES: u8 = 5;
+pub(super) const ACCOUNTS: u8 = 5;
+pub(super) const NODES: u8 = 5;
 /// The most keys that inserts leave under a prefix.
 const BOUND: usize = 3;
 
@@ -29,6 +29,8 @@ pub(super) enum Purpose {
     Insert,
     DeleteRun,
     Mortal,
+    /// Reads and writes what it is told to.
+    Fixed,
 }
 
 /// The purposes that swarms choose among.
@@ -110,6 +112,7 @@ impl Program {
                 program.scan = Some((run, "p".into()));
                 program.writes = vec![Cell::kv(run, format!("p{}", rng.below(8)))];
             }
+            Purpose::Fixed => {}
             Purpose::DeleteRun => program.reads = vec![Cell::log(mortal_run(rng))],
             Purpose::Mortal => {
                 let run = mortal_run(rng);
@@ -131,6 +134,14 @@ impl Program {
         program.purpose = Purpose::Look;
         program.reads = reads;
         program
+    }
+
+    /// Does what a script says, and nothing by chance.
+    pub(super) fn fix(&mut self, reads: &[Cell], writes: &[Cell]) {
+        self.reads = reads.to_vec();
+        self.writes = writes.to_vec();
+        self.amount = 7;
+        self.is_eager = self.stamps / STAMPS % 2 == 0;
     }
 
     fn look_further(&mut self, swarm: &Swarm, rng: &mut Rng) {
@@ -161,7 +172,7 @@ impl Program {
                 Some(actions) => Next::Do(actions),
                 None => Next::Abort,
             },
-            _ if rng.chance(20) => Next::Abort,
+            _ if self.purpose != Purpose::Fixed && rng.chance(20) => Next::Abort,
             _ => Next::Commit,
         }
     }
@@ -226,7 +237,7 @@ impl Program {
                 let witness = Cell::kv(0, format!("d{run}"));
                 Some(vec![Action::DeleteRun(run), Action::Put(witness, vec![self.stamp()], None)])
             }
-            Purpose::Mixed | Purpose::Mortal => Some(self.write(view, rng)),
+            Purpose::Mixed | Purpose::Mortal | Purpose::Fixed => Some(self.write(view, rng)),
             Purpose::Audit | Purpose::Walk | Purpose::Look | Purpose::Swap => Some(Vec::new()),
         }
     }
@@ -316,11 +327,11 @@ pub(super) fn check_state(view: &View) {
     check(Purpose::Walk, (0..u64::from(NODES)).map(node).collect());
 }
 
-fn account(at: u8) -> Cell {
+pub(super) fn account(at: u8) -> Cell {
     Cell::kv(at % 4, format!("b{at}"))
 }
 
-fn node(at: u64) -> Cell {
+pub(super) fn node(at: u64) -> Cell {
     let at = u8::try_from(at).unwrap();
     Cell::kv(at % LASTING_RUNS, format!("n{at}"))
 }

@@ -10,6 +10,7 @@ use super::super::disk::{Disk, Ticket};
 use super::super::rng::Rng;
 use super::cell::{Cell, Content};
 use super::client::{Client, Reading};
+use super::exhaustive::Plan;
 use super::history::{Found, History, LastLook};
 use super::lifecycle::Closing;
 use super::swarm::{Mode, Swarm};
@@ -213,6 +214,8 @@ pub(super) struct World {
     /// How many shards the opening has.
     pub(super) shards_before: usize,
     pub(super) stats: Stats,
+    /// A fixed script with one fault in it, in place of the swarm's.
+    pub(super) plan: Option<Plan>,
     hash: u64,
     verbose: bool,
 }
@@ -253,6 +256,7 @@ impl World {
             crash_after: u64::MAX,
             shards_before: 1,
             stats: Stats { seeds: 1, ..Stats::default() },
+            plan: None,
             hash: 0xcbf2_9ce4_8422_2325,
             verbose,
         }
@@ -332,6 +336,10 @@ impl World {
                 return false;
             }
             Event::Close => self.close(),
+        }
+        if self.is_dead() {
+            self.crash();
+            return false;
         }
         self.goes_on()
     }
