@@ -76,6 +76,11 @@ impl Space {
     pub(crate) fn show(self, name: &[u8]) -> String {
         match self {
             Self::Event | Self::Trace => number_at_end(name).map_or_else(String::new, |number| number.to_string()),
+            Self::EventType | Self::TraceKind | Self::TraceTag | Self::RunStatus | Self::RunTag => {
+                leading_text(name).unwrap_or_default()
+            }
+            Self::TraceChild => "the children of a trace".into(),
+            Self::RunAll | Self::RunChild => run_at_end(name).map_or_else(String::new, |run| run.to_string()),
             Self::EventHead => "the end of the log".into(),
             Self::TraceCount => "the number of traces".into(),
             Self::Run => "metadata".into(),
@@ -214,6 +219,15 @@ mod tests {
             assert!(text_prefix(a) < text_prefix(b), "{a:?} {b:?}");
         }
         assert_eq!(leading_text(&text_number_name("a\0b", 3)).as_deref(), Some("a\0b"));
+    }
+
+    #[test]
+    fn names_are_shown_as_a_person_would_write_them() {
+        assert_eq!(Space::Kv.show(b"key"), "key");
+        assert_eq!(Space::EventType.show(&text_number_name("step", 7)), "step");
+        assert_eq!(Space::TraceTag.show(&text_number_name("a__b", 7)), "a__b");
+        let run = RunId::from_bytes([7; 16]);
+        assert_eq!(Space::RunAll.show(run.as_bytes()), run.to_string());
     }
 
     #[test]

@@ -273,7 +273,7 @@ impl<'a> Access<'a> {
 
     /// How many traces this transaction recorded.
     pub(crate) fn recorded(&self, run: RunId) -> u64 {
-        self.part.recorded(run)
+        if self.part.is_deleted(run) { 0 } else { self.part.recorded(run) }
     }
 }
 

@@ -10,7 +10,6 @@ use super::execution::lost_operation;
 use super::gate::{Departure, Until};
 use super::input::{Acknowledge, Commit, RequestId};
 use super::machine::{Outcome, Shard};
-use super::transactions::IDLE;
 use super::waiting::Waiting;
 use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
@@ -92,7 +91,8 @@ impl Shard {
 
     /// Whether a part is whole, and if so whether it has writes.
     pub(super) fn check_part(&mut self, number: TransactionNumber, operations: u64) -> Result<bool> {
-        let Some(open) = self.transactions.get(number, self.now) else { return Err(Error::Timeout(IDLE)) };
+        let forgotten = self.forgotten();
+        let Some(open) = self.transactions.get(number, self.now) else { return Err(forgotten) };
         let is_whole = open.part.operations == operations || planted(Bug::OperationsNotCounted);
         if open.broken || open.waiting > 0 || !is_whole {
             return Err(lost_operation(RunId::DIRECTORY));

@@ -6,7 +6,7 @@
 
 use super::gate::Departure;
 use super::input::{Acknowledge, RequestId};
-use super::machine::{Outcome, Shard, unit};
+use super::machine::{Outcome, Shard, closed, unit};
 use super::transactions::IDLE;
 use super::waiting::Waiting;
 use crate::base::error::{Conflict, Error, Result};
@@ -136,7 +136,8 @@ impl Shard {
         if !command.is_read() {
             self.check_writable()?;
         }
-        let Some(open) = self.transactions.get(number, self.now) else { return Err(Error::Timeout(IDLE)) };
+        let forgotten = self.forgotten();
+        let Some(open) = self.transactions.get(number, self.now) else { return Err(forgotten) };
         if open.part.operations != operation {
             open.broken = true;
             return Err(lost_operation(run));
@@ -151,8 +152,9 @@ impl Shard {
 
     fn operate(&mut self, id: RequestId, number: TransactionNumber, run: RunId, command: Command) {
         let now = self.now;
+        let forgotten = self.forgotten();
         let Some(open) = self.transactions.get(number, now) else {
-            return self.answer(id, (Err(Error::Timeout(IDLE)), Version::ZERO));
+            return self.answer(id, (Err(forgotten), Version::ZERO));
         };
         if let Some(holder) = open.waits_for {
             open.waiting += 1;
@@ -237,6 +239,11 @@ impl Shard {
         let mut all = self.waiting.wake(number);
         all.truncate(if planted(Bug::WakeLost) { 1 } else { all.len() });
         self.run_again(all);
+    }
+
+    /// Why a transaction is not there any more.
+    pub(super) fn forgotten(&self) -> Error {
+        if self.is_closing() { closed() } else { Error::Timeout(IDLE) }
     }
 
     /// Forgets a transaction that has not voted.

@@ -164,8 +164,7 @@ impl Shard {
     fn request(&mut self, id: RequestId, request: Request) {
         let ends = matches!(request, Request::Flush | Request::Stop);
         if self.stopped || (self.is_closing && !ends) {
-            let closed = Error::Unavailable("the database is closed".into());
-            return self.effects.push_back(Effect::Reply { id, result: Err(closed) });
+            return self.effects.push_back(Effect::Reply { id, result: Err(closed()) });
         }
         match request {
             Request::Execute { run, command } => self.execute(id, run, command),
@@ -208,7 +207,6 @@ impl Shard {
     /// Begins nothing any more. The answer comes when the batch that is being written has ended.
     fn stop(&mut self, id: RequestId) {
         self.stopped = true;
-        let closed = || Error::Unavailable("the database is closed".into());
         let waiting = self.waiting.wake_all();
         for id in waiting.iter().map(Waiting::id).chain(self.closing.replace(id)) {
             self.effects.push_back(Effect::Reply { id, result: Err(closed()) });
@@ -360,6 +358,10 @@ impl Shard {
         }
     }
 
+    pub(super) const fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
     pub(super) const fn poisoned(&self) -> Option<&String> {
         self.poisoned.as_ref()
     }
@@ -409,6 +411,10 @@ impl Shard {
     pub(crate) fn held_intents(&self) -> usize {
         self.intents.count()
     }
+}
+
+pub(super) fn closed() -> Error {
+    Error::Unavailable("the database is closed".into())
 }
 
 pub(super) const fn unit() -> Reply {

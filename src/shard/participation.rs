@@ -9,7 +9,7 @@
 
 use super::execution::lost_operation;
 use super::gate::{Departure, Until};
-use super::machine::Shard;
+use super::machine::{Shard, closed};
 use super::transactions::{Open, Promise};
 use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
@@ -61,7 +61,8 @@ impl Shard {
         if !self.transactions.is_open(number) {
             // Forgotten, or its operations have not come: those that come later come too late.
             self.transactions.refuse(number);
-            return Err(at_once(lost_operation(RunId::DIRECTORY)));
+            let lost = if self.is_closing() { closed() } else { lost_operation(RunId::DIRECTORY) };
+            return Err(at_once(lost));
         }
         self.check_part(number, operations).map_err(at_once)?;
         let version = self.next_version();

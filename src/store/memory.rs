@@ -140,7 +140,8 @@ impl Memory {
         if !is_range(range) {
             return None;
         }
-        let names = self.runs.get(run)?.spaces[space.index()].range(range.clone());
+        // Keys that were deleted since the snapshot may be out of the way already, if it is an old one.
+        let names = self.runs.get(run)?.chains(space, range.clone(), snapshot);
         names.map(|(name, chain)| (name, chain.newest().version)).find(|(_, version)| *version > snapshot)
     }
 
@@ -342,6 +343,17 @@ mod tests {
     fn listed(memory: &Memory, snapshot: u64) -> usize {
         let all = (Bound::Unbounded, Bound::Unbounded);
         memory.range(&RUN, Space::Kv, all, snapshot.into()).filter(|(_, revision)| revision.stored.is_some()).count()
+    }
+
+    #[test]
+    fn who_looks_back_conflicts_with_a_delete_that_is_out_of_the_way() {
+        let mut memory = Memory::new(HistoryRetention::Forever);
+        write(&mut memory, 10, Some(1));
+        write(&mut memory, 20, None);
+        memory.sweep(20.into(), 9);
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let newer = |snapshot: u64| memory.newer_in_range(&RUN, Space::Kv, &all, snapshot.into()).map(|(_, at)| at);
+        assert_eq!((newer(15), newer(20)), (Some(20.into()), None));
     }
 
     #[test]
