@@ -331,3 +331,41 @@ fn those_who_fight_over_a_few_keys_all_get_their_turn() {
         println!("calls per transaction, up to: how many transactions: {distribution:?}, at most {most}");
     });
 }
+
+#[test]
+fn transactions_that_are_dropped_all_at_once_keep_nothing_though_the_mailbox_is_full() {
+    on_tokio(async {
+        let builder = Database::builder().durability(DurabilityMode::InMemory).shards(1);
+        let database = builder.history(in_mem::HistoryRetention::Off).open().await.unwrap();
+        let run = database.start_run(RunOptions::default()).await.unwrap();
+        run.kv().put("k", 0).await.unwrap();
+        let past = run.kv().get_versioned("k").await.unwrap().unwrap().version;
+        let mut all = Vec::new();
+        for _ in 0..5_000 {
+            let open = database.begin_transaction(run.id()).await.unwrap();
+            open.kv_get("k").await.unwrap();
+            all.push(open);
+        }
+        // The shard takes nothing out of its mailbox while they go.
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+        let busy = database.spawn_on(run.id(), move |_| async move {
+            begun.send(()).unwrap();
+            let _ = may_go_on.recv();
+            Ok(())
+        });
+        let busy = tokio::spawn(busy);
+        tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+        drop(all);
+        drop(go_on);
+        busy.await.unwrap().unwrap();
+        for value in 0.. {
+            assert!(value < 1_000, "somebody still reads what was current then");
+            run.kv().put("k", value).await.unwrap();
+            let view = database.snapshot_at(run.id(), past).await.unwrap();
+            if view.kv_get("k").await.is_err() {
+                break;
+            }
+        }
+    });
+}

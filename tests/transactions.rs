@@ -542,3 +542,16 @@ fn a_panic_in_the_closure_aborts_the_transaction() {
         run.transaction(async |txn| txn.kv_put("k", 2).await).await.unwrap();
     });
 }
+
+#[test]
+fn a_transaction_that_is_dropped_is_aborted_though_its_handles_live_on() {
+    on_tokio(async {
+        let (database, run) = in_memory().await;
+        let open = database.begin_transaction(run.id()).await.unwrap();
+        let kv = open.kv();
+        kv.put("k", 1).await.unwrap();
+        drop(open);
+        assert!(matches!(kv.put("k", 2).await, Err(Error::InvalidOperation(_))));
+        assert_eq!(run.kv().get("k").await.unwrap(), None);
+    });
+}

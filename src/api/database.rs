@@ -443,6 +443,9 @@ impl Database {
         if let Some(reason) = self.engine.failed() {
             return Op::done(Err(Error::Unavailable(reason)));
         }
+        if self.engine.health().is_closed() {
+            return Op::done(Err(Error::Unavailable("the database is closed".into())));
+        }
         Op::done(Ok(OpenTransaction::begin(&self.engine, *run.borrow())))
     }
 

@@ -93,9 +93,7 @@ impl Transacting {
         let parts = ended.parts.iter().map(|part| part.shard);
         let elsewhere = ended.coordinator.filter(|shard| !ended.parts.iter().any(|part| part.shard == *shard));
         for shard in parts.chain(elsewhere) {
-            let request = Request::Abort { transaction: self.progress.number() };
-            // Sent, not awaited. If the mailbox is full, the shard forgets the transaction when it has been idle.
-            let _ = self.engine.request(shard, request).start();
+            self.engine.tell(shard, Request::Abort { transaction: self.progress.number() });
         }
     }
 }
@@ -178,25 +176,26 @@ where
         if retries >= bounds.retries {
             return Err(Error::TransactionConflict(conflict).into());
         }
-        if let Some(timeout) = bounds.timeout.filter(|timeout| started.elapsed() >= *timeout) {
-            return Err(Error::Timeout(timeout).into());
-        }
         let label = bounds.label.as_deref().unwrap_or("");
         tracing::debug!(label, retries, %conflict, "a transaction lost and runs again");
         quickest = quickest.min(began.elapsed());
-        back_off(retries, quickest, engine.clock().unique_number()).await;
+        let longest = bounds.timeout.map_or(LONGEST_WAIT, |timeout| timeout.saturating_sub(started.elapsed()));
+        back_off(retries, quickest, longest, engine.clock().unique_number()).await;
+        if let Some(timeout) = bounds.timeout.filter(|timeout| started.elapsed() >= *timeout) {
+            return Err(Error::Timeout(timeout).into());
+        }
         retries += 1;
     }
 }
 
 /// Lets others go first: the more often a transaction lost, the longer on average. `attempt` is how long one takes, so
-/// that the wait grows to the time that all who fight over the same keys need one after the other. `jitter` is any
-/// number that differs between those who wait. Needs no particular runtime.
-async fn back_off(retries: u32, attempt: Duration, jitter: u64) {
+/// that the wait grows to the time that all who fight over the same keys need one after the other, up to `longest`.
+/// `jitter` is any number that differs between those who wait. Needs no particular runtime.
+async fn back_off(retries: u32, attempt: Duration, longest: Duration, jitter: u64) {
     let window = attempt.saturating_mul(2 << retries.min(MOST_DOUBLINGS)).min(LONGEST_WAIT);
     let mixed = (jitter ^ (jitter >> 29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let share = f64::from(u32::try_from(mixed).unwrap_or(0)) / f64::from(u32::MAX);
-    let wait = window.mul_f64(share);
+    let wait = window.mul_f64(share).min(longest);
     if wait > SHORTEST_TIMER {
         return Delay::new(wait).await;
     }

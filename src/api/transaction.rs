@@ -217,6 +217,13 @@ impl OpenTransaction {
     }
 }
 
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        // Handles that it has given out may live on; they are refused from now on.
+        self.transacting.abort();
+    }
+}
+
 impl std::ops::Deref for OpenTransaction {
     type Target = Transaction;
 

@@ -16,7 +16,7 @@ use super::call::Call;
 use super::clock::Clock;
 use super::keeper::Task;
 use super::local;
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Message, Refused};
 use super::recovery::RecoveryReport;
 use super::spin::Spinner;
 use crate::base::error::{Error, Result};
@@ -191,6 +191,16 @@ impl Engine {
     /// A request to one shard.
     pub(crate) fn request(self: &Arc<Self>, shard: usize, request: Request) -> Call {
         Call::new(self.clone(), shard, request)
+    }
+
+    /// A request whose answer nobody waits for, and which finds room whatever the others ask.
+    pub(crate) fn tell(&self, shard: usize, request: Request) {
+        let Err(request) = local::call(self.id, shard, request) else { return };
+        let (reply, _) = oneshot::channel();
+        let mailbox = self.mailbox(shard);
+        if let Err(Refused::Full(message)) = mailbox.try_send(Message::Request { request, reply }) {
+            mailbox.send_urgent(message);
+        }
     }
 
     /// A command on a run, sent to the shard that owns what it names.

@@ -142,11 +142,11 @@ impl Shard {
             open.broken = true;
             return Err(lost_operation(run));
         }
+        open.part.operations += 1;
         if operation >= limits::TRANSACTION_OPERATIONS as u64 {
             let limit = limits::TRANSACTION_OPERATIONS;
             return Err(Error::limit("transaction operations", limit, limit + 1));
         }
-        open.part.operations += 1;
         Ok(())
     }
 
