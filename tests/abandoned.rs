@@ -339,13 +339,13 @@ fn transactions_that_are_dropped_all_at_once_keep_nothing_though_the_mailbox_is_
         let database = builder.history(in_mem::HistoryRetention::Off).open().await.unwrap();
         let run = database.start_run(RunOptions::default()).await.unwrap();
         run.kv().put("k", 0).await.unwrap();
-        let past = run.kv().get_versioned("k").await.unwrap().unwrap().version;
         let mut all = Vec::new();
         for _ in 0..5_000 {
             let open = database.begin_transaction(run.id()).await.unwrap();
             open.kv_get("k").await.unwrap();
             all.push(open);
         }
+        let past = database.snapshot_now(run.id()).await.unwrap().version();
         // The shard takes nothing out of its mailbox while they go.
         let (begun, has_begun) = std::sync::mpsc::channel();
         let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
