@@ -7,12 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use in_mem::prelude::*;
-use support::{directory, on_tokio, open, part, spawn_part};
+use support::{directory, kills, on_tokio, open, part, spawn_part};
 
-/// How many kills; `KILLS=n` asks for another number.
-fn kills() -> u32 {
-    std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(25)
-}
 const MOST_LOST: usize = 64;
 const RUN: RunId = RunId::from_bytes([7; 16]);
 
@@ -74,14 +70,14 @@ fn survive(test: &str, mode: DurabilityMode, may_lose: usize) {
     let directory = directory();
     let mut recovered = 0;
     let mut total = 0;
-    for kill in 0..kills() {
+    for kill in 0..kills(25) {
         // The moments differ from kill to kill without being left to chance: 30 to 130 ms after the start.
         let after = Duration::from_micros(30_000 + u64::from(kill).wrapping_mul(7_919) % 100 * 1_000);
         let acknowledged = kill_a_writer(test, "writer", directory.path(), after).max(recovered);
         total += acknowledged - recovered;
         recovered = on_tokio(check(directory.path(), mode, acknowledged, may_lose));
     }
-    println!("{} kills, {total} acknowledged steps", kills());
+    println!("{} kills, {total} acknowledged steps", kills(25));
     assert!(total > 0, "the writers must have written something");
 }
 

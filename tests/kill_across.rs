@@ -11,12 +11,8 @@ use std::path::Path;
 use in_mem::Partitioning;
 use in_mem::prelude::*;
 use support::placement::shard_of_run;
-use support::{BUFFERED, directory, on_tokio, part, spawn_part};
+use support::{BUFFERED, directory, kills, on_tokio, part, spawn_part};
 
-/// How many kills; `KILLS=n` asks for another number.
-fn kills() -> usize {
-    std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8)
-}
 const WRITERS: i64 = 4;
 /// What is in all accounts together.
 const MONEY: i64 = 1000;
@@ -130,7 +126,7 @@ fn survive(test: &str, mode: DurabilityMode, partitioning: Partitioning) {
     }
     let directory = directory();
     let mut steps = 0;
-    for kill in 0..kills() {
+    for kill in 0..kills(8) {
         let mut child = spawn_part(test, "writer", directory.path());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut acknowledged = BTreeMap::new();
@@ -151,7 +147,7 @@ fn survive(test: &str, mode: DurabilityMode, partitioning: Partitioning) {
         assert_eq!(left, 0, "the writers get that far");
         steps = on_tokio(check(directory.path(), mode, partitioning, &acknowledged));
     }
-    println!("{} kills, {steps} steps", kills());
+    println!("{} kills, {steps} steps", kills(8));
     assert!(steps > 0, "something must have been written");
 }
 

@@ -245,12 +245,7 @@ where
     T: Send,
     E: From<Error> + Send,
 {
-    let bounds = options.bounds(&engine)?;
-    until_it_wins(engine.clone(), bounds, |transacting| {
-        let scope = Scope::of_transaction(engine.clone(), run, transacting);
-        f(Transaction { scope: scope.read_only(options.read_only) })
-    })
-    .await
+    run_in_scope(engine, run, options, |scope| f(Transaction { scope })).await
 }
 
 /// Runs a closure as a transaction across runs.
@@ -266,11 +261,24 @@ where
     T: Send,
     E: From<Error> + Send,
 {
-    let bounds = options.bounds(&engine)?;
     let runs: Arc<[RunId]> = runs.into();
+    run_in_scope(engine, RunId::DIRECTORY, options, |scope| f(MultiTransaction { scope, runs: runs.clone() })).await
+}
+
+async fn run_in_scope<T, E, F, Fut>(
+    engine: Arc<Engine>,
+    run: RunId,
+    options: TransactionOptions,
+    mut f: F,
+) -> Result<T, E>
+where
+    F: FnMut(Scope) -> Fut + Send,
+    Fut: Future<Output = Result<T, E>> + Send,
+    E: From<Error> + Send,
+{
+    let bounds = options.bounds(&engine)?;
     until_it_wins(engine.clone(), bounds, |transacting| {
-        let scope = Scope::of_transaction(engine.clone(), RunId::DIRECTORY, transacting);
-        f(MultiTransaction { scope: scope.read_only(options.read_only), runs: runs.clone() })
+        f(Scope::of_transaction(engine.clone(), run, transacting).read_only(options.read_only))
     })
     .await
 }

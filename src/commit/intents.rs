@@ -135,6 +135,9 @@ impl Intents {
         range: &NameRange,
         snapshot: Version,
     ) -> Option<TransactionNumber> {
+        if self.is_empty() {
+            return None;
+        }
         let deleted = self.deleted.get(&run).filter(|(_, timestamp)| *timestamp <= snapshot);
         let mut in_range = self.writes_in(run, space, range);
         let found = in_range.find(|(_, (_, timestamp))| *timestamp <= snapshot).map(|(_, intent)| intent);

@@ -46,10 +46,16 @@ pub(crate) struct Part {
 /// What a part was like before an operation.
 #[derive(Debug)]
 pub(crate) struct Savepoint {
+    writes: usize,
+    undo: Option<Undo>,
+}
+
+/// What it takes to take an operation back.
+#[derive(Debug)]
+struct Undo {
     reads: usize,
     ranges: usize,
     earliest_expiry: Version,
-    writes: usize,
     weight: usize,
     recorded: BTreeMap<RunId, u64>,
     deleted: BTreeSet<RunId>,
@@ -203,15 +209,15 @@ impl Part {
     /// What the part is like before an operation; `journal` if that may have to be taken back.
     pub(crate) fn savepoint(&mut self, journal: bool) -> Savepoint {
         self.journal = journal.then(Vec::new);
-        Savepoint {
+        let undo = journal.then(|| Undo {
             reads: self.reads.len(),
             ranges: self.ranges.len(),
             earliest_expiry: self.earliest_expiry,
-            writes: self.writes.len(),
             weight: self.weight,
             recorded: self.recorded.clone(),
             deleted: self.deleted.clone(),
-        }
+        });
+        Savepoint { writes: self.writes.len(), undo }
     }
 
     /// Whether anything was written since a savepoint.
@@ -224,20 +230,22 @@ impl Part {
     /// # Panics
     /// If the savepoint was taken without a journal.
     pub(crate) fn roll_back(&mut self, savepoint: Savepoint) {
-        let Some(journal) = self.journal.take() else { panic!("only a journalled operation can be taken back") };
+        let Some((journal, undo)) = self.journal.take().zip(savepoint.undo) else {
+            panic!("only a journalled operation can be taken back")
+        };
         for (key, before) in journal.into_iter().rev() {
             match before {
                 Some(before) => self.overlay.insert(key, before),
                 None => self.overlay.remove(&key),
             };
         }
-        self.reads.truncate(savepoint.reads);
-        self.ranges.truncate(savepoint.ranges);
-        self.earliest_expiry = savepoint.earliest_expiry;
+        self.reads.truncate(undo.reads);
+        self.ranges.truncate(undo.ranges);
+        self.earliest_expiry = undo.earliest_expiry;
         self.writes.truncate(savepoint.writes);
-        self.weight = savepoint.weight;
-        self.recorded = savepoint.recorded;
-        self.deleted = savepoint.deleted;
+        self.weight = undo.weight;
+        self.recorded = undo.recorded;
+        self.deleted = undo.deleted;
     }
 
     /// Checks that nothing that was read has changed since the snapshot, and that it still holds at `version`.

@@ -5,7 +5,6 @@
 //! - The new shards are built in parallel. With an unchanged number of shards each reads its own segments; otherwise
 //!   each reads all of them and keeps what it owns.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::clock::{Clock, RESERVATION};
@@ -15,9 +14,10 @@ use crate::base::options::HistoryRetention;
 use crate::base::version::Version;
 use crate::format::manifest::{Manifest, SealedSegment};
 use crate::format::segment::{SegmentHeader, SegmentId};
-use crate::shard::decisions::{Decisions, Evidence, cut_of};
-use crate::shard::replay::{Damage, Extent, ScannedSegment, Target, judge, replay_segment, survey};
+use crate::shard::decisions::Decisions;
+use crate::shard::replay::{Damage, Extent, Target, replay_segment, survey};
 use crate::shard::route::Layout;
+use crate::shard::sealing::{Opening, Sealing, decide};
 use crate::store::memory::Memory;
 
 /// What opening the database found on disk.
@@ -85,7 +85,11 @@ pub(crate) fn recover(directory: &Directory, plan: Plan) -> Result<Recovered> {
         }
     };
     sealed.sort_unstable_by_key(|segment| segment.id);
-    let (decisions, discarded) = decide(directory, &database, &sealed)?;
+    let (decisions, discarded) = decide(&sealed, |segment| {
+        let bytes = directory.read_segment(segment.id, false)?;
+        let header = read_header(directory, segment.id, &bytes, &database)?;
+        Ok::<_, Error>(survey(&bytes, &header, Some(segment.end)).evidence)
+    })?;
     report.discarded_transactions = discarded.get(&incarnation).copied().unwrap_or_default();
     let source = Source { directory, database: &database, sealed: &sealed, decisions: &decisions };
     let built = build(source, plan)?;
@@ -117,60 +121,25 @@ pub(crate) fn recover(directory: &Directory, plan: Plan) -> Result<Recovered> {
     Ok(Recovered { memories, manifest, clock, report })
 }
 
-/// What the segments of one opening come to.
-#[derive(Debug, Default)]
-pub(crate) struct Opening {
-    /// How far each segment counts.
-    pub(crate) sealed: Vec<SealedSegment>,
-    /// Torn tails, at most one a shard.
-    pub(crate) torn: Vec<(SegmentId, u64)>,
-    /// The highest version in them.
-    pub(crate) latest: Version,
-}
-
 /// Decides how far the segments of the opening that wrote the manifest count; with `settle`, makes durable what is in
 /// them before they are read.
 ///
 /// # Errors
 /// `Corruption` with file and offset if anything that was durable is damaged; `Io`.
 pub(crate) fn judge_opening(directory: &Directory, manifest: &Manifest, settle: bool) -> Result<Opening> {
-    let mut opening = Opening::default();
+    let mut sealing = Sealing::new(manifest);
     let is_of_opening = |id: &SegmentId| id.incarnation == manifest.incarnation;
     let all: Vec<SegmentId> = directory.segments()?.into_iter().filter(is_of_opening).collect();
-    let mut marks = vec![Version::ZERO; manifest.shards as usize];
-    let mut is_buffered = false;
     for shard in all.chunk_by(|a, b| a.shard == b.shard) {
-        let mut scanned: Vec<ScannedSegment> = Vec::new();
-        let mut salts = Vec::new();
+        let mut scanned = Vec::new();
         for id in shard {
             let bytes = directory.read_segment(*id, settle)?;
             let header = read_header(directory, *id, &bytes, &manifest.database)?;
-            salts.push(header.salt);
-            is_buffered |= !header.strict;
             scanned.push(survey(&bytes, &header, None));
         }
-        let judgement = judge(&scanned).map_err(|damage| damaged(directory, &damage))?;
-        opening.torn.extend(judgement.torn);
-        opening.latest = opening.latest.max(judgement.latest);
-        if let Some(mark) = marks.get_mut(shard[0].shard as usize) {
-            *mark = scanned.iter().map(|segment| segment.evidence.mark()).max().unwrap_or_default();
-        }
-        let ends = scanned.iter().zip(salts).zip(judgement.ends);
-        opening.sealed.extend(ends.map(|((segment, salt), end)| SealedSegment {
-            id: segment.id,
-            shards: manifest.shards,
-            partitioning: manifest.partitioning,
-            salt,
-            end,
-            cut: Version::MAX,
-            has_parts: segment.evidence.has_parts(),
-        }));
+        sealing.add_shard(&scanned).map_err(|damage| damaged(directory, &damage))?;
     }
-    if is_buffered {
-        let cut = cut_of(marks.into_iter());
-        opening.sealed.iter_mut().for_each(|segment| segment.cut = cut);
-    }
-    Ok(opening)
+    Ok(sealing.finish())
 }
 
 struct Built {
@@ -186,26 +155,6 @@ struct Source<'a> {
     database: &'a [u8; 16],
     sealed: &'a [SealedSegment],
     decisions: &'a Decisions,
-}
-
-/// Decides which transactions over several shards are committed, and counts by opening those that are not.
-fn decide(
-    directory: &Directory,
-    database: &[u8; 16],
-    sealed: &[SealedSegment],
-) -> Result<(Decisions, BTreeMap<u32, u64>)> {
-    let mut decisions = Decisions::default();
-    let mut discarded = BTreeMap::new();
-    for opening in sealed.chunk_by(|a, b| a.id.incarnation == b.id.incarnation) {
-        let mut evidence: Vec<Evidence> = Vec::new();
-        for segment in opening.iter().filter(|segment| segment.has_parts) {
-            let bytes = directory.read_segment(segment.id, false)?;
-            let header = read_header(directory, segment.id, &bytes, database)?;
-            evidence.push(survey(&bytes, &header, Some(segment.end)).evidence);
-        }
-        discarded.insert(opening[0].id.incarnation, decisions.add(&evidence, opening[0].cut));
-    }
-    Ok((decisions, discarded))
 }
 
 fn build(source: Source<'_>, plan: Plan) -> Result<Vec<Built>> {

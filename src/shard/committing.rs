@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::execution::lost_operation;
 use super::gate::{Departure, Until};
 use super::input::{Acknowledge, Commit, RequestId};
-use super::machine::{Outcome, Shard};
+use super::machine::{Outcome, Shard, unit};
 use super::waiting::Waiting;
 use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
@@ -44,7 +44,7 @@ impl Shard {
         match commit.participants[..] {
             [] => {
                 self.forget(number);
-                self.answer_nothing(id);
+                self.answer(id, (Ok(unit()), Version::ZERO));
             }
             [(shard, operations)] if shard == self.config.shard => self.commit_alone(id, number, operations, commit),
             _ => self.coordinate(id, number, &commit),
@@ -56,7 +56,7 @@ impl Shard {
             Err(error) => return self.refuse(id, number, error, Version::ZERO),
             Ok(false) => {
                 self.forget(number);
-                return self.answer_nothing(id);
+                return self.answer(id, (Ok(unit()), Version::ZERO));
             }
             Ok(true) => {}
         }
@@ -91,8 +91,7 @@ impl Shard {
 
     /// Whether a part is whole, and if so whether it has writes.
     pub(super) fn check_part(&mut self, number: TransactionNumber, operations: u64) -> Result<bool> {
-        let forgotten = self.forgotten();
-        let Some(open) = self.transactions.get(number, self.now) else { return Err(forgotten) };
+        let Some(open) = self.transactions.get(number, self.now) else { return Err(self.forgotten()) };
         let is_whole = open.part.operations == operations || planted(Bug::OperationsNotCounted);
         if open.broken || open.waiting > 0 || !is_whole {
             return Err(lost_operation(RunId::DIRECTORY));

@@ -5,8 +5,8 @@
 //! - Whoever meets the intents of a prepared transaction runs again when its outcome is known.
 
 use super::gate::Departure;
-use super::input::{Acknowledge, RequestId};
-use super::machine::{Outcome, Shard, closed, unit};
+use super::input::RequestId;
+use super::machine::{Outcome, Shard, closed};
 use super::transactions::IDLE;
 use super::waiting::Waiting;
 use crate::base::error::{Conflict, Error, Result};
@@ -136,8 +136,7 @@ impl Shard {
         if !command.is_read() {
             self.check_writable()?;
         }
-        let forgotten = self.forgotten();
-        let Some(open) = self.transactions.get(number, self.now) else { return Err(forgotten) };
+        let Some(open) = self.transactions.get(number, self.now) else { return Err(self.forgotten()) };
         if open.part.operations != operation {
             open.broken = true;
             return Err(lost_operation(run));
@@ -152,9 +151,8 @@ impl Shard {
 
     fn operate(&mut self, id: RequestId, number: TransactionNumber, run: RunId, command: Command) {
         let now = self.now;
-        let forgotten = self.forgotten();
         let Some(open) = self.transactions.get(number, now) else {
-            return self.answer(id, (Err(forgotten), Version::ZERO));
+            return self.answer(id, (Err(self.forgotten()), Version::ZERO));
         };
         if let Some(holder) = open.waits_for {
             open.waiting += 1;
@@ -251,11 +249,6 @@ impl Shard {
         if self.transactions.promised(number).is_none() {
             self.transactions.end(number);
         }
-    }
-
-    /// Answers a commit that needs nothing done.
-    pub(super) fn answer_nothing(&mut self, id: RequestId) {
-        self.answer_as(id, (Ok(unit()), Version::ZERO), Acknowledge::AsUsual);
     }
 }
 

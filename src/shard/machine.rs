@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::committing::Coordination;
 use super::effect::Effect;
-use super::gate::{Departure, Gate, Until};
+use super::gate::{Departure, Gate, RecordCount, Until};
 use super::horizons::Horizons;
 use super::input::{Acknowledge, Input, Request, RequestId};
 use super::log::Log;
@@ -248,6 +248,11 @@ impl Shard {
             (DurabilityMode::Buffered { .. }, None) | (DurabilityMode::InMemory, _) => None,
         };
         self.depart(until, Departure::Reply { id, result });
+    }
+
+    /// In `Strict` mode, what depends on so many records waits for them.
+    pub(super) fn once_durable(&self, records: RecordCount) -> Option<Until> {
+        (self.config.mode == DurabilityMode::Strict).then_some(Until::Logged(records))
     }
 
     /// How far the cut must be before a commit is acknowledged.

@@ -18,6 +18,7 @@ mod marks;
 mod participation;
 pub(crate) mod replay;
 pub(crate) mod route;
+pub(crate) mod sealing;
 pub(crate) mod transactions;
 mod upkeep;
 mod waiting;

@@ -26,26 +26,15 @@ type Refusal = (Error, Version);
 impl Shard {
     /// The coordinator asks for a promise.
     pub(super) fn prepare(&mut self, from: u32, number: TransactionNumber, operations: u64, participants: &[u32]) {
-        match self.promise(from, number, operations, participants) {
-            Ok(vote) => {
-                let until = match self.config.mode {
-                    DurabilityMode::Strict if planted(Bug::VoteNotDurable) => None,
-                    DurabilityMode::Strict => Some(Until::Logged(self.log.logged())),
-                    DurabilityMode::Buffered { .. } | DurabilityMode::InMemory => None,
-                };
-                self.depart(until, Departure::Vote { coordinator: from, transaction: number, vote });
-            }
+        let (vote, until) = match self.promise(from, number, operations, participants) {
+            Ok(vote) => (vote, self.once_durable(self.log.logged()).filter(|_| !planted(Bug::VoteNotDurable))),
             Err((error, depends_on)) => {
                 self.forget(number);
                 // A conflict that names a version is a read of it.
-                let until = match self.config.mode {
-                    DurabilityMode::Strict => Some(Until::Logged(self.log.commit_of(depends_on))),
-                    DurabilityMode::Buffered { .. } | DurabilityMode::InMemory => None,
-                };
-                let vote = Vote::No(error);
-                self.depart(until, Departure::Vote { coordinator: from, transaction: number, vote });
+                (Vote::No(error), self.once_durable(self.log.commit_of(depends_on)))
             }
-        }
+        };
+        self.depart(until, Departure::Vote { coordinator: from, transaction: number, vote });
     }
 
     /// Validates, logs and locks, in one step.

@@ -39,6 +39,9 @@ pub(crate) struct Judgement {
 #[derive(Clone, Debug)]
 pub(crate) struct ScannedSegment {
     pub(crate) id: SegmentId,
+    pub(crate) salt: u64,
+    /// Whether commits in it were acknowledged only when durable.
+    pub(crate) strict: bool,
     pub(crate) scan: SegmentScan,
     pub(crate) latest: Version,
     pub(crate) evidence: Evidence,
@@ -52,7 +55,7 @@ pub(crate) fn survey(bytes: &[u8], header: &SegmentHeader, end: Option<u64>) -> 
         latest = latest.max(record.version());
         evidence.note(offset, &record, body);
     });
-    ScannedSegment { id: header.id, scan, latest, evidence }
+    ScannedSegment { id: header.id, salt: header.salt, strict: header.strict, scan, latest, evidence }
 }
 
 /// Decides how far the log of one shard counts, from all its segments in order.

@@ -89,7 +89,9 @@ impl World {
             // The process may still die before its last decisions are written, or before it has cleaned up.
             match self.rng.below(6) {
                 0 => self.stats.crashes += 1,
-                cleans => seal(&mut self.disk, manifest, self.clock.last(self.now), cleans > 1),
+                cleans => {
+                    seal(&mut self.disk, manifest, self.clock.last(self.now), cleans > 1);
+                }
             }
             for (shard, ledger) in self.oracle.ledgers.iter_mut().enumerate() {
                 let commits = ledger.commits.len();

@@ -21,45 +21,30 @@ mod planted;
 mod recovery;
 mod rng;
 mod scenarios;
+mod seeds;
 mod session;
 mod swarm;
 mod trace;
 mod trial;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use self::planted::Bug;
+use self::seeds::caught;
 use self::swarm::Mode;
 use self::world::World;
 
 /// Runs a seed; the error says what was wrong.
 fn run_seed(seed: u64, mode: Mode, bug: Option<Bug>, verbose: bool) -> Result<World, String> {
-    let run = || {
+    caught(|| {
         let mut world = World::new(seed, mode, bug, verbose);
         world.run();
         world
-    };
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
     })
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 fn run_seeds(test: &str, mode: Mode, count: u64) {
-    let one = number("SIM_SEED");
-    let seeds = one.map_or(0..count * number("SIM_RUNS").unwrap_or(1), |seed| seed..seed + 1);
     let mut total = Total::default();
-    for seed in seeds {
-        match run_seed(seed, mode, None, one.is_some()) {
-            Ok(world) => total.add(&world),
-            Err(what) => panic!("{what}\nSIM_SEED={seed} cargo test --lib sim::{test} -- --nocapture"),
-        }
-    }
+    seeds::run_seeds(test, count, |seed, verbose| run_seed(seed, mode, None, verbose).map(|world| total.add(&world)));
     println!("{test}: {total:?}");
 }
 

@@ -3,6 +3,7 @@
 //! - Decide how far every segment counts, build the memories, write the manifest, only then serve.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use super::disk::Disk;
 use super::planted::{Bug, replay_with};
@@ -11,9 +12,10 @@ use crate::base::version::Version;
 use crate::format::BLOCK;
 use crate::format::manifest::{Manifest, SealedSegment};
 use crate::format::segment::{SegmentHeader, SegmentId};
-use crate::shard::decisions::{Decisions, Evidence, cut_of};
-use crate::shard::replay::{Extent, ScannedSegment, Target, judge, replay_segment, survey};
+use crate::shard::decisions::Decisions;
+use crate::shard::replay::{Extent, ScannedSegment, Target, replay_segment, survey};
 use crate::shard::route;
+use crate::shard::sealing::{self, Opening, Sealing};
 use crate::store::memory::Memory;
 
 /// What every segment is stamped with.
@@ -72,64 +74,57 @@ pub(super) fn decide(disk: &Disk, bug: Option<Bug>) -> Decision {
     decision
 }
 
-/// Judges the segments of the opening that wrote a manifest.
-fn seal_opening(disk: &Disk, manifest: &Manifest, bug: Option<Bug>, decision: &mut Decision) {
+/// Seals the opening that wrote a manifest.
+pub(super) fn judge_opening(disk: &Disk, manifest: &Manifest) -> Opening {
+    let mut sealing = Sealing::new(manifest);
     let ids: Vec<SegmentId> = disk.segments().filter(|id| id.incarnation == manifest.incarnation).collect();
-    let mut marks = vec![Version::ZERO; manifest.shards as usize];
-    let mut is_buffered = false;
-    let mut sealed = Vec::new();
     for shard in ids.chunk_by(|a, b| a.shard == b.shard) {
-        let headers: Vec<SegmentHeader> = shard.iter().map(|id| header_of(disk, *id)).collect();
-        is_buffered |= headers.iter().any(|header| !header.strict);
-        let surveyed = headers.iter().map(|header| survey(&disk.read(header.id), header, None));
-        let surveyed: Vec<ScannedSegment> = surveyed.collect();
-        let judgement = judge(&surveyed).unwrap_or_else(|damage| panic!("refused to open: {damage:?}\n{surveyed:?}"));
-        decision.torn += u64::from(judgement.torn.is_some());
-        decision.latest = decision.latest.max(judgement.latest);
-        let mark = surveyed.iter().map(|segment| segment.evidence.mark()).max().unwrap_or_default();
-        marks[shard[0].shard as usize] = mark;
-        for ((header, segment), end) in headers.iter().zip(&surveyed).zip(judgement.ends) {
-            sealed.push(SealedSegment {
-                id: header.id,
-                shards: manifest.shards,
-                partitioning: manifest.partitioning,
-                salt: header.salt,
-                end,
-                cut: if bug == Some(Bug::CutOfOneShard) { mark } else { Version::MAX },
-                has_parts: segment.evidence.has_parts(),
-            });
-        }
-        if let Some(last) =
-            sealed.last_mut().filter(|last| bug == Some(Bug::LastBatchDropped) && last.end > BLOCK as u64)
-        {
-            last.end -= BLOCK as u64;
-        }
+        let scanned: Vec<_> = shard.iter().map(|id| scan(disk, *id, None)).collect();
+        sealing.add_shard(&scanned).unwrap_or_else(|damage| panic!("refused to open: {damage:?}\n{scanned:?}"));
     }
-    if is_buffered && !matches!(bug, Some(Bug::CutIgnored | Bug::CutOfOneShard)) {
-        let cut = cut_of(marks.into_iter());
-        for segment in &mut sealed {
-            segment.cut = cut;
+    sealing.finish()
+}
+
+/// The same, done wrong.
+fn seal_opening(disk: &Disk, manifest: &Manifest, bug: Option<Bug>, decision: &mut Decision) {
+    let opening = judge_opening(disk, manifest);
+    decision.torn += opening.torn.len() as u64;
+    decision.latest = decision.latest.max(opening.latest);
+    let mut sealed = opening.sealed;
+    for shard in sealed.chunk_by_mut(|a, b| a.id.shard == b.id.shard) {
+        if bug == Some(Bug::CutOfOneShard) {
+            let marks = shard.iter().map(|segment| scan(disk, segment.id, None).evidence.mark());
+            let mark = marks.max().unwrap_or_default();
+            for segment in shard.iter_mut() {
+                segment.cut = mark;
+            }
+        }
+        if bug == Some(Bug::CutIgnored) {
+            for segment in shard.iter_mut() {
+                segment.cut = Version::MAX;
+            }
+        }
+        let last = shard.last_mut().filter(|last| bug == Some(Bug::LastBatchDropped) && last.end > BLOCK as u64);
+        if let Some(last) = last {
+            last.end -= BLOCK as u64;
         }
     }
     decision.sealed.extend(sealed);
 }
 
-/// Decides which transactions over several shards are committed.
-fn decide_transactions(disk: &Disk, sealed: &[SealedSegment]) -> Decisions {
-    let mut decisions = Decisions::default();
-    for opening in sealed.chunk_by(|a, b| a.id.incarnation == b.id.incarnation) {
-        let with_parts = opening.iter().filter(|segment| segment.has_parts);
-        let evidence = with_parts.map(|segment| {
-            let header = header_of(disk, segment.id);
-            survey(&disk.read(segment.id), &header, Some(segment.end)).evidence
-        });
-        let evidence: Vec<Evidence> = evidence.collect();
-        decisions.add(&evidence, opening[0].cut);
-    }
-    decisions
+/// Decides which transactions over several shards are committed, and counts those that are not.
+pub(super) fn decide_transactions(disk: &Disk, sealed: &[SealedSegment]) -> (Decisions, u64) {
+    let survey = |segment: &SealedSegment| Ok(scan(disk, segment.id, Some(segment.end)).evidence);
+    let decided: Result<_, Infallible> = sealing::decide(sealed, survey);
+    let Ok((decisions, discarded)) = decided;
+    (decisions, discarded.into_values().sum())
 }
 
-fn header_of(disk: &Disk, id: SegmentId) -> SegmentHeader {
+fn scan(disk: &Disk, id: SegmentId, end: Option<u64>) -> ScannedSegment {
+    survey(&disk.read(id), &header_of(disk, id), end)
+}
+
+pub(super) fn header_of(disk: &Disk, id: SegmentId) -> SegmentHeader {
     let header = SegmentHeader::read(disk.read_header(id)).expect("a header is whole");
     assert_eq!((header.id, header.database), (id, DATABASE), "the header is that of this segment");
     header
@@ -138,7 +133,7 @@ fn header_of(disk: &Disk, id: SegmentId) -> SegmentHeader {
 /// Builds the memories of the new shards from all that counts.
 pub(super) fn build(disk: &Disk, sealed: &[SealedSegment], layout: Layout) -> Built {
     let mut built = Built { memories: Vec::new(), found: Found::new(), latest: Version::ZERO, cut: None };
-    let decisions = decide_transactions(disk, sealed);
+    let (decisions, _) = decide_transactions(disk, sealed);
     let partitioning = Partitioning::ByRun;
     for shard in 0..layout.shards {
         let mut memory = Memory::new(layout.history);
@@ -198,22 +193,21 @@ pub(super) fn remove_strays(disk: &mut Disk, manifest: &Manifest) {
     }
 }
 
-/// The database has closed: what the opening wrote is sealed.
-pub(super) fn seal(disk: &mut Disk, mut manifest: Manifest, last: Version, cleans: bool) {
-    let incarnation = manifest.incarnation;
-    let ours = |id: SegmentId| id.incarnation == incarnation;
-    let mut decision = Decision::default();
-    seal_opening(disk, &manifest, None, &mut decision);
-    assert_eq!(decision.torn, 0, "everything was durable a moment ago");
-    manifest.sealed.extend(decision.sealed.into_iter().filter(|segment| segment.end > BLOCK as u64));
+/// The database has closed in good order: what the opening wrote is sealed. Returns the cut, if there is one.
+pub(super) fn seal(disk: &mut Disk, mut manifest: Manifest, last: Version, cleans: bool) -> Option<Version> {
+    let opening = judge_opening(disk, &manifest);
+    assert_eq!(opening.torn, [], "everything was durable a moment ago");
+    let cut = opening.sealed.first().map(|segment| segment.cut);
+    let used: Vec<_> = opening.sealed.into_iter().filter(|segment| segment.end > BLOCK as u64).collect();
+    manifest.sealed.extend(used.iter().cloned());
     manifest.closed = true;
     manifest.clock_reserved = last;
     disk.write_manifest(manifest.to_bytes());
-    if !cleans {
-        return;
+    if cleans {
+        for segment in used {
+            disk.trim(segment.id, segment.end);
+        }
+        remove_strays(disk, &manifest);
     }
-    for segment in manifest.sealed.iter().filter(|segment| ours(segment.id)) {
-        disk.trim(segment.id, segment.end);
-    }
-    remove_strays(disk, &manifest);
+    cut
 }

@@ -63,6 +63,11 @@ pub fn part() -> Option<(String, PathBuf)> {
     Some((part, std::env::var_os("IN_MEM_TEST_PATH")?.into()))
 }
 
+/// How many times a test kills a process: so many, unless `KILLS=n` asks for another number.
+pub fn kills(usual: u32) -> u32 {
+    std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(usual)
+}
+
 /// The log segments of a database, in order.
 pub fn segments(path: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(path.join("log")).expect("the log directory is there");

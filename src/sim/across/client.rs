@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::super::mesh::Party;
 use super::action::{Action, Sent};
 use super::cell::{Cell, Content, Kind, LASTING_RUNS};
 use super::history::{Fate, Record};
 use super::lifecycle::is_read;
 use super::program::{Next, PURPOSES, Program, Purpose, some_cells};
 use super::view::View;
-use super::world::{Asked, Event, Party, What, World};
+use super::world::{Asked, Event, What, World};
 use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
 use crate::base::planted::{Bug, planted};

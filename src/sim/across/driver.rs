@@ -4,9 +4,10 @@
 //! - Inputs are taken in small batches, with a reading of the clock for each.
 
 use super::super::disk::Write;
+use super::super::mesh::Party;
+use super::super::recovery::DATABASE;
 use super::exhaustive::{Io, Verdict};
-use super::recovery::DATABASE;
-use super::world::{Event, Party, What, World};
+use super::world::{Event, What, World};
 use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
 use crate::base::version::Version;

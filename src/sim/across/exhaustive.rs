@@ -11,13 +11,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::super::disk::Disk;
+use super::super::recovery::{decide_transactions, remove_strays};
 use super::super::rng::Rng;
+use super::super::seeds::number;
+use super::super::swarm::Mode;
 use super::action::Action;
 use super::cell::{Cell, LASTING_RUNS, STAMPS, run_id};
 use super::client::Client;
 use super::program::{ACCOUNTS, NODES, Program, Purpose, account, node};
-use super::recovery::{build, decide, judge_all, manifest, remove_strays};
-use super::swarm::{Mode, Swarm};
+use super::recovery::{build, judge_all, manifest};
+use super::swarm::Swarm;
 use super::world::{Stats, World};
 use crate::base::key::{Name, Space};
 use crate::base::options::{DurabilityMode, HistoryRetention, Partitioning};
@@ -330,7 +333,7 @@ type Revisions = Vec<BTreeMap<(RunId, Space, Name), Vec<Revision>>>;
 /// Recovers a copy of the disk as far as its manifest, and says what is there.
 fn recover(disk: &Disk, layout: Layout, history: HistoryRetention) -> (Revisions, Manifest) {
     let judged = judge_all(disk);
-    let (decisions, _) = decide(disk, &judged.sealed);
+    let (decisions, _) = decide_transactions(disk, &judged.sealed);
     let (memories, latest) = build(disk, &judged.sealed, &decisions, layout, history);
     let revisions = memories.iter().map(|memory| {
         let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -401,7 +404,7 @@ impl Setting {
     }
 
     fn run(self, case: Option<Case>, verbose: bool) -> World {
-        let seed = super::number("SIM_SEED").unwrap_or(1);
+        let seed = number("SIM_SEED").unwrap_or(1);
         let mut world = World::new(seed, self.mode, verbose);
         world.swarm = self.swarm();
         world.layout = Layout { shards: self.shards, partitioning: Partitioning::ByRun };
@@ -425,7 +428,7 @@ impl Setting {
         }
         assert_eq!(kinds.len(), 5, "the script does every kind of I/O: {kinds:?}");
         assert!(base.stats.across >= 6 && base.stats.read_only >= 4, "{:?}", base.stats);
-        let is_whole = super::number("SIM_RUNS").unwrap_or(1) >= 20;
+        let is_whole = number("SIM_RUNS").unwrap_or(1) >= 20;
         let mut total = Stats::default();
         // The last opening shows that all is well again.
         let in_question = points.iter().take_while(|(_, openings)| *openings < OPENINGS);

@@ -7,14 +7,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::super::mesh::Party;
+use super::super::recovery::{decide_transactions, remove_strays, seal};
 use super::action::Action;
 use super::cell::{Cell, Content, run_of, writer_of};
 use super::exhaustive::{Io, Plan, Verdict, rehearse};
 use super::history::{Fate, Found, History, LastLook};
 use super::program::check_state;
-use super::recovery::{build, decide, judge_all, manifest, remove_strays, seal};
+use super::recovery::{build, judge_all, manifest};
 use super::view::{View, contents_of};
-use super::world::{Asked, Clock, Event, Node, Party, What, World};
+use super::world::{Asked, Clock, Event, Node, What, World};
 use crate::base::error::Result;
 use crate::base::key::Space;
 use crate::base::options::{DurabilityMode, Partitioning};
@@ -276,7 +278,7 @@ impl World {
             if self.crashes_in_recovery() {
                 continue;
             }
-            let (decisions, discarded) = decide(&self.disk, &judged.sealed);
+            let (decisions, discarded) = decide_transactions(&self.disk, &judged.sealed);
             self.stats.discarded += discarded;
             let (memories, latest) = build(&self.disk, &judged.sealed, &decisions, self.layout, history);
             let last = judged.reserved.max(latest).max(judged.latest);
@@ -308,7 +310,7 @@ impl World {
                 continue;
             }
             if self.rng.chance(300) {
-                let (decisions, _) = decide(&self.disk, &judged.sealed);
+                let (decisions, _) = decide_transactions(&self.disk, &judged.sealed);
                 let (again, _) = build(&self.disk, &judged.sealed, &decisions, self.layout, history);
                 assert_eq!(
                     dump(again.iter(), start),

@@ -22,38 +22,24 @@ mod swarm;
 mod view;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use self::swarm::Mode;
 use self::world::{Stats, World};
+use super::seeds::{self, caught};
+use super::swarm::Mode;
 
 /// Runs a seed; the error says what was wrong.
 fn run_seed(seed: u64, mode: Mode, verbose: bool) -> Result<World, String> {
-    let run = || {
+    caught(|| {
         let mut world = World::new(seed, mode, verbose);
         world.run();
         world
-    };
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
     })
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 fn run_seeds(test: &str, mode: Mode, count: u64) {
-    let one = number("SIM_SEED");
-    let seeds = one.map_or(0..count * number("SIM_RUNS").unwrap_or(1), |seed| seed..seed + 1);
     let mut total = Stats::default();
-    for seed in seeds {
-        match run_seed(seed, mode, one.is_some()) {
-            Ok(world) => total.add(&world.stats),
-            Err(what) => panic!("{what}\nSIM_SEED={seed} cargo test --lib sim::across::{test} -- --nocapture"),
-        }
-    }
+    let path = format!("across::{test}");
+    let run = |seed, verbose| run_seed(seed, mode, verbose).map(|world| total.add(&world.stats));
+    seeds::run_seeds(&path, count, run);
     println!("{test}: {total:?}");
 }
 

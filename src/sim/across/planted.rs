@@ -1,6 +1,7 @@
 //! Planted bugs: every rule of the protocol, broken once, must be caught within so many seeds.
 
-use super::swarm::Mode;
+use super::super::seeds::number;
+use super::super::swarm::Mode;
 use super::{run_seed, scenarios};
 use crate::base::planted::{Bug, plant};
 
@@ -89,7 +90,7 @@ fn rare_bugs_are_caught_by_seeds_too() {
 #[test]
 #[ignore = "a survey of an hour, not a check"]
 fn survey() {
-    let most = super::number("SIM_RUNS").unwrap_or(300);
+    let most = number("SIM_RUNS").unwrap_or(300);
     for bug in ALL {
         for mode in [Mode::InMemory, Mode::Buffered, Mode::Strict] {
             let caught = seeds_to_catch(bug, mode, most);

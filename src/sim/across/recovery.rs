@@ -3,18 +3,14 @@
 //! - Judge the last opening, decide about its transactions, build the memories, write the manifest, only then serve.
 
 use super::super::disk::Disk;
+use super::super::recovery::{DATABASE, header_of, judge_opening};
 use crate::base::options::HistoryRetention;
 use crate::base::version::Version;
-use crate::format::BLOCK;
 use crate::format::manifest::{Manifest, SealedSegment};
-use crate::format::segment::{SegmentHeader, SegmentId};
-use crate::shard::decisions::{Decisions, cut_of};
-use crate::shard::replay::{Extent, Target, judge, replay_segment, survey};
+use crate::shard::decisions::Decisions;
+use crate::shard::replay::{Extent, Target, replay_segment};
 use crate::shard::route::Layout;
 use crate::store::memory::Memory;
-
-/// What every segment is stamped with.
-pub(super) const DATABASE: [u8; 16] = [0xda; 16];
 
 /// How far the segments count.
 #[derive(Clone, Debug, Default)]
@@ -41,65 +37,10 @@ pub(super) fn judge_all(disk: &Disk) -> Judged {
         let opening = judge_opening(disk, &manifest);
         judged.sealed.extend(opening.sealed);
         judged.latest = opening.latest;
-        judged.torn = opening.torn;
+        judged.torn = opening.torn.len() as u64;
     }
     judged.sealed.sort_unstable_by_key(|segment| segment.id);
     judged
-}
-
-/// Decides how far the segments of the opening that wrote the manifest count.
-pub(super) fn judge_opening(disk: &Disk, manifest: &Manifest) -> Judged {
-    let mut judged = Judged::default();
-    let ids: Vec<SegmentId> = disk.segments().filter(|id| id.incarnation == manifest.incarnation).collect();
-    let mut marks = vec![Version::ZERO; manifest.shards as usize];
-    let mut is_buffered = false;
-    for shard in ids.chunk_by(|a, b| a.shard == b.shard) {
-        let headers: Vec<SegmentHeader> = shard.iter().map(|id| header_of(disk, *id)).collect();
-        is_buffered |= headers.iter().any(|header| !header.strict);
-        let scanned: Vec<_> =
-            shard.iter().zip(&headers).map(|(id, header)| survey(&disk.read(*id), header, None)).collect();
-        let judgement = judge(&scanned).unwrap_or_else(|damage| panic!("refused to open: {damage:?}"));
-        judged.torn += u64::from(judgement.torn.is_some());
-        judged.latest = judged.latest.max(judgement.latest);
-        marks[shard[0].shard as usize] =
-            scanned.iter().map(|segment| segment.evidence.mark()).max().unwrap_or_default();
-        for ((segment, header), end) in scanned.iter().zip(&headers).zip(judgement.ends) {
-            judged.sealed.push(SealedSegment {
-                id: segment.id,
-                shards: manifest.shards,
-                partitioning: manifest.partitioning,
-                salt: header.salt,
-                end,
-                cut: Version::MAX,
-                has_parts: segment.evidence.has_parts(),
-            });
-        }
-    }
-    if is_buffered {
-        let cut = cut_of(marks.into_iter());
-        judged.sealed.iter_mut().for_each(|segment| segment.cut = cut);
-    }
-    judged
-}
-
-fn header_of(disk: &Disk, id: SegmentId) -> SegmentHeader {
-    let header = SegmentHeader::read(disk.read_header(id)).expect("a header is whole");
-    assert_eq!((header.id, header.database), (id, DATABASE), "the header is that of this segment");
-    header
-}
-
-/// Decides which transactions over several shards are committed, and counts those that are not.
-pub(super) fn decide(disk: &Disk, sealed: &[SealedSegment]) -> (Decisions, u64) {
-    let mut decisions = Decisions::default();
-    let mut discarded = 0;
-    for opening in sealed.chunk_by(|a, b| a.id.incarnation == b.id.incarnation) {
-        let with_parts = opening.iter().filter(|segment| segment.has_parts);
-        let evidence: Vec<_> = with_parts
-            .map(|segment| survey(&disk.read(segment.id), &header_of(disk, segment.id), Some(segment.end)).evidence)
-            .collect();
-        discarded += decisions.add(&evidence, opening[0].cut);
-    }
-    (decisions, discarded)
 }
 
 /// Builds the memories of the new shards from all that counts, and says what the highest version is.
@@ -141,32 +82,4 @@ pub(super) fn manifest(judged: &Judged, layout: Layout, reserved: Version) -> Ma
         closed: false,
         sealed: judged.sealed.clone(),
     }
-}
-
-/// Removes segments that the manifest does not name.
-pub(super) fn remove_strays(disk: &mut Disk, manifest: &Manifest) {
-    let is_named = |id: &SegmentId| manifest.sealed.iter().any(|segment| segment.id == *id);
-    let strays: Vec<SegmentId> = disk.segments().filter(|id| !is_named(id)).collect();
-    for stray in strays {
-        disk.remove(stray);
-    }
-}
-
-/// The database has closed in good order: what the opening wrote is sealed. Returns the cut, if there is one.
-pub(super) fn seal(disk: &mut Disk, mut manifest: Manifest, last: Version, cleans: bool) -> Option<Version> {
-    let opening = judge_opening(disk, &manifest);
-    assert_eq!(opening.torn, 0, "everything was durable a moment ago");
-    let cut = opening.sealed.first().map(|segment| segment.cut);
-    let used: Vec<_> = opening.sealed.into_iter().filter(|segment| segment.end > BLOCK as u64).collect();
-    manifest.sealed.extend(used.iter().cloned());
-    manifest.closed = true;
-    manifest.clock_reserved = last;
-    disk.write_manifest(manifest.to_bytes());
-    if cleans {
-        for segment in used {
-            disk.trim(segment.id, segment.end);
-        }
-        remove_strays(disk, &manifest);
-    }
-    cut
 }

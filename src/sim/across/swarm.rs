@@ -1,16 +1,9 @@
 //! The swarm: every seed has its own options, so that seeds look into different corners.
 
 use super::super::rng::Rng;
+use super::super::swarm::Mode;
 use super::program::PURPOSES;
 use crate::base::options::{DurabilityMode, HistoryRetention, Partitioning};
-
-/// The durability mode of a test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    InMemory,
-    Buffered,
-    Strict,
-}
 
 /// What a seed is like. Chances are in 1000.
 #[derive(Clone, Debug)]

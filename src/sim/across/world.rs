@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use super::super::disk::{Disk, Ticket};
+use super::super::mesh::{Mesh, Party};
 use super::super::rng::Rng;
+use super::super::swarm::Mode;
 use super::cell::{Cell, Content};
 use super::client::{Client, Reading};
 use super::exhaustive::Plan;
 use super::history::{Found, History, LastLook};
 use super::lifecycle::Closing;
-use super::swarm::{Mode, Swarm};
+use super::swarm::Swarm;
 use crate::base::error::Result;
 use crate::base::version::Version;
 use crate::format::manifest::Manifest;
@@ -22,14 +24,6 @@ use crate::primitive::output::Reply;
 use crate::shard::input::{Input, RequestId};
 use crate::shard::machine::Shard;
 use crate::shard::route::Layout;
-
-/// Who sends and receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Party {
-    Client(usize),
-    Shard(usize),
-    Keeper,
-}
 
 /// What happens.
 #[derive(Debug)]
@@ -183,7 +177,7 @@ pub(super) struct World {
     pub(super) now: u64,
     queue: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
-    links: BTreeMap<(Party, Party), u64>,
+    mesh: Mesh,
     pub(super) nodes: Vec<Node>,
     pub(super) disk: Disk,
     pub(super) manifest: Option<Manifest>,
@@ -232,7 +226,7 @@ impl World {
             now: 1,
             queue: BTreeMap::new(),
             scheduled: 0,
-            links: BTreeMap::new(),
+            mesh: Mesh::default(),
             nodes: Vec::new(),
             disk: Disk::default(),
             manifest: None,
@@ -284,18 +278,14 @@ impl World {
 
     /// Sends something: it arrives after everything sent before it on the same link.
     pub(super) fn send(&mut self, leaves: u64, from: Party, to: Party, event: Event) {
-        let longest = self.swarm.longest_link;
-        let delay = if self.rng.chance(700) { self.rng.below(longest / 8 + 1) } else { self.rng.below(longest + 1) };
-        let last = self.links.entry((from, to)).or_insert(0);
-        *last = (*last).max(leaves.max(self.now) + delay);
-        let at = *last;
+        let at = self.mesh.send(&mut self.rng, leaves.max(self.now), from, to, self.swarm.longest_link);
         self.schedule(at, event);
     }
 
     /// Nothing that was under way arrives any more.
     pub(super) fn forget_events(&mut self) {
         self.queue.clear();
-        self.links.clear();
+        self.mesh.crash();
         self.requests.clear();
     }
 

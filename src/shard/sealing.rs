@@ -1,0 +1,95 @@
+//! Sealing: how far the segments of one opening count, and what of it is committed.
+//!
+//! - Pure: from what was read. Recovery, the keeper at a close and the simulator seal with this.
+//! - In a `Buffered` opening every segment has the opening's cut; a shard without a mark holds it at zero.
+
+use std::collections::BTreeMap;
+
+use super::decisions::{Decisions, Evidence, cut_of};
+use super::replay::{Damage, ScannedSegment, judge};
+use crate::base::version::Version;
+use crate::format::manifest::{Manifest, SealedSegment};
+use crate::format::segment::SegmentId;
+
+/// What the segments of one opening come to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Opening {
+    /// How far each segment counts.
+    pub(crate) sealed: Vec<SealedSegment>,
+    /// Torn tails, at most one a shard.
+    pub(crate) torn: Vec<(SegmentId, u64)>,
+    /// The highest version in them.
+    pub(crate) latest: Version,
+}
+
+/// Seals the opening that wrote a manifest, shard by shard.
+#[derive(Debug)]
+pub(crate) struct Sealing<'a> {
+    manifest: &'a Manifest,
+    opening: Opening,
+    marks: Vec<Version>,
+    is_buffered: bool,
+}
+
+impl<'a> Sealing<'a> {
+    pub(crate) fn new(manifest: &'a Manifest) -> Self {
+        let marks = vec![Version::ZERO; manifest.shards as usize];
+        Self { manifest, opening: Opening::default(), marks, is_buffered: false }
+    }
+
+    /// Adds the segments of one shard, in order.
+    ///
+    /// # Errors
+    /// The first damage that is no torn tail.
+    pub(crate) fn add_shard(&mut self, scanned: &[ScannedSegment]) -> Result<(), Damage> {
+        let judgement = judge(scanned)?;
+        self.opening.torn.extend(judgement.torn);
+        self.opening.latest = self.opening.latest.max(judgement.latest);
+        for (segment, end) in scanned.iter().zip(judgement.ends) {
+            self.is_buffered |= !segment.strict;
+            if let Some(mark) = self.marks.get_mut(segment.id.shard as usize) {
+                *mark = segment.evidence.mark().max(*mark);
+            }
+            self.opening.sealed.push(SealedSegment {
+                id: segment.id,
+                shards: self.manifest.shards,
+                partitioning: self.manifest.partitioning,
+                salt: segment.salt,
+                end,
+                cut: Version::MAX,
+                has_parts: segment.evidence.has_parts(),
+            });
+        }
+        Ok(())
+    }
+
+    /// All shards are there.
+    pub(crate) fn finish(mut self) -> Opening {
+        if self.is_buffered {
+            let cut = cut_of(self.marks.into_iter());
+            for segment in &mut self.opening.sealed {
+                segment.cut = cut;
+            }
+        }
+        self.opening
+    }
+}
+
+/// Decides which transactions over several shards are committed, opening by opening, and counts by opening those that
+/// are not. `survey` reads what a segment says about them, up to its end.
+///
+/// # Errors
+/// Those of `survey`.
+pub(crate) fn decide<E>(
+    sealed: &[SealedSegment],
+    mut survey: impl FnMut(&SealedSegment) -> Result<Evidence, E>,
+) -> Result<(Decisions, BTreeMap<u32, u64>), E> {
+    let mut decisions = Decisions::default();
+    let mut discarded = BTreeMap::new();
+    for opening in sealed.chunk_by(|a, b| a.id.incarnation == b.id.incarnation) {
+        let with_parts = opening.iter().filter(|segment| segment.has_parts);
+        let evidence = with_parts.map(&mut survey).collect::<Result<Vec<Evidence>, E>>()?;
+        discarded.insert(opening[0].id.incarnation, decisions.add(&evidence, opening[0].cut));
+    }
+    Ok((decisions, discarded))
+}
