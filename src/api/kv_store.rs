@@ -19,7 +19,7 @@ use crate::base::limits::{TRANSACTION_OPERATIONS, check_key, check_value};
 use crate::base::run_id::RunId;
 use crate::base::value::{Text, Value};
 use crate::base::version::{Version, Versioned};
-use crate::primitive::command::{Command, KvCommand};
+use crate::primitive::command::{Command, KvCommand, KvScan};
 use crate::primitive::output::Reply;
 
 /// Key-value pairs of every run. Guarantee: a read sees the latest write that was acknowledged before it began.
@@ -291,7 +291,7 @@ impl RunKv {
             let limit = left.min(PAGE);
             left -= limit;
             let ScanOptions { prefix, start, end, reverse, .. } = options.clone();
-            let command = KvCommand::Scan { prefix, start, end, after, reverse, limit };
+            let command = KvCommand::Scan(Box::new(KvScan { prefix, start, end, after, reverse, limit }));
             kv.op(Ok(()), command, read!(Pairs(pairs) => pairs))
         });
         Scan::new(pages, cursor, total)

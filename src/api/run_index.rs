@@ -18,7 +18,7 @@ use crate::base::limits::{VALUE_BYTES, check_key, check_tags, check_value};
 use crate::base::run::{RunMetadata, RunOptions, RunStatus};
 use crate::base::run_id::RunId;
 use crate::base::value::Value;
-use crate::primitive::command::{Command, RunCommand, RunFilter};
+use crate::primitive::command::{Command, NewRun, RunCommand, RunFilter};
 use crate::primitive::output::Reply;
 use crate::runtime::engine::Engine;
 
@@ -127,12 +127,12 @@ fn beginning(options: RunOptions) -> Result<(Option<RunId>, Option<String>, RunC
     let mut seen = HashSet::new();
     tags.retain(|tag| seen.insert(tag.clone()));
     let name = own_name.clone().unwrap_or_default();
-    Ok((id, own_name, RunCommand::Create { name, parent, tags, metadata }))
+    Ok((id, own_name, RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata }))))
 }
 
 fn named_by_id(mut command: RunCommand, id: RunId) -> RunCommand {
-    if let RunCommand::Create { name, .. } = &mut command {
-        *name = id.to_string();
+    if let RunCommand::Create(new) = &mut command {
+        new.name = id.to_string();
     }
     command
 }

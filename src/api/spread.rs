@@ -74,9 +74,7 @@ pub(crate) fn spread(engine: &Engine, run: RunId, command: &Command) -> Option<S
         }
         Command::Kv(KvCommand::List { .. }) | Command::State(StateCommand::List) => everywhere(Merge::Texts),
         Command::Kv(KvCommand::ListWithValues { .. }) => everywhere(Merge::Pairs { reverse: false, limit: usize::MAX }),
-        Command::Kv(KvCommand::Scan { reverse, limit, .. }) => {
-            everywhere(Merge::Pairs { reverse: *reverse, limit: *limit })
-        }
+        Command::Kv(KvCommand::Scan(scan)) => everywhere(Merge::Pairs { reverse: scan.reverse, limit: scan.limit }),
         Command::Kv(KvCommand::Count { .. }) => everywhere(Merge::Sum),
         _ => None,
     }

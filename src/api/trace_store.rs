@@ -84,7 +84,9 @@ impl RunTraces {
         let checked = checked.and_then(|()| check_tags(&tags)).and_then(|()| check_value(&metadata));
         // Drawn when the operation is sent.
         let number = 0;
-        let command = TraceCommand::Record { number, parent: parent.map(Into::into), trace_type, tags, metadata };
+        let parent_id = parent.map(Into::into);
+        let trace = Trace { id: String::new(), parent_id, trace_type, timestamp: 0, tags, metadata };
+        let command = TraceCommand::Record { number, trace: Box::new(trace) };
         self.op(checked, command, read!(TraceId(id) => id))
     }
 

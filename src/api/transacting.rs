@@ -75,7 +75,7 @@ impl Transacting {
         };
         let number = |shard: usize| u32::try_from(shard).unwrap_or(u32::MAX);
         let participants = ended.parts.iter().map(|part| (number(part.shard), part.operations)).collect();
-        let commit = Box::new(Commit { participants, acknowledge });
+        let commit = Commit { participants, acknowledge };
         let request = Request::Commit { transaction: self.progress.number(), commit };
         let call = self.engine.request(coordinator, request);
         let reply = Committing { transacting: self, ended: &ended, call }.await?;

@@ -104,11 +104,11 @@ impl<'a> Access<'a> {
         }
         self.part.note_read(run, space, name);
         self.meet_writer(run, space, name);
-        if self.is_deleted(run) {
-            return None;
-        }
-        let revision = self.memory.at(&run, space, name, self.part.snapshot)?;
-        self.seen = self.seen.max(revision.version);
+        let found = self.memory.look_up(&run, space, name, self.part.snapshot);
+        self.seen = self.seen.max(
+            found.map_or_else(|deleted| deleted, |found| found.map_or(Version::ZERO, |revision| revision.version)),
+        );
+        let revision = found.ok()??;
         let stored = revision.live_at(self.part.snapshot)?;
         self.part.note_expiry(revision.expires);
         Some((stored.clone(), revision.version))

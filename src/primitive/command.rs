@@ -3,6 +3,7 @@
 //! - Everything in a command was checked for size and shape at the door (`api`).
 //! - Whatever is random or comes from outside (ids, numbers of traces) is in the command, so that handling it is a
 //!   function of the shard's state and the time.
+//! - Commands are moved often: what is large and rare in them is boxed.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use crate::base::key::Space;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
-use crate::base::trace::TraceType;
+use crate::base::trace::Trace;
 use crate::base::value::{Text, Value};
 use crate::base::version::Version;
 
@@ -54,14 +55,18 @@ pub(crate) enum KvCommand {
     /// -> `Count`
     Count { prefix: Option<String> },
     /// -> `Pairs`, at most `limit` of them
-    Scan {
-        prefix: Option<String>,
-        start: Option<String>,
-        end: Option<String>,
-        after: Option<String>,
-        reverse: bool,
-        limit: usize,
-    },
+    Scan(Box<KvScan>),
+}
+
+/// Which pairs, in which order, how many.
+#[derive(Clone, Debug)]
+pub(crate) struct KvScan {
+    pub(crate) prefix: Option<String>,
+    pub(crate) start: Option<String>,
+    pub(crate) end: Option<String>,
+    pub(crate) after: Option<String>,
+    pub(crate) reverse: bool,
+    pub(crate) limit: usize,
 }
 
 /// The event log.
@@ -113,8 +118,8 @@ pub(crate) enum StateCommand {
 /// Traces. A trace's id is the 16 hexadecimal digits of its number, which rises with the time of recording.
 #[derive(Clone, Debug)]
 pub(crate) enum TraceCommand {
-    /// -> `TraceId`; `KeyNotFound` if there is no such parent
-    Record { number: u64, parent: Option<String>, trace_type: TraceType, tags: Vec<String>, metadata: Value },
+    /// -> `TraceId`; `KeyNotFound` if there is no such parent. The trace gets its id and its time when it is recorded.
+    Record { number: u64, trace: Box<Trace> },
     /// -> `Trace`
     Get { id: String },
     /// -> `Traces`
@@ -139,7 +144,7 @@ pub(crate) enum TraceCommand {
 #[derive(Clone, Debug)]
 pub(crate) enum RunCommand {
     /// -> `Run`; `AlreadyExists` if the run is there, `InvalidOperation` if it was deleted
-    Create { name: String, parent: Option<RunId>, tags: Vec<String>, metadata: Value },
+    Create(Box<NewRun>),
     /// -> `MaybeRun`
     Get,
     /// -> `Run`; `InvalidStatusTransition`, `KeyNotFound`
@@ -162,6 +167,15 @@ pub(crate) enum RunCommand {
     ReleaseName { name: String, id: RunId },
     /// In the directory. -> `Runs`: those whose home is this shard, in order of their ids
     List(RunFilter),
+}
+
+/// A run to be begun.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRun {
+    pub(crate) name: String,
+    pub(crate) parent: Option<RunId>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) metadata: Value,
 }
 
 /// Which runs.
@@ -231,7 +245,7 @@ impl Command {
                     | KvCommand::List { .. }
                     | KvCommand::ListWithValues { .. }
                     | KvCommand::Count { .. }
-                    | KvCommand::Scan { .. }
+                    | KvCommand::Scan(_)
             ),
             Self::Event(command) => !matches!(command, EventCommand::Append { .. } | EventCommand::AppendMany { .. }),
             Self::State(command) => {

@@ -3,7 +3,7 @@
 //! - Every command takes a microsecond, unless the test sets the clock.
 //! - Nothing is collected: readers may look at any snapshot.
 
-use super::command::{Command, EventCommand, KvCommand, RunCommand, StateCommand, TraceCommand};
+use super::command::{Command, EventCommand, KvCommand, NewRun, RunCommand, StateCommand, TraceCommand};
 use super::index;
 use super::output::Output;
 use crate::base::error::{Conflict, Error, Result};
@@ -137,7 +137,9 @@ pub(super) fn assert_refused(result: Result<Output>, what: &str) {
 
 pub(super) fn record(number: u64, parent: Option<&str>, trace_type: TraceType, tags: &[&str]) -> TraceCommand {
     let tags = tags.iter().copied().map(String::from).collect();
-    TraceCommand::Record { number, parent: parent.map(String::from), trace_type, tags, metadata: Value::Null }
+    let parent_id = parent.map(String::from);
+    let trace = Trace { id: String::new(), parent_id, trace_type, timestamp: 0, tags, metadata: Value::Null };
+    TraceCommand::Record { number, trace: Box::new(trace) }
 }
 
 pub(super) fn append(event_type: &str) -> EventCommand {
@@ -146,7 +148,7 @@ pub(super) fn append(event_type: &str) -> EventCommand {
 
 pub(super) fn create(name: &str, parent: Option<RunId>, tags: &[&str]) -> RunCommand {
     let tags = tags.iter().copied().map(String::from).collect();
-    RunCommand::Create { name: name.into(), parent, tags, metadata: Value::Null }
+    RunCommand::Create(Box::new(NewRun { name: name.into(), parent, tags, metadata: Value::Null }))
 }
 
 impl Output {

@@ -8,6 +8,8 @@
 
 use std::collections::BTreeSet;
 
+use smallvec::SmallVec;
+
 use crate::base::error::Result;
 use crate::base::event::EventHead;
 use crate::base::key::{Name, Space, number_at_end, number_pair_name, text_number_name, text_prefix, unit_name};
@@ -175,16 +177,17 @@ fn derive(target: &mut impl Target, run: RunId, name: &[u8], stored: &Stored) {
 }
 
 /// The entries by which a trace is found.
-fn trace_entries(number: u64, trace: &Trace) -> BTreeSet<(Space, Name)> {
+fn trace_entries(number: u64, trace: &Trace) -> SmallVec<[(Space, Name); 4]> {
     let parent = trace.parent_id.as_deref().and_then(parse_id).unwrap_or(0);
-    let mut entries = BTreeSet::from([
-        (Space::TraceKind, text_number_name(&trace.trace_type.kind(), number)),
-        (Space::TraceChild, number_pair_name(parent, number)),
-    ]);
+    let mut entries = SmallVec::new();
+    entries.push((Space::TraceKind, text_number_name(&trace.trace_type.kind(), number)));
+    entries.push((Space::TraceChild, number_pair_name(parent, number)));
     if matches!(trace.trace_type, TraceType::Custom { .. }) {
-        entries.insert((Space::TraceKind, text_number_name(trace.trace_type.family(), number)));
+        entries.push((Space::TraceKind, text_number_name(trace.trace_type.family(), number)));
     }
     entries.extend(trace.tags.iter().map(|tag| (Space::TraceTag, text_number_name(tag, number))));
+    entries.sort_unstable();
+    entries.dedup();
     entries
 }
 

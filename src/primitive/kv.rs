@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use super::command::KvCommand;
+use super::command::{KvCommand, KvScan};
 use super::output::Output;
 use super::{index, text_of, writable};
 use crate::base::error::{Error, Result};
@@ -62,10 +62,7 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: KvCommand) -
             });
             Ok(Output::Count(count))
         }
-        KvCommand::Scan { prefix, start, end, after, reverse, limit } => {
-            let bounds = Bounds { prefix, start, end, after, reverse };
-            Ok(pairs(access, run, &Scan { limit, ..bounds.scan() }))
-        }
+        KvCommand::Scan(scan) => Ok(pairs(access, run, &names_of(*scan))),
     }
 }
 
@@ -137,32 +134,22 @@ fn value_of(stored: Stored) -> Value {
     }
 }
 
-/// Where a scan begins and ends.
-struct Bounds {
-    prefix: Option<String>,
-    start: Option<String>,
-    end: Option<String>,
-    /// Where an earlier scan ended.
-    after: Option<String>,
-    reverse: bool,
-}
-
-impl Bounds {
-    /// The keys in [start, end) that have the prefix and lie behind `after` in the direction of travel.
-    fn scan(self) -> Scan {
-        let name = |text: &String| Name::from_slice(text.as_bytes());
-        let (above, below) = if self.reverse { (None, self.after) } else { (self.after, None) };
-        // Nothing is below every text.
-        let from = self.prefix.as_ref().max(self.start.as_ref());
-        let low = match &above {
-            Some(above) if Some(above) >= from => Bound::Excluded(name(above)),
-            _ => from.map(name).map_or(Bound::Unbounded, Bound::Included),
-        };
-        let behind_prefix = self.prefix.as_ref().and_then(|prefix| prefix_end(prefix.as_bytes()));
-        let ends = [behind_prefix, self.end.as_ref().map(name), below.as_ref().map(name)];
-        let high = ends.into_iter().flatten().min().map_or(Bound::Unbounded, Bound::Excluded);
-        Scan { reverse: self.reverse, ..Scan::range((low, high)) }
-    }
+/// The keys in [start, end) that have the prefix and lie behind `after`, where an earlier scan ended, in the direction of
+/// travel.
+fn names_of(scan: KvScan) -> Scan {
+    let KvScan { prefix, start, end, after, reverse, limit } = scan;
+    let name = |text: &String| Name::from_slice(text.as_bytes());
+    let (above, below) = if reverse { (None, after) } else { (after, None) };
+    // Nothing is below every text.
+    let from = prefix.as_ref().max(start.as_ref());
+    let low = match &above {
+        Some(above) if Some(above) >= from => Bound::Excluded(name(above)),
+        _ => from.map(name).map_or(Bound::Unbounded, Bound::Included),
+    };
+    let behind_prefix = prefix.as_ref().and_then(|prefix| prefix_end(prefix.as_bytes()));
+    let ends = [behind_prefix, end.as_ref().map(name), below.as_ref().map(name)];
+    let high = ends.into_iter().flatten().min().map_or(Bound::Unbounded, Bound::Excluded);
+    Scan { range: (low, high), reverse, limit }
 }
 
 #[cfg(test)]
@@ -198,7 +185,8 @@ mod tests {
         let mut scan = |prefix: &str, start: &str, end: &str, after: &str, reverse: bool, limit: usize| {
             let some = |text: &str| (!text.is_empty()).then(|| text.into());
             let (prefix, start, end, after) = (some(prefix), some(start), some(end), some(after));
-            harness.run(KvCommand::Scan { prefix, start, end, after, reverse, limit }).unwrap().ids().join(" ")
+            let scan = KvScan { prefix, start, end, after, reverse, limit };
+            harness.run(KvCommand::Scan(Box::new(scan))).unwrap().ids().join(" ")
         };
         assert_eq!(scan("", "", "", "", false, 99), "a b b1 b2 b3 c");
         assert_eq!(scan("b", "", "", "", true, 99), "b3 b2 b1 b");

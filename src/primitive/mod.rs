@@ -68,19 +68,16 @@ const fn is_of_directory(command: &Command) -> bool {
 
 /// Refuses writes into a run that has ended or was deleted.
 fn writable(access: &mut Access<'_>, run: RunId) -> Result<()> {
-    not_deleted(access, run)?;
     let status = match access.get(run, Space::Run, &unit_name()) {
-        Some(Stored::Run(metadata)) => Some(metadata.status),
-        Some(Stored::RunEnded(status)) => Some(status),
-        _ => None,
+        Some(Stored::Run(metadata)) => metadata.status,
+        Some(Stored::RunEnded(status)) => status,
+        _ => return not_deleted(access, run),
     };
-    match status {
-        Some(status) if status.is_ended() => {
-            let ended = "the run has ended and takes no more writes";
-            Err(Error::InvalidOperation(format!("{ended}: run={run} status={status}")))
-        }
-        _ => Ok(()),
+    if status.is_ended() {
+        let ended = "the run has ended and takes no more writes";
+        return Err(Error::InvalidOperation(format!("{ended}: run={run} status={status}")));
     }
+    Ok(())
 }
 
 /// Refuses writes into a run that was deleted.

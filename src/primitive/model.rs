@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::command::{Command, KvCommand, StateCommand};
+use super::command::{Command, KvCommand, KvScan, StateCommand};
 use super::harness::Harness;
 use super::output::Output;
 use crate::base::state::State;
@@ -82,7 +82,8 @@ impl Model {
                 self.pairs.insert(key.to_string(), pair);
                 Output::Unit
             }
-            KvCommand::Scan { prefix, start, end, after, reverse, limit } => {
+            KvCommand::Scan(scan) => {
+                let KvScan { prefix, start, end, after, reverse, limit } = &**scan;
                 let mut found = self.live(moment);
                 found.retain(|(key, _)| {
                     prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix))
@@ -174,7 +175,9 @@ fn any_kv() -> impl Strategy<Value = KvCommand> {
             KvCommand::CompareAndPut { key: key.into(), expected, value: value.into() }
         }),
         (bound(), bound(), bound(), bound(), any::<bool>(), 0..7_usize).prop_map(
-            |(prefix, start, end, after, reverse, limit)| KvCommand::Scan { prefix, start, end, after, reverse, limit }
+            |(prefix, start, end, after, reverse, limit)| {
+                KvCommand::Scan(Box::new(KvScan { prefix, start, end, after, reverse, limit }))
+            }
         ),
     ]
 }

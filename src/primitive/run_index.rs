@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::command::{RunCommand, RunFilter};
+use super::command::{NewRun, RunCommand, RunFilter};
 use super::output::Output;
 use super::{index, metadata, missing, not_deleted};
 use crate::base::error::{Error, Result};
@@ -17,14 +17,11 @@ use crate::base::limits;
 use crate::base::run::{RunMetadata, RunStatus};
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
-use crate::base::value::Value;
 use crate::commit::access::{Access, Scan};
 
 pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: RunCommand) -> Result<Output> {
     match command {
-        RunCommand::Create { name, parent, tags, metadata } => {
-            create(access, run, Beginning { name, parent, tags, metadata })
-        }
+        RunCommand::Create(new) => create(access, run, *new),
         RunCommand::Get => Ok(Output::MaybeRun(metadata(access, run))),
         RunCommand::UpdateStatus { to, error } => update_status(access, run, to, error),
         RunCommand::AddTags { tags } => change(access, run, |metadata| {
@@ -61,20 +58,12 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: RunCommand) 
     }
 }
 
-/// What a run is created with.
-struct Beginning {
-    name: String,
-    parent: Option<RunId>,
-    tags: Vec<String>,
-    metadata: Value,
-}
-
-fn create(access: &mut Access<'_>, run: RunId, beginning: Beginning) -> Result<Output> {
+fn create(access: &mut Access<'_>, run: RunId, beginning: NewRun) -> Result<Output> {
     not_deleted(access, run)?;
     if let Some(metadata) = metadata(access, run) {
         return Err(Error::AlreadyExists(format!("run: run={run} name={:?}", metadata.name)));
     }
-    let Beginning { name, parent: parent_run, tags, metadata } = beginning;
+    let NewRun { name, parent: parent_run, tags, metadata } = beginning;
     let now = access.now().as_micros();
     let created = RunMetadata {
         name,
@@ -195,6 +184,7 @@ mod tests {
     use super::super::command::{Command, KvCommand, StateCommand};
     use super::super::harness::{Harness, OTHER, RUN, append, assert_refused, create};
     use super::*;
+    use crate::base::value::Value;
 
     fn to(status: RunStatus) -> RunCommand {
         RunCommand::UpdateStatus { to: status, error: None }

@@ -29,10 +29,9 @@ const NO_PARENT: u64 = 0;
 
 pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: TraceCommand) -> Result<Output> {
     match command {
-        TraceCommand::Record { number, parent, trace_type, tags, metadata } => {
+        TraceCommand::Record { number, trace } => {
             writable(access, run)?;
-            let trace = Trace { id: String::new(), parent_id: parent, trace_type, timestamp: 0, tags, metadata };
-            record(access, run, number, trace)
+            record(access, run, number, *trace)
         }
         TraceCommand::Get { id } => Ok(Output::Trace(parse_id(&id).and_then(|number| get(access, run, number)))),
         TraceCommand::ByKind { kind } => {

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use futures::FutureExt;
 use futures::channel::oneshot::Canceled;
+use smallvec::SmallVec;
 
 use super::engine::Engine;
 use super::local::{self, LocalReply};
@@ -39,8 +40,11 @@ struct ProgressState {
     coordinator: Option<usize>,
     /// Known once the coordinator has answered.
     snapshot: Option<Version>,
-    parts: Vec<PartProgress>,
+    parts: Parts,
 }
+
+/// What was sent to the shards; nearly always to one.
+pub(crate) type Parts = SmallVec<[PartProgress; 1]>;
 
 /// What was sent to one shard.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +59,7 @@ pub(crate) struct PartProgress {
 pub(crate) struct Ended {
     /// The shard of the first operation; `None` if there was none.
     pub(crate) coordinator: Option<usize>,
-    pub(crate) parts: Vec<PartProgress>,
+    pub(crate) parts: Parts,
 }
 
 impl Progress {

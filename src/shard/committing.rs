@@ -35,7 +35,7 @@ pub(crate) struct Coordination {
 }
 
 impl Shard {
-    pub(super) fn commit_transaction(&mut self, id: RequestId, number: TransactionNumber, commit: Box<Commit>) {
+    pub(super) fn commit_transaction(&mut self, id: RequestId, number: TransactionNumber, commit: Commit) {
         if commit.acknowledge == Acknowledge::Durable && self.config.mode == DurabilityMode::InMemory {
             self.forget(number);
             let refused = "the database keeps nothing on disk, so a transaction cannot be made durable";
@@ -51,7 +51,7 @@ impl Shard {
         }
     }
 
-    fn commit_alone(&mut self, id: RequestId, number: TransactionNumber, operations: u64, commit: Box<Commit>) {
+    fn commit_alone(&mut self, id: RequestId, number: TransactionNumber, operations: u64, commit: Commit) {
         match self.check_part(number, operations) {
             Err(error) => return self.refuse(id, number, error, Version::ZERO),
             Ok(false) => {

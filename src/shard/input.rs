@@ -1,5 +1,7 @@
 //! Inputs: everything that can happen to a shard.
 
+use smallvec::SmallVec;
+
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::commit::message::{Envelope, TransactionNumber};
@@ -21,7 +23,7 @@ pub(crate) enum Request {
     /// snapshot that its coordinator chose, or as its coordinator if none is given.
     Step { transaction: TransactionNumber, operation: u64, snapshot: Option<Version>, run: RunId, command: Command },
     /// Commit a transaction that this shard coordinates.
-    Commit { transaction: TransactionNumber, commit: Box<Commit> },
+    Commit { transaction: TransactionNumber, commit: Commit },
     /// Forget this shard's part of a transaction.
     Abort { transaction: TransactionNumber },
     /// Answer when everything acknowledged so far is on disk.
@@ -39,7 +41,7 @@ pub(crate) enum Request {
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
     /// The shards that had operations of the transaction, in ascending order, and how many.
-    pub(crate) participants: Vec<(u32, u64)>,
+    pub(crate) participants: SmallVec<[(u32, u64); 1]>,
     /// When it is answered.
     pub(crate) acknowledge: Acknowledge,
 }

@@ -139,7 +139,7 @@ impl Shard {
         }
     }
 
-    fn take_promised(&mut self, number: TransactionNumber) -> Option<Open> {
+    fn take_promised(&mut self, number: TransactionNumber) -> Option<Box<Open>> {
         self.transactions.promised(number)?;
         let open = self.transactions.end(number)?;
         self.intents.release(number, &open.part);
@@ -159,7 +159,7 @@ fn part_record<'a>(
     let own = participants.iter().position(|participant| *participant == shard);
     let Some(own) = own else { panic!("a participant is among the participants") };
     let header = RecordHeader::part(version, id, own as u16, participants.len() as u16);
-    let head = PartHead { participants: participants.to_vec(), earliest_expiry: part.earliest_expiry() };
+    let head = PartHead { participants: participants.into(), earliest_expiry: part.earliest_expiry() };
     (header, PartBody { head, commit: CommitBody { writes: part.writes() } })
 }
 
@@ -232,7 +232,7 @@ mod tests {
                 let snapshot = (shard > 0).then_some(Version::from(100));
                 self.ask(shard, Request::Step { transaction: X, operation: 0, snapshot, run, command });
             }
-            let commit = Box::new(Commit { participants: vec![(0, 1), (1, 1)], acknowledge });
+            let commit = Commit { participants: vec![(0, 1), (1, 1)].into(), acknowledge };
             self.ask(0, Request::Commit { transaction: X, commit })
         }
 
@@ -296,7 +296,7 @@ mod tests {
         world.write_ends(1, true);
         let command = Command::Kv(put("a"));
         world.ask(0, Request::Step { transaction: X, operation: 0, snapshot, run, command });
-        let commit = Box::new(Commit { participants: vec![(0, 1), (1, 1)], acknowledge: Acknowledge::AsUsual });
+        let commit = Commit { participants: vec![(0, 1), (1, 1)].into(), acknowledge: Acknowledge::AsUsual };
         let commit = world.ask(0, Request::Commit { transaction: X, commit });
         world.write_ends(0, false);
         assert!(matches!(world.error(commit), Error::CommitUnknown(_)));

@@ -4,7 +4,7 @@
 //! - A transaction that is idle for too long is forgotten; its next operation gets an error. One that is prepared is
 //!   never forgotten.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::version::Version;
@@ -51,7 +51,8 @@ pub(crate) struct Promise {
 /// The open transactions of a shard and the snapshots they read.
 #[derive(Debug, Default)]
 pub(crate) struct Transactions {
-    open: BTreeMap<TransactionNumber, Open>,
+    /// In order of their numbers. Few are open at once, and numbers rise: a new one nearly always comes last.
+    open: Vec<(TransactionNumber, Box<Open>)>,
     snapshots: Snapshots,
     promised: usize,
     /// Transactions that were refused here before anything of them had come, oldest first.
@@ -73,20 +74,23 @@ impl Transactions {
             promise: None,
             last_used: now,
         };
-        self.open.insert(number, open);
+        match self.place(number) {
+            Ok(at) => *self.open[at].1 = open,
+            Err(at) => self.open.insert(at, (number, Box::new(open))),
+        }
         self.next_check.get_or_insert(now.after(CHECK));
     }
 
     /// The transaction, if it is open and has not voted, marked as used now.
     pub(crate) fn get(&mut self, number: TransactionNumber, now: Version) -> Option<&mut Open> {
-        let open = self.open.get_mut(&number).filter(|open| open.promise.is_none())?;
+        let open = self.find_mut(number).filter(|open| open.promise.is_none())?;
         open.last_used = now;
         Some(open)
     }
 
     /// Records the vote of a transaction that is open.
     pub(crate) fn promise(&mut self, number: TransactionNumber, promise: Promise) {
-        if let Some(open) = self.open.get_mut(&number) {
+        if let Some(open) = self.find_mut(number) {
             assert!(open.promise.is_none(), "a part is promised once");
             open.promise = Some(promise);
             self.promised += 1;
@@ -95,7 +99,7 @@ impl Transactions {
 
     /// What was promised for a transaction, if it has voted.
     pub(crate) fn promised(&mut self, number: TransactionNumber) -> Option<&mut Promise> {
-        self.open.get_mut(&number)?.promise.as_mut()
+        self.find_mut(number)?.promise.as_mut()
     }
 
     /// Remembers, for a while, that a transaction was refused here: an operation that comes late does not begin it.
@@ -114,30 +118,30 @@ impl Transactions {
     /// Whether any transaction has voted and waits for the outcome; those that are stuck do not.
     pub(crate) fn is_in_doubt(&self) -> bool {
         let waits = |open: &Open| open.promise.as_ref().is_some_and(|promise| !promise.is_stuck);
-        self.promised > 0 && self.open.values().any(waits)
+        self.promised > 0 && self.open.iter().any(|(_, open)| waits(open))
     }
 
     /// Whether the transaction's outcome will not be known here before the database is opened again.
     pub(crate) fn is_stuck(&self, number: TransactionNumber) -> bool {
-        let promise = self.open.get(&number).and_then(|open| open.promise.as_ref());
+        let promise = self.find(number).and_then(|open| open.promise.as_ref());
         promise.is_some_and(|promise| promise.is_stuck)
     }
 
     /// Takes a transaction out; its snapshot is no longer needed.
-    pub(crate) fn end(&mut self, number: TransactionNumber) -> Option<Open> {
-        let open = self.open.remove(&number)?;
+    pub(crate) fn end(&mut self, number: TransactionNumber) -> Option<Box<Open>> {
+        let (_, open) = self.open.remove(self.place(number).ok()?);
         self.promised -= usize::from(open.promise.is_some());
         self.snapshots.release(open.part.snapshot);
         Some(open)
     }
 
     pub(crate) fn is_open(&self, number: TransactionNumber) -> bool {
-        self.open.contains_key(&number)
+        self.place(number).is_ok()
     }
 
     /// The snapshot of an open transaction.
     pub(crate) fn snapshot_of(&self, number: TransactionNumber) -> Option<Version> {
-        self.open.get(&number).map(|open| open.part.snapshot)
+        self.find(number).map(|open| open.part.snapshot)
     }
 
     /// The snapshots that are read here.
@@ -168,6 +172,20 @@ impl Transactions {
     pub(crate) fn clear(&mut self) {
         self.forget(|_| true);
         self.next_check = None;
+    }
+
+    /// Where a transaction is, or would be.
+    fn place(&self, number: TransactionNumber) -> Result<usize, usize> {
+        self.open.binary_search_by_key(&number, |(number, _)| *number)
+    }
+
+    fn find(&self, number: TransactionNumber) -> Option<&Open> {
+        Some(&self.open[self.place(number).ok()?].1)
+    }
+
+    fn find_mut(&mut self, number: TransactionNumber) -> Option<&mut Open> {
+        let at = self.place(number).ok()?;
+        Some(&mut self.open[at].1)
     }
 
     fn forget(&mut self, which: impl Fn(&Open) -> bool) {

@@ -20,7 +20,7 @@ pub(crate) enum Waiting {
     Read { id: RequestId, run: RunId, command: Command, snapshot: Version },
     Write { id: RequestId, run: RunId, command: Command, barred: Bar },
     Step { id: RequestId, transaction: TransactionNumber, run: RunId, command: Command },
-    Commit { id: RequestId, transaction: TransactionNumber, commit: Box<Commit>, barred: Bar },
+    Commit { id: RequestId, transaction: TransactionNumber, commit: Commit, barred: Bar },
 }
 
 /// Requests by the transaction they wait for.

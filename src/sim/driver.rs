@@ -17,7 +17,7 @@ use crate::format::record::Position;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::output::Reply;
 use crate::shard::effect::{Append, Effect};
-use crate::shard::input::{Commit, Input, Request, RequestId};
+use crate::shard::input::{Input, Request, RequestId};
 
 /// How many inputs a shard takes before its effects are carried out.
 const BATCH: usize = 16;
@@ -136,7 +136,7 @@ impl World {
                 let hidden = self.untracked.get(&transaction).copied().unwrap_or(0);
                 commit.participants.iter_mut().for_each(|(_, operations)| *operations -= hidden.min(*operations));
                 commit.participants.retain(|(_, operations)| *operations > 0);
-                Request::Commit { transaction, commit: Box::new(Commit { ..*commit }) }
+                Request::Commit { transaction, commit }
             }
             request => request,
         };

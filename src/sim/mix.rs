@@ -9,10 +9,12 @@ use super::rng::Rng;
 use super::swarm::Swarm;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
-use crate::base::trace::TraceType;
+use crate::base::trace::{Trace, TraceType};
 use crate::base::value::{Text, Value};
 use crate::base::version::Version;
-use crate::primitive::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand};
+use crate::primitive::command::{
+    Command, EventCommand, KvCommand, KvScan, NewRun, RunCommand, RunFilter, StateCommand, TraceCommand,
+};
 
 /// Texts that are awkward in composite keys.
 const AWKWARD: [&str; 8] = ["a", "a\0", "a\0\0", "a__b", "ä", "\u{ff}", "Custom", "a\u{10ffff}"];
@@ -131,7 +133,8 @@ impl Mix<'_> {
             8 => KvCommand::Count { prefix },
             _ => {
                 let (start, end, after) = (self.some_text(), self.some_text(), self.some_text());
-                KvCommand::Scan { prefix, start, end, after, reverse: self.rng.chance(500), limit: self.rng.index(9) }
+                let (reverse, limit) = (self.rng.chance(500), self.rng.index(9));
+                KvCommand::Scan(Box::new(KvScan { prefix, start, end, after, reverse, limit }))
             }
         }
     }
@@ -218,7 +221,9 @@ impl Mix<'_> {
         // Now and then a number that is taken: the next free one counts.
         let taken = state.traces.keys().next_back().copied().filter(|_| self.rng.chance(100));
         let tags = (0..self.rng.below(3)).map(|_| self.event_type()).collect();
-        TraceCommand::Record { number: taken.unwrap_or(self.number), parent, trace_type, tags, metadata: self.value() }
+        let metadata = self.value();
+        let trace = Trace { id: String::new(), parent_id: parent, trace_type, timestamp: 0, tags, metadata };
+        TraceCommand::Record { number: taken.unwrap_or(self.number), trace: Box::new(trace) }
     }
 
     fn trace_read(&mut self, state: &Run) -> TraceCommand {
@@ -250,12 +255,12 @@ impl Mix<'_> {
             return RunCommand::Delete;
         }
         match self.rng.below(6) {
-            0 | 1 => RunCommand::Create {
+            0 | 1 => RunCommand::Create(Box::new(NewRun {
                 name: self.text(),
                 parent: Some(*self.rng.pick(self.runs)).filter(|_| self.rng.chance(500)),
                 tags: self.tags(),
                 metadata: self.value(),
-            },
+            })),
             2 => RunCommand::AddTags { tags: self.tags() },
             3 => RunCommand::RemoveTags { tags: self.tags() },
             4 => RunCommand::UpdateMetadata { metadata: self.value() },

@@ -12,7 +12,7 @@ use crate::commit::message::TransactionNumber;
 use crate::format::BLOCK;
 use crate::format::record::Position;
 use crate::format::segment::{SegmentHeader, SegmentId};
-use crate::primitive::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter};
+use crate::primitive::command::{Command, EventCommand, KvCommand, NewRun, RunCommand, RunFilter};
 use crate::primitive::output::{Output, Reply};
 use crate::shard::decisions::Decisions;
 use crate::shard::effect::{Append, Effect};
@@ -84,8 +84,8 @@ impl Stage {
     }
 
     fn commit(&mut self, operations: u64) -> Option<Result<Reply>> {
-        let commit = Commit { participants: vec![(0, operations)], acknowledge: Acknowledge::AsUsual };
-        self.ask(Request::Commit { transaction: TRANSACTION, commit: Box::new(commit) })
+        let commit = Commit { participants: vec![(0, operations)].into(), acknowledge: Acknowledge::AsUsual };
+        self.ask(Request::Commit { transaction: TRANSACTION, commit })
     }
 
     fn complete_write(&mut self) -> Append {
@@ -215,7 +215,8 @@ fn who_looks_back_at_what_has_expired_and_was_removed_is_told_so() {
 fn who_lists_runs_as_they_were_is_told_if_one_has_forgotten() {
     let mut stage = Stage::new(DurabilityMode::InMemory);
     let (name, parent, tags) = ("r".into(), None, Vec::new());
-    stage.execute(RUN, Command::Run(RunCommand::Create { name, parent, tags, metadata: Value::Null }));
+    stage
+        .execute(RUN, Command::Run(RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata: Value::Null }))));
     let before = stage.now;
     stage.execute(RUN, Command::Run(RunCommand::UpdateMetadata { metadata: 1.into() }));
     let list = || Command::Run(RunCommand::List(RunFilter::All));
@@ -230,7 +231,7 @@ fn what_follows_from_something_forgotten_is_not_written() {
     let mut stage = Stage::new(DurabilityMode::InMemory);
     let create = |tag: &str| {
         let (name, parent, tags) = ("r".into(), None, vec![tag.into()]);
-        Command::Run(RunCommand::Create { name, parent, tags, metadata: Value::Null })
+        Command::Run(RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata: Value::Null })))
     };
     stage.execute(RUN, create("theirs"));
     let before = stage.now;

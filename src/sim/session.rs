@@ -66,7 +66,7 @@ impl World {
             Call::Commit { transaction, operations, acknowledge } => {
                 let own = (u32::try_from(shard).unwrap(), operations);
                 let participants = Some(own).filter(|_| operations > 0).into_iter().collect();
-                Request::Commit { transaction, commit: Box::new(Commit { participants, acknowledge }) }
+                Request::Commit { transaction, commit: Commit { participants, acknowledge } }
             }
             Call::Abort { transaction } => Request::Abort { transaction },
             Call::Flush => Request::Flush,

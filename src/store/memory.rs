@@ -5,6 +5,7 @@
 //! - `sweep` names the keys to look at again once the horizon has reached a version: expired ones, deleted ones and
 //!   those with revisions that somebody could still read when they were replaced.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
@@ -100,11 +101,22 @@ impl Memory {
 
     /// The revision that a reader at this version sees, deletes included.
     pub(crate) fn at(&self, run: &RunId, space: Space, name: &[u8], snapshot: Version) -> Option<&Revision> {
-        let table = self.runs.get(run)?;
-        if table.deleted.is_some_and(|deleted| deleted <= snapshot) {
-            return None;
+        self.look_up(run, space, name, snapshot).unwrap_or_default()
+    }
+
+    /// The same; `Err` is when the run was deleted, if a reader at this version sees that.
+    pub(crate) fn look_up(
+        &self,
+        run: &RunId,
+        space: Space,
+        name: &[u8],
+        snapshot: Version,
+    ) -> Result<Option<&Revision>, Version> {
+        let Some(table) = self.runs.get(run) else { return Ok(None) };
+        match table.deleted {
+            Some(deleted) if deleted <= snapshot => Err(deleted),
+            _ => Ok(table.chain(space, name).and_then(|chain| chain.at(snapshot))),
         }
-        table.chain(space, name)?.at(snapshot)
     }
 
     /// The version of the newest revision of a key, deletes included.
@@ -171,19 +183,25 @@ impl Memory {
         if revision.stored.is_some() {
             table.unearth(space, &name);
         }
-        let leftover = match table.spaces[space.index()].get_mut(name.as_slice()) {
-            Some(chain) => {
+        let (name, leftover) = match table.spaces[space.index()].entry(name) {
+            Entry::Occupied(mut chain) => {
                 if retention.history != HistoryRetention::Forever {
                     let collected = &mut table.collected[space.index()];
                     *collected = version.min(horizon).max(*collected);
                     self.collected = self.collected.max(*collected);
                 }
-                chain.push(revision, retention)
+                let leftover = chain.get_mut().push(revision, retention);
+                if leftover == Leftover::Settled && gone_at == Version::MAX {
+                    return;
+                }
+                (chain.key().clone(), leftover)
             }
-            None if revision.stored.is_none() => return,
-            None => {
-                table.spaces[space.index()].insert(name.clone(), Chain::new(revision));
-                if expires == Version::MAX { Leftover::Settled } else { Leftover::LookAgain(expires) }
+            Entry::Vacant(_) if revision.stored.is_none() => return,
+            Entry::Vacant(place) => {
+                let name = (expires != Version::MAX).then(|| place.key().clone());
+                place.insert(Chain::new(revision));
+                let Some(name) = name else { return };
+                (name, Leftover::LookAgain(expires))
             }
         };
         if leftover != Leftover::Empty && gone_at != Version::MAX && retention.history != HistoryRetention::Off {

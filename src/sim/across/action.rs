@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::cell::{Cell, Content, Kind, LASTING_RUNS, run_id, to_value};
 use crate::base::options::Partitioning;
 use crate::base::run_id::RunId;
-use crate::base::trace::TraceType;
+use crate::base::trace::{Trace, TraceType};
 use crate::primitive::command::{Command, EventCommand, KvCommand, RunCommand, StateCommand, TraceCommand};
 use crate::shard::route::Layout;
 
@@ -78,14 +78,15 @@ impl Action {
                 at_home(*run, Command::Event(EventCommand::Append { event_type, payload, expected_len: None }))
             }
             Self::Record { run, number, stamp } => {
-                let command = TraceCommand::Record {
-                    number: *number,
-                    parent: None,
+                let trace = Trace {
+                    id: String::new(),
+                    parent_id: None,
                     trace_type: TraceType::from("plan"),
+                    timestamp: 0,
                     tags: vec!["t".into()],
                     metadata: to_value(&[*stamp]),
                 };
-                at_home(*run, Command::Trace(command))
+                at_home(*run, Command::Trace(TraceCommand::Record { number: *number, trace: Box::new(trace) }))
             }
             Self::DeleteRun(run) => {
                 let all = everywhere(*run).into_iter();

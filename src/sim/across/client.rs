@@ -345,7 +345,7 @@ impl World {
         record.fate = Fate::Unknown;
         record.is_across = participants.len() > 1;
         record.shard = coordinator;
-        let commit = Box::new(Commit { participants, acknowledge });
+        let commit = Commit { participants: participants.into(), acknowledge };
         let is_durable = acknowledge == Acknowledge::Durable;
         let is_early = acknowledge == Acknowledge::Visible && self.swarm.mode == DurabilityMode::Strict;
         let what = What::Commit { is_durable, is_early };

@@ -89,7 +89,7 @@ impl Table {
     }
 
     fn commit(&mut self, shard: usize, number: u64, participants: &[(u32, u64)]) -> RequestId {
-        let commit = Box::new(Commit { participants: participants.to_vec(), acknowledge: Acknowledge::AsUsual });
+        let commit = Commit { participants: participants.into(), acknowledge: Acknowledge::AsUsual };
         self.ask(shard, Request::Commit { transaction: TransactionNumber(number), commit })
     }
 
@@ -336,7 +336,7 @@ pub(super) fn a_commit_that_may_never_become_durable_is_not_denied() {
     let first = table.step(0, 1, 0, None, put("a", 1));
     let snapshot = table.snapshot(first);
     table.step(1, 1, 0, Some(snapshot), put("b", 1));
-    let commit = Box::new(Commit { participants: vec![(0, 1), (1, 1)], acknowledge: Acknowledge::Durable });
+    let commit = Commit { participants: vec![(0, 1), (1, 1)].into(), acknowledge: Acknowledge::Durable };
     let commit = table.ask(0, Request::Commit { transaction: TransactionNumber(1), commit });
     table.deliver(0, 1);
     table.give(2, Input::AppendFailed { reason: "EIO".into() });

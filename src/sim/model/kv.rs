@@ -8,7 +8,7 @@ use super::{Desk, Refusal, Run};
 use crate::base::run_id::RunId;
 use crate::base::value::{Text, Value};
 use crate::base::version::{Version, Versioned};
-use crate::primitive::command::KvCommand;
+use crate::primitive::command::{KvCommand, KvScan};
 use crate::primitive::output::Output;
 
 /// What a key held from one commit on; `None` is a delete.
@@ -41,7 +41,8 @@ impl Desk<'_> {
             }
             KvCommand::ListWithValues { prefix } => Output::Pairs(self.pairs(&state, prefix.as_deref())),
             KvCommand::Count { prefix } => Output::Count(self.pairs(&state, prefix.as_deref()).len() as u64),
-            KvCommand::Scan { prefix, start, end, after, reverse, limit } => {
+            KvCommand::Scan(scan) => {
+                let KvScan { prefix, start, end, after, reverse, limit } = &**scan;
                 let mut pairs = self.pairs(&state, prefix.as_deref());
                 pairs.retain(|(key, _)| {
                     start.as_ref().is_none_or(|start| key >= start)

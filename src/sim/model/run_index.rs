@@ -11,18 +11,18 @@ use crate::primitive::output::Output;
 impl Desk<'_> {
     pub(super) fn run_index(&mut self, run: RunId, command: &RunCommand) -> Result<Output, Refusal> {
         Ok(match command {
-            RunCommand::Create { name, parent, tags, metadata } => {
+            RunCommand::Create(new) => {
                 let now = self.now.as_micros();
                 let created = RunMetadata {
-                    name: name.clone(),
+                    name: new.name.clone(),
                     run_id: run,
-                    parent_run: *parent,
+                    parent_run: new.parent,
                     status: RunStatus::Active,
                     created_at: now,
                     updated_at: now,
                     completed_at: None,
-                    tags: tags.clone(),
-                    metadata: metadata.clone(),
+                    tags: new.tags.clone(),
+                    metadata: new.metadata.clone(),
                     error: None,
                 };
                 self.create(run, created)?

@@ -17,20 +17,12 @@ impl Desk<'_> {
             Output::Traces(kept.map(|(_, trace)| trace.clone()).collect())
         };
         Ok(match command {
-            TraceCommand::Record { number, parent, trace_type, tags, metadata } => {
+            TraceCommand::Record { number, trace } => {
                 let state = self.writable(run)?;
-                if parent.as_ref().is_some_and(|parent| find(&state, parent).is_none()) {
+                if trace.parent_id.as_ref().is_some_and(|parent| find(&state, parent).is_none()) {
                     return Err(Refusal::NotFound);
                 }
-                let trace = Trace {
-                    id: String::new(),
-                    parent_id: parent.clone(),
-                    trace_type: trace_type.clone(),
-                    timestamp: 0,
-                    tags: tags.clone(),
-                    metadata: metadata.clone(),
-                };
-                Output::TraceId(self.record(run, state, *number, trace))
+                Output::TraceId(self.record(run, state, *number, (**trace).clone()))
             }
             TraceCommand::Get { id } => Output::Trace(find(&state, id)),
             TraceCommand::ByKind { kind } => those(&|_, trace| match &trace.trace_type {
