@@ -93,8 +93,10 @@ pub(super) struct History {
 pub(super) struct Found {
     /// The version of a writer's commit.
     pub(super) versions: BTreeMap<u64, u64>,
-    /// Writers that a recovery has found.
-    pub(super) kept: BTreeSet<u64>,
+    /// Writers that have committed, whatever was answered: those that a recovery has found and, where readers see what
+    /// is not durable, those in memory. Of them it does not matter whether anybody saw what they wrote: once that has
+    /// expired, all that tells of it is that what it replaced is gone.
+    pub(super) happened: BTreeSet<u64>,
     /// What expires: the cell, its version, and when.
     pub(super) expiries: BTreeMap<(Cell, u64), u64>,
 }
@@ -216,7 +218,7 @@ impl History {
     fn timed(&self, id: u64, record: &Record, cells: &BTreeSet<Cell>, found: &Found) -> Result<Option<Timed>, String> {
         let outcome = match record.fate {
             Fate::Running | Fate::Failed => return Ok(None),
-            Fate::Unknown => match found.versions.get(&id).filter(|_| found.kept.contains(&id)) {
+            Fate::Unknown => match found.versions.get(&id).filter(|_| found.happened.contains(&id)) {
                 Some(version) => white_box::Outcome::Committed(record.time(*version)),
                 None => white_box::Outcome::Unknown,
             },
@@ -409,4 +411,66 @@ fn writes(view: &View, cells: &BTreeSet<Cell>) -> Vec<white_box::Write<Cell>> {
     writes.extend(view.mine.iter().map(|(cell, content)| (cell.clone(), content.is_some())));
     writes.extend(view.appended.keys().map(|run| (Cell::log(*run), true)));
     writes.into_iter().map(|(key, is_present)| white_box::Write { key, is_present }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::STAMPS;
+    use super::*;
+
+    const START: u64 = EPOCH + 1_000;
+
+    fn record(fate: Fate, snapshot: u64) -> Record {
+        let mut record = Record::new(0, false, 1);
+        record.fate = fate;
+        record.snapshot = Some(snapshot);
+        record
+    }
+
+    fn put(writer: u64, fate: Fate, cell: &Cell) -> Record {
+        let mut record = record(fate, START + 10);
+        record.view.wrote(cell, vec![i64::try_from(writer).unwrap() * STAMPS]);
+        record
+    }
+
+    /// In `Buffered` mode a pair that expires at 400 replaces one that expires at 900, and the disk fails before the
+    /// answer leaves: its fate is unknown, and it is lost. Everybody who saw it is aborted. A reader at a version between
+    /// 400 and 900 finds nothing, and that it does so is right for no other reason than that write.
+    fn overwritten(happened: bool, snapshot: u64, seen: Option<u64>) -> Result<usize, String> {
+        let cell = Cell::kv(0, "t0");
+        let (first, second) = (START + 100, START + 200);
+        let mut history = History::begin(START, 1 << 32, BTreeMap::new());
+        history.records.insert(1, put(1, Fate::Committed(first), &cell));
+        history.records.insert(2, put(2, Fate::Unknown, &cell));
+        let mut reader = record(Fate::ReadOnly, START + snapshot);
+        let content = seen.map(|writer| vec![i64::try_from(writer).unwrap() * STAMPS]);
+        reader.view.reads.insert(cell.clone(), content);
+        history.records.insert(3, reader);
+        let found = Found {
+            versions: BTreeMap::from([(1, first), (2, second)]),
+            happened: if happened { BTreeSet::from([1, 2]) } else { BTreeSet::new() },
+            expiries: BTreeMap::from([((cell.clone(), first), START + 900), ((cell, second), START + 400)]),
+        };
+        history.check(&found, &[])
+    }
+
+    #[test]
+    fn a_write_in_memory_replaces_what_was_there_though_it_is_seen_only_by_what_is_gone() {
+        for (snapshot, right) in [(150, Some(1)), (200, Some(2)), (399, Some(2)), (400, None), (899, None)] {
+            for seen in [None, Some(1), Some(2)] {
+                let result = overwritten(true, snapshot, seen);
+                assert_eq!(result.is_ok(), seen == right, "snapshot={snapshot} seen={seen:?} {result:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_that_was_in_no_memory_explains_nothing() {
+        for (snapshot, right) in [(150, Some(1)), (300, Some(1)), (500, Some(1)), (950, None)] {
+            for seen in [None, Some(1)] {
+                let result = overwritten(false, snapshot, seen);
+                assert_eq!(result.is_ok(), seen == right, "snapshot={snapshot} seen={seen:?} {result:?}");
+            }
+        }
+    }
 }

@@ -212,7 +212,10 @@ impl World {
         let nodes = std::mem::take(&mut self.nodes);
         let memories = nodes.iter().map(|node| node.shard.memory());
         learn(&mut self.found, memories, &self.history);
-        self.found.kept.clear();
+        if self.swarm.mode == DurabilityMode::Strict {
+            // No reply tells of what is not durable, and what is lost is as if it had never been in memory.
+            self.found.happened.clear();
+        }
         if self.swarm.mode == DurabilityMode::InMemory {
             let clock = self.highest.get() + 1;
             self.check_history(Vec::new(), clock);
@@ -459,7 +462,7 @@ fn learn<'a>(found: &mut Found, memories: impl Iterator<Item = &'a Memory>, hist
             let (writer, version) = (writer_of(&content), revision.version.get());
             if let Some(record) = history.records.get(&writer) {
                 let before = found.versions.insert(writer, version);
-                found.kept.insert(writer);
+                found.happened.insert(writer);
                 assert!(
                     before.is_none_or(|before| before == version),
                     "T{writer} has two versions: {before:?} {version}"
