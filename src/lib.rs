@@ -34,6 +34,7 @@
 mod api;
 mod base;
 mod commit;
+mod disk;
 mod format;
 mod primitive;
 mod runtime;
@@ -59,7 +60,7 @@ pub use base::state::State;
 pub use base::trace::{Trace, TraceTree, TraceType};
 pub use base::value::{Text, Value};
 pub use base::version::{Version, Versioned};
-pub use runtime::recovery::RecoveryReport;
+pub use disk::recovery::RecoveryReport;
 
 pub use bytes::Bytes;
 pub use serde_json;

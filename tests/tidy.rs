@@ -14,7 +14,7 @@ const MEDIAN_LINES: usize = 200;
 const FUNCTION_LINES: usize = 70;
 
 /// The layers that decide: nothing in them waits, and nothing in them differs from one run to the next.
-const DETERMINISTIC: [&str; 6] = ["base", "format", "store", "commit", "primitive", "shard"];
+const DETERMINISTIC: [&str; 7] = ["base", "format", "store", "commit", "primitive", "shard", "disk"];
 
 /// What they must not name, as part of a path, and what to use instead.
 const NONDETERMINISM: [(&str, &str); 26] = [

@@ -25,10 +25,10 @@ use crate::base::options::{Driver, DurabilityMode, Partitioning};
 use crate::base::run::{RunMetadata, RunOptions, RunStatus};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
+use crate::disk::recovery::RecoveryReport;
 use crate::format::FORMAT_VERSION;
 use crate::primitive::command::RunFilter;
 use crate::runtime::engine::Engine;
-use crate::runtime::recovery::RecoveryReport;
 use crate::shard::input::Request;
 
 /// An open database. A cheap handle: clones share the same shards. Dropping the last one closes it, best effort;

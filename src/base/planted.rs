@@ -63,6 +63,26 @@ pub(crate) enum Bug {
     CutIgnoredAtRecovery,
     /// A single write does not look at intents.
     SingleWriteIgnoresIntents,
+    /// Recovery decides about earlier openings again, in place of reading what was decided.
+    DecisionsForgotten,
+    /// The clock starts from the wall, which may have stepped back.
+    ClockBack,
+    /// The last batch of a log does not count.
+    LastBatchDropped,
+    /// After a change of the number of shards, records go to where they were.
+    OldShardCount,
+    /// Nobody tests checksums of records.
+    ChecksumsIgnored,
+    /// A scan steps over what it cannot read and goes on behind it.
+    BadRecordSkipped,
+    /// Recovery forgets deletes.
+    DeletesForgotten,
+    /// Recovery applies the first write of a commit only.
+    HalfCommit,
+    /// Recovery forgets when entries expire.
+    ExpiryForgotten,
+    /// Recovery keeps of each shard what that shard has marked, whatever the others have.
+    CutOfOneShard,
 }
 
 /// Whether a bug is planted.

@@ -11,6 +11,7 @@ use zerocopy::FromBytes;
 use super::record::{self, Position, RecordHeader};
 use super::segment::SegmentHeader;
 use super::{BLOCK, round_up_to_block};
+use crate::base::planted::{Bug, planted};
 
 /// The unit that a device writes as a whole.
 const SECTOR: usize = 512;
@@ -61,6 +62,10 @@ pub(crate) fn scan_segment<'a>(
             continue;
         }
         let boundary = round_up_to_block(at).min(limit);
+        if planted(Bug::BadRecordSkipped) {
+            at = round_up_to_block(at + 1);
+            continue;
+        }
         if boundary == at {
             if let Some(byte) = first_nonzero(bytes, at, limit) {
                 scan.damage = Some(byte as u64);

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use super::clock::{Clock, RESERVATION};
-use super::directory::{Directory, corruption};
 use super::engine::Health;
+use super::files::Files;
 use super::mailbox::{Mailbox, Message};
-use super::recovery::judge_opening;
 use crate::base::error::{Error, Result};
-use crate::format::BLOCK;
+use crate::disk::directory::Directory;
+use crate::disk::opening::seal;
 use crate::format::manifest::Manifest;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::shard::input::Request;
@@ -32,7 +32,7 @@ pub(crate) enum Task {
 
 /// What is on disk, if anything is.
 pub(crate) struct Disk {
-    pub(crate) directory: Directory,
+    pub(crate) directory: Directory<Files>,
     pub(crate) manifest: Manifest,
     pub(crate) strict: bool,
     pub(crate) read_only: bool,
@@ -184,25 +184,6 @@ impl Keeper {
         if disk.read_only {
             return Ok(());
         }
-        let mut manifest = disk.manifest.clone();
-        let opening = judge_opening(&disk.directory, &manifest, false)?;
-        if let Some((segment, offset)) = opening.torn.first() {
-            // Everything was durable a moment ago: this is no torn tail, and it must not be sealed away.
-            let path = disk.directory.segment_path(*segment);
-            return Err(corruption(&path, *offset, "the log was damaged while the database closed"));
-        }
-        let (used, unused): (Vec<_>, Vec<_>) =
-            opening.sealed.into_iter().partition(|segment| segment.end > BLOCK as u64);
-        manifest.sealed.extend(used.iter().cloned());
-        manifest.closed = true;
-        manifest.clock_reserved = self.clock.last();
-        disk.directory.write_manifest(&manifest)?;
-        for segment in used {
-            disk.directory.trim_segment(segment.id, segment.end)?;
-        }
-        for segment in unused {
-            disk.directory.remove_segment(segment.id)?;
-        }
-        Ok(())
+        seal(&disk.directory, &disk.manifest, self.clock.last())
     }
 }

@@ -6,8 +6,8 @@
 
 pub(crate) mod call;
 pub(crate) mod clock;
-pub(crate) mod directory;
 pub(crate) mod engine;
+pub(crate) mod files;
 pub(crate) mod glommio;
 pub(crate) mod keeper;
 pub(crate) mod local;

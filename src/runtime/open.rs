@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::directory::Directory;
 use super::engine::{Engine, Health, Parts, Setup, next_engine_id};
+use super::files::Files;
 use super::glommio::thread::ShardThread;
 use super::keeper::{Disk, Keeper, Task};
 use super::mailbox::mailbox;
-use super::recovery::{Plan, RecoveryReport, recover};
+use super::recovery::recover;
 use super::{spin, sys};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning};
 use crate::base::version::Version;
+use crate::disk::directory::{Directory, segment_name};
+use crate::disk::recovery::{Plan, RecoveryReport};
 use crate::format::segment::SegmentId;
 use crate::shard::machine::{Shard, ShardConfig};
 use crate::shard::route::Layout;
@@ -52,9 +54,9 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
     sys::register_membarrier();
     let directory = match (&options.path, options.mode) {
         (_, DurabilityMode::InMemory) | (None, _) => None,
-        (Some(path), _) => Some(Directory::open(path, options.read_only)?),
+        (Some(path), _) => Some(Directory::new(Files::open(path, options.read_only)?)),
     };
-    let path = directory.as_ref().map(|directory| directory.path().to_owned());
+    let path = options.path.clone().filter(|_| directory.is_some());
     let layout = Layout { shards, partitioning: options.partitioning };
     let plan = Plan { layout, history: options.history, read_only: options.read_only };
     let (memories, clock, disk, recovery) = match directory {
@@ -146,7 +148,7 @@ fn start(
         let shard = u32::try_from(number).unwrap_or(u32::MAX);
         let shards = u32::try_from(shards).unwrap_or(u32::MAX);
         let config = ShardConfig { incarnation, shard, shards, mode: setup.mode, read_only: options.read_only };
-        let log = setup.path.clone().unwrap_or_default().join("log");
+        let path = setup.path.clone().unwrap_or_default();
         let thread = ShardThread {
             engine: id,
             number,
@@ -159,7 +161,7 @@ fn start(
             spin: options.spin,
             core: cores[number],
             io_memory,
-            log_path: Box::new(move |index| log.join(SegmentId { incarnation, shard, index }.file_name())),
+            log_path: Box::new(move |index| path.join(segment_name(SegmentId { incarnation, shard, index }))),
         };
         match thread.start() {
             Ok((thread, started)) => {

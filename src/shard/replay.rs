@@ -9,6 +9,7 @@
 use super::decisions::{Decisions, Evidence};
 use super::route::Layout;
 use crate::base::planted::{Bug, planted};
+use crate::base::stored::Write;
 use crate::base::version::Version;
 use crate::format::record::{self, Position, RecordHeader, RecordKind};
 use crate::format::scan::{SegmentScan, scan_segment};
@@ -190,7 +191,13 @@ fn replay_record(
     };
     let Some(version) = version else { return Ok(false) };
     let body = record::decode_body(body).map_err(|error| error.to_string())?;
-    for write in body.writes {
+    let count = if planted(Bug::HalfCommit) { 1 } else { usize::MAX };
+    for mut write in body.writes.into_iter().take(count) {
+        match &mut write {
+            Write::Delete { .. } if planted(Bug::DeletesForgotten) => continue,
+            Write::Put { expires, .. } if planted(Bug::ExpiryForgotten) => *expires = None,
+            _ => {}
+        }
         let write = match target.moved_from {
             None => Some(write),
             Some(source) => target.layout.taken_over(target.shard, write, source),

@@ -1,0 +1,213 @@
+//! The database directory: its manifest and its segment files.
+//!
+//! - Files are made under a temporary name, synced, renamed, and the directory is synced.
+//! - Every error names the file.
+
+use std::io;
+use std::path::Path;
+
+use super::file_system::FileSystem;
+use crate::base::error::{Error, Result};
+use crate::format::BLOCK;
+use crate::format::manifest::Manifest;
+use crate::format::segment::{SegmentHeader, SegmentId};
+use crate::shard::replay::Damage;
+
+/// Where the segments are.
+pub(crate) const LOG: &str = "log";
+const ROOT: &str = "";
+/// The file that says what the database consists of.
+pub(crate) const MANIFEST: &str = "MANIFEST";
+const NEW_MANIFEST: &str = "MANIFEST.tmp";
+/// How the name of a file ends that is being made.
+const TEMPORARY: &str = ".tmp";
+
+/// The directory of one database.
+#[derive(Debug)]
+pub(crate) struct Directory<F> {
+    files: F,
+}
+
+impl<F: FileSystem> Directory<F> {
+    pub(crate) const fn new(files: F) -> Self {
+        Self { files }
+    }
+
+    /// The manifest; `None` if the directory is new.
+    ///
+    /// # Errors
+    /// `Corruption` if it is damaged, or missing though there are segments.
+    pub(crate) fn read_manifest(&self) -> Result<Option<Manifest>> {
+        let path = || self.files.path(MANIFEST);
+        let bytes = match self.files.open(MANIFEST).and_then(|file| self.files.read(&file)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.segments()?.is_empty() {
+                    return Ok(None);
+                }
+                return Err(Error::Corruption(format!(
+                    "the manifest is missing though there are log segments: file={}",
+                    path().display()
+                )));
+            }
+            Err(error) => return Err(naming("cannot read", &path(), &error)),
+        };
+        let manifest = Manifest::read(&bytes).map_err(|what| corruption(&path(), 0, &what))?;
+        Ok(Some(manifest))
+    }
+
+    /// Replaces the manifest; durable when this returns.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be written; the one that is in place is then the old or the new one.
+    pub(crate) fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let bytes = manifest.to_bytes();
+        let write = || {
+            let new = self.files.create(NEW_MANIFEST, bytes.len() as u64)?;
+            self.files.write_at(&new, &bytes, 0)?;
+            self.files.sync(&new)?;
+            self.files.rename(NEW_MANIFEST, MANIFEST)
+        };
+        write().map_err(|error| naming("cannot write", &self.files.path(MANIFEST), &error))?;
+        self.sync_directory(ROOT)
+    }
+
+    /// The segments there are, in order.
+    ///
+    /// # Errors
+    /// `Io` if the directory cannot be read.
+    pub(crate) fn segments(&self) -> Result<Vec<SegmentId>> {
+        let mut ids: Vec<SegmentId> = self.list_log()?.iter().filter_map(|name| SegmentId::parse(name)).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Makes a segment: its header, then zeros to its capacity, all on disk when this returns.
+    ///
+    /// # Errors
+    /// `Io` if there is no room; nothing is left behind.
+    pub(crate) fn create_segment(&self, header: &SegmentHeader) -> Result<()> {
+        let name = segment_name(header.id);
+        let temporary = name.replace(".log", TEMPORARY);
+        let make = || {
+            let new = self.files.create(&temporary, header.capacity)?;
+            self.files.write_at(&new, &header.to_block(), 0)?;
+            self.files.write_zeros(&new, BLOCK as u64..header.capacity)?;
+            self.files.sync(&new)?;
+            self.files.rename(&temporary, &name)
+        };
+        if let Err(error) = make() {
+            let _ = self.files.remove(&temporary);
+            let what = match error.kind() {
+                io::ErrorKind::FileTooLarge => "a segment is larger than the limit of file sizes, raise it (ulimit -f)",
+                _ => "cannot make the segment",
+            };
+            return Err(naming(what, &self.files.path(&name), &error));
+        }
+        self.sync_directory(LOG)
+    }
+
+    /// Reads a segment; with `settle`, makes durable what is in it first.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be read.
+    pub(crate) fn read_segment(&self, id: SegmentId, settle: bool) -> Result<Vec<u8>> {
+        let name = segment_name(id);
+        let read = || {
+            let file = self.files.open(&name)?;
+            if settle {
+                self.files.sync(&file)?;
+            }
+            self.files.read(&file)
+        };
+        read().map_err(|error: io::Error| naming("cannot read", &self.files.path(&name), &error))
+    }
+
+    /// The header of a segment, from its bytes.
+    ///
+    /// # Errors
+    /// `Corruption` if it is damaged or that of another segment.
+    pub(crate) fn read_header(&self, id: SegmentId, bytes: &[u8], database: &[u8; 16]) -> Result<SegmentHeader> {
+        let wrong = |what: &str| self.corruption(id, 0, what);
+        let header = SegmentHeader::read(bytes).map_err(|what| wrong(&what))?;
+        if header.id != id {
+            return Err(wrong("the segment's header names another segment"));
+        }
+        if header.database != *database {
+            return Err(wrong("the segment belongs to another database"));
+        }
+        Ok(header)
+    }
+
+    /// Removes segments that the manifest does not name: made ahead of need by an earlier opening and never used, or
+    /// not made to their end.
+    ///
+    /// # Errors
+    /// `Io` if they cannot be removed.
+    pub(crate) fn remove_strays(&self, manifest: &Manifest) -> Result<()> {
+        for name in self.list_log()?.iter().filter(|name| name.ends_with(TEMPORARY)) {
+            self.remove(&format!("{LOG}/{name}"))?;
+        }
+        for id in self.segments()? {
+            if !manifest.sealed.iter().any(|segment| segment.id == id) {
+                self.remove_segment(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a segment that no manifest names.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be removed.
+    pub(crate) fn remove_segment(&self, id: SegmentId) -> Result<()> {
+        self.remove(&segment_name(id))
+    }
+
+    /// Cuts a finished segment off behind its end, to give back the room it did not use.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be cut.
+    pub(crate) fn trim_segment(&self, id: SegmentId, end: u64) -> Result<()> {
+        let name = segment_name(id);
+        self.files.truncate(&name, end).map_err(|error| naming("cannot trim", &self.files.path(&name), &error))
+    }
+
+    /// Damage in a segment.
+    pub(crate) fn corruption(&self, id: SegmentId, offset: u64, what: &str) -> Error {
+        corruption(&self.files.path(&segment_name(id)), offset, what)
+    }
+
+    /// The same, as it was judged.
+    pub(crate) fn damaged(&self, damage: &Damage) -> Error {
+        self.corruption(damage.segment, damage.offset, &damage.what)
+    }
+
+    fn list_log(&self) -> Result<Vec<String>> {
+        self.files.list(LOG).map_err(|error| naming("cannot read", &self.files.path(LOG), &error))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.files.remove(name).map_err(|error| naming("cannot remove", &self.files.path(name), &error))
+    }
+
+    fn sync_directory(&self, directory: &str) -> Result<()> {
+        let failed = |error| naming("cannot sync the directory", &self.files.path(directory), &error);
+        self.files.sync_directory(directory).map_err(failed)
+    }
+}
+
+/// The file of a segment.
+pub(crate) fn segment_name(id: SegmentId) -> String {
+    format!("{LOG}/{}", id.file_name())
+}
+
+/// An error of the operating system, with the file it is about.
+pub(crate) fn naming(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::Io(io::Error::new(error.kind(), format!("{what}: file={} reason={error}", path.display())))
+}
+
+/// Damage in a file.
+fn corruption(path: &Path, offset: u64, what: &str) -> Error {
+    Error::Corruption(format!("{what}: file={} offset={offset}", path.display()))
+}

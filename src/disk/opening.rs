@@ -1,0 +1,61 @@
+//! One opening as it is on disk: judged after a crash, sealed when it closes.
+//!
+//! - Only the opening that wrote the manifest is judged. Those before it are sealed: the manifest says how far each of
+//!   their segments counts.
+
+use super::directory::Directory;
+use super::file_system::FileSystem;
+use crate::base::error::Result;
+use crate::base::version::Version;
+use crate::format::BLOCK;
+use crate::format::manifest::Manifest;
+use crate::format::segment::SegmentId;
+use crate::shard::replay::survey;
+use crate::shard::sealing::{Opening, Sealing};
+
+/// Decides how far the segments of the opening that wrote the manifest count; with `settle`, makes durable what is in
+/// them before they are read.
+///
+/// # Errors
+/// `Corruption` with file and offset if anything that was durable is damaged; `Io`.
+pub(crate) fn judge<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest, settle: bool) -> Result<Opening> {
+    let mut sealing = Sealing::new(manifest);
+    let is_of_opening = |id: &SegmentId| id.incarnation == manifest.incarnation;
+    let all: Vec<SegmentId> = directory.segments()?.into_iter().filter(is_of_opening).collect();
+    for shard in all.chunk_by(|a, b| a.shard == b.shard) {
+        let mut scanned = Vec::new();
+        for id in shard {
+            let bytes = directory.read_segment(*id, settle)?;
+            let header = directory.read_header(*id, &bytes, &manifest.database)?;
+            scanned.push(survey(&bytes, &header, None));
+        }
+        sealing.add_shard(&scanned).map_err(|damage| directory.damaged(&damage))?;
+    }
+    Ok(sealing.finish())
+}
+
+/// Writes into the manifest how far every segment counts, and gives back the room that was not used. `last` is the
+/// highest time given out.
+///
+/// # Errors
+/// `Corruption` if not everything is there that was durable a moment ago; `Io`.
+pub(crate) fn seal<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest, last: Version) -> Result<()> {
+    let mut manifest = manifest.clone();
+    let opening = judge(directory, &manifest, false)?;
+    if let Some((segment, offset)) = opening.torn.first() {
+        // Everything was durable a moment ago: this is no torn tail, and it must not be sealed away.
+        return Err(directory.corruption(*segment, *offset, "the log was damaged while the database closed"));
+    }
+    let (used, unused): (Vec<_>, Vec<_>) = opening.sealed.into_iter().partition(|segment| segment.end > BLOCK as u64);
+    manifest.sealed.extend(used.iter().cloned());
+    manifest.closed = true;
+    manifest.clock_reserved = last;
+    directory.write_manifest(&manifest)?;
+    for segment in used {
+        directory.trim_segment(segment.id, segment.end)?;
+    }
+    for segment in unused {
+        directory.remove_segment(segment.id)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! Recovery: what is on disk becomes the memory of the shards.
+//!
+//! - First everything there is is made durable, then it is read, then every decision is made, then all decisions are
+//!   written in one manifest, and only then anything is served.
+//! - Three steps, so that whoever recovers can build the memories in parallel: `decide`, `build_shard` for each of the
+//!   new shards, `finish`. With an unchanged layout each shard reads its own segments; otherwise each reads all of them
+//!   and keeps what it owns.
+
+use std::time::Duration;
+
+use super::directory::Directory;
+use super::file_system::FileSystem;
+use super::opening;
+use crate::base::error::{Error, Result};
+use crate::base::options::HistoryRetention;
+use crate::base::planted::{Bug, planted};
+use crate::base::version::Version;
+use crate::format::manifest::{Manifest, SealedSegment};
+use crate::shard::decisions::Decisions;
+use crate::shard::replay::{Extent, Target, replay_segment, survey};
+use crate::shard::route::Layout;
+use crate::shard::sealing;
+use crate::store::memory::Memory;
+
+/// What opening the database found on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Whether the directory was new.
+    pub created: bool,
+    /// Whether the last opening was closed in good order.
+    pub clean: bool,
+    /// How many log segments were read.
+    pub segments: u64,
+    /// How many records were applied.
+    pub records: u64,
+    /// How many torn tails (batches that were being written when the process died) were cut off.
+    pub torn_tails: u64,
+    /// How many transactions over several shards left parts in the last opening's log and are not committed: some part was
+    /// refused, or was not on disk yet when the process died.
+    pub discarded_transactions: u64,
+    /// The highest version found.
+    pub latest: Version,
+    /// How many shards the last opening had.
+    pub previous_shards: u32,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// What the new opening is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) layout: Layout,
+    pub(crate) history: HistoryRetention,
+    pub(crate) read_only: bool,
+}
+
+/// The memory of one of the new shards, and what it was built from.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) memory: Memory,
+    records: u64,
+    latest: Version,
+}
+
+/// A recovery that has decided everything.
+#[derive(Debug)]
+pub(crate) struct Recovery<'a, F> {
+    directory: &'a Directory<F>,
+    plan: Plan,
+    database: [u8; 16],
+    incarnation: u32,
+    reserved: Version,
+    sealed: Vec<SealedSegment>,
+    decisions: Decisions,
+    report: RecoveryReport,
+}
+
+impl<'a, F: FileSystem> Recovery<'a, F> {
+    /// Reads the manifest and what the last opening has written, and decides what of it counts. `identity` is that of
+    /// the database if it is new.
+    ///
+    /// # Errors
+    /// `Corruption` with file and offset if anything that was durable is damaged; `Io`.
+    pub(crate) fn decide(directory: &'a Directory<F>, plan: Plan, identity: [u8; 16]) -> Result<Self> {
+        let mut report = RecoveryReport::default();
+        let before = directory.read_manifest()?;
+        report.created = before.is_none();
+        let (database, incarnation, reserved, mut sealed) = match before {
+            None => (identity, 0, Version::ZERO, Vec::new()),
+            Some(manifest) => {
+                report.clean = manifest.closed;
+                report.previous_shards = manifest.shards;
+                let mut sealed = sealed_before(directory, &manifest)?;
+                if !manifest.closed {
+                    let last = opening::judge(directory, &manifest, true)?;
+                    report.torn_tails = last.torn.len() as u64;
+                    report.latest = last.latest;
+                    sealed.extend(last.sealed);
+                }
+                (manifest.database, manifest.incarnation, manifest.clock_reserved, sealed)
+            }
+        };
+        sealed.sort_unstable_by_key(|segment| segment.id);
+        let (decisions, discarded) = sealing::decide(&sealed, |segment| {
+            let bytes = directory.read_segment(segment.id, false)?;
+            let header = directory.read_header(segment.id, &bytes, &database)?;
+            Ok::<_, Error>(survey(&bytes, &header, Some(segment.end)).evidence)
+        })?;
+        report.discarded_transactions = discarded.get(&incarnation).copied().unwrap_or_default();
+        report.segments = sealed.len() as u64;
+        Ok(Self { directory, plan, database, incarnation, reserved, sealed, decisions, report })
+    }
+
+    /// Builds the memory of one of the new shards from all that counts.
+    ///
+    /// # Errors
+    /// `Corruption` with file and offset; `Io`.
+    pub(crate) fn build_shard(&self, shard: usize) -> Result<Built> {
+        let mut built = Built { memory: Memory::new(self.plan.history), records: 0, latest: Version::ZERO };
+        let mut layout = self.plan.layout;
+        if planted(Bug::OldShardCount) && self.report.previous_shards > 0 {
+            layout.shards = self.report.previous_shards as usize;
+        }
+        let Layout { shards, partitioning } = layout;
+        for segment in self.sealed.iter().filter(|segment| segment.concerns(shard, shards, partitioning)) {
+            let bytes = self.directory.read_segment(segment.id, false)?;
+            let header = self.directory.read_header(segment.id, &bytes, &self.database)?;
+            if header.salt != segment.salt {
+                let what = "the segment is not the one the manifest names";
+                return Err(self.directory.corruption(segment.id, 0, what));
+            }
+            let has_moved = !segment.is_of(shards, partitioning);
+            let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
+            let target = Target { shard, layout, moved_from };
+            let extent = Extent { end: segment.end, cut: segment.cut, decisions: &self.decisions };
+            let (records, latest) = replay_segment(&bytes, &header, extent, target, &mut built.memory)
+                .map_err(|damage| self.directory.damaged(&damage))?;
+            // Of those that every shard reads, one counts.
+            if shard == 0 || !has_moved {
+                built.records += records;
+            }
+            built.latest = built.latest.max(latest);
+        }
+        Ok(built)
+    }
+
+    /// Everything is built: writes all decisions into the manifest of the new opening, unless it is read-only. `start`
+    /// is told the highest time that may have been given out, and says up to which time is reserved now.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn finish(
+        mut self,
+        built: &[Built],
+        start: impl FnOnce(Version) -> Version,
+    ) -> Result<(Manifest, RecoveryReport)> {
+        for shard in built {
+            self.report.records += shard.records;
+            self.report.latest = self.report.latest.max(shard.latest);
+        }
+        let last = if planted(Bug::ClockBack) { Version::ZERO } else { self.reserved.max(self.report.latest) };
+        let manifest = Manifest {
+            database: self.database,
+            incarnation: self.incarnation + 1,
+            shards: u32::try_from(self.plan.layout.shards).unwrap_or(u32::MAX),
+            partitioning: self.plan.layout.partitioning,
+            clock_reserved: start(last),
+            closed: false,
+            sealed: self.sealed,
+        };
+        // Nothing is written at the times of a read-only opening: they need no reservation.
+        if !self.plan.read_only {
+            self.directory.write_manifest(&manifest)?;
+            self.directory.remove_strays(&manifest)?;
+        }
+        Ok((manifest, self.report))
+    }
+}
+
+/// What the manifest says of earlier openings.
+fn sealed_before<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest) -> Result<Vec<SealedSegment>> {
+    if !planted(Bug::DecisionsForgotten) {
+        return Ok(manifest.sealed.clone());
+    }
+    let mut sealed = Vec::new();
+    for opening in manifest.sealed.chunk_by(|a, b| a.id.incarnation == b.id.incarnation) {
+        let (incarnation, shards) = (opening[0].id.incarnation, opening[0].shards);
+        let manifest = Manifest { incarnation, shards, ..manifest.clone() };
+        sealed.extend(opening::judge(directory, &manifest, true)?.sealed);
+    }
+    Ok(sealed)
+}

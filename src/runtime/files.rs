@@ -1,0 +1,152 @@
+//! The files of a database on the real file system, and the lock on their directory.
+//!
+//! - One process at a time: a lock on the file `LOCK`, which names its holder.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::error::{Error, Result};
+use crate::disk::directory::{LOG, MANIFEST, naming};
+use crate::disk::file_system::FileSystem;
+
+const LOCK: &str = "LOCK";
+const ZEROS: usize = 1 << 20;
+
+/// An open, locked directory.
+#[derive(Debug)]
+pub(crate) struct Files {
+    path: PathBuf,
+    /// Held while the directory is open.
+    _lock: File,
+}
+
+impl Files {
+    /// Opens a directory, making it if it is not there, and locks it.
+    ///
+    /// # Errors
+    /// `Locked` if it is open elsewhere, `Io` if it cannot be made, read or written.
+    pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self> {
+        if path.exists() && !path.is_dir() {
+            let what = "a database is a directory and this is something else, give another path";
+            return Err(naming(what, path, &io::ErrorKind::NotADirectory.into()));
+        }
+        if read_only && !path.join(MANIFEST).exists() {
+            return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
+        }
+        if !read_only {
+            std::fs::create_dir_all(path.join(LOG))
+                .map_err(|error| naming("cannot make the directory", path, &error))?;
+        }
+        let file = path.join(LOCK);
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(!read_only)
+            .create(!read_only)
+            .truncate(false)
+            .open(&file)
+            .map_err(|error| naming("cannot open", &file, &error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = lock.read_to_string(&mut holder);
+                let holder = if holder.is_empty() {
+                    "unknown".into()
+                } else if holder == this_process() {
+                    format!("{holder}, which is this one: share the database by cloning its handle")
+                } else {
+                    holder
+                };
+                return Err(Error::Locked { path: path.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(naming("cannot lock", &file, &error)),
+        }
+        if read_only {
+            return Ok(Self { path: path.to_owned(), _lock: lock });
+        }
+        let holder = this_process();
+        lock.set_len(0)
+            .and_then(|()| lock.seek(SeekFrom::Start(0)))
+            .and_then(|_| lock.write_all(holder.as_bytes()))
+            .map_err(|error| naming("cannot write", &file, &error))?;
+        let files = Self { path: path.to_owned(), _lock: lock };
+        files.sync_directory("").map_err(|error| naming("cannot sync the directory", path, &error))?;
+        Ok(files)
+    }
+}
+
+impl FileSystem for Files {
+    type File = File;
+
+    fn path(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        let entries = std::fs::read_dir(self.path(directory))?;
+        let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        names.filter_map(io::Result::transpose).collect()
+    }
+
+    fn open(&self, file: &str) -> io::Result<File> {
+        File::open(self.path(file))
+    }
+
+    /// Refuses a file that is larger than this process may write: the kernel would end the process instead.
+    fn create(&self, file: &str, bytes: u64) -> io::Result<File> {
+        use rustix::process::{Resource, getrlimit};
+        if getrlimit(Resource::Fsize).current.is_some_and(|limit| bytes > limit) {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        File::create(self.path(file))
+    }
+
+    fn read(&self, mut file: &File) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn write_zeros(&self, file: &File, place: Range<u64>) -> io::Result<()> {
+        let zeros = vec![0; ZEROS];
+        let mut at = place.start;
+        while at < place.end {
+            let length = usize::try_from(place.end - at).unwrap_or(ZEROS).min(ZEROS);
+            file.write_all_at(&zeros[..length], at)?;
+            at += length as u64;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn truncate(&self, file: &str, bytes: u64) -> io::Result<()> {
+        OpenOptions::new().write(true).open(self.path(file))?.set_len(bytes)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, file: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path(file))
+    }
+
+    fn sync_directory(&self, directory: &str) -> io::Result<()> {
+        File::open(self.path(directory))?.sync_all()
+    }
+}
+
+/// How a lock names its holder.
+fn this_process() -> String {
+    format!("process {}", std::process::id())
+}
