@@ -82,6 +82,15 @@ impl<F: FileSystem> Directory<F> {
         Ok(ids)
     }
 
+    /// Makes durable which segments there are. One that a process was making when it was killed may be seen and lose its
+    /// name in a power cut; a manifest that lists it must not be written before.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn settle_segments(&self) -> Result<()> {
+        self.sync_directory(LOG)
+    }
+
     /// Makes a segment: its header, then zeros to its capacity, all on disk when this returns.
     ///
     /// # Errors
@@ -107,7 +116,8 @@ impl<F: FileSystem> Directory<F> {
         self.sync_directory(LOG)
     }
 
-    /// Reads a segment; with `settle`, makes durable what is in it first.
+    /// Reads a segment; with `settle`, makes durable what was read. In this order: a write of a dead process that lands
+    /// between a sync and a read would be seen, decided about, and lost in a power cut.
     ///
     /// # Errors
     /// `Io` if it cannot be read.
@@ -115,10 +125,11 @@ impl<F: FileSystem> Directory<F> {
         let name = segment_name(id);
         let read = || {
             let file = self.files.open(&name)?;
+            let bytes = self.files.read(&file)?;
             if settle {
                 self.files.sync(&file)?;
             }
-            self.files.read(&file)
+            Ok(bytes)
         };
         read().map_err(|error: io::Error| naming("cannot read", &self.files.path(&name), &error))
     }

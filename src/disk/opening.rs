@@ -13,12 +13,15 @@ use crate::format::segment::SegmentId;
 use crate::shard::replay::survey;
 use crate::shard::sealing::{Opening, Sealing};
 
-/// Decides how far the segments of the opening that wrote the manifest count; with `settle`, makes durable what is in
-/// them before they are read.
+/// Decides how far the segments of the opening that wrote the manifest count; with `settle`, what it decides from is made
+/// durable: which segments there are, and what was read.
 ///
 /// # Errors
 /// `Corruption` with file and offset if anything that was durable is damaged; `Io`.
 pub(crate) fn judge<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest, settle: bool) -> Result<Opening> {
+    if settle {
+        directory.settle_segments()?;
+    }
     let mut sealing = Sealing::new(manifest);
     let is_of_opening = |id: &SegmentId| id.incarnation == manifest.incarnation;
     let all: Vec<SegmentId> = directory.segments()?.into_iter().filter(is_of_opening).collect();

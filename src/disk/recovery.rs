@@ -1,7 +1,7 @@
 //! Recovery: what is on disk becomes the memory of the shards.
 //!
-//! - First everything there is is made durable, then it is read, then every decision is made, then all decisions are
-//!   written in one manifest, and only then anything is served.
+//! - First everything there is is read and made durable, then every decision is made, then all decisions are written in
+//!   one manifest, and only then anything is served.
 //! - Three steps, so that whoever recovers can build the memories in parallel: `decide`, `build_shard` for each of the
 //!   new shards, `finish`. With an unchanged layout each shard reads its own segments; otherwise each reads all of them
 //!   and keeps what it owns.
