@@ -12,6 +12,7 @@ use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
 use crate::base::version::Version;
 use crate::commit::message::{Envelope, Message as Word, TransactionNumber};
+use crate::disk::directory::Directory;
 use crate::format::BLOCK;
 use crate::format::record::Position;
 use crate::format::segment::{SegmentHeader, SegmentId};
@@ -204,7 +205,7 @@ impl World {
         if write.segment.index > 0 && write.offset == BLOCK as u64 {
             self.stats.rotations += 1;
         }
-        let ticket = self.disk.start(write);
+        let ticket = self.disk.start(write).expect("only its completion fails");
         let fails = self.rng.chance(self.swarm.write_fails);
         let takes = self.rng.below(self.swarm.longest_write);
         self.schedule(self.now + takes, Event::Written { shard, ticket, through, fails });
@@ -229,10 +230,10 @@ impl World {
         match (fails, lies) {
             (true, _) => {
                 self.stats.faults += 1;
-                self.disk.fail(ticket, &mut self.rng);
+                self.disk.fail(ticket, None);
             }
-            (false, true) => self.disk.drop_write(ticket),
-            (false, false) => self.disk.complete(ticket),
+            (false, true) => self.disk.fail(ticket, Some(0)),
+            (false, false) => self.disk.complete(ticket).expect("nothing fails"),
         }
         match self.bug {
             Some(Bug::AcknowledgedEarly) => {}
@@ -243,23 +244,29 @@ impl World {
     }
 
     pub(super) fn prepared(&mut self, shard: usize, index: u32, capacity: u64, fails: bool) {
-        if fails {
-            self.stats.faults += 1;
-            return self.tell(shard, Input::SegmentFailed { index, reason: "simulated ENOSPC".into() });
-        }
-        self.stats.segments += 1;
         let manifest = self.manifest.as_ref().expect("a shard that writes has a disk");
         let id = SegmentId { incarnation: manifest.incarnation, shard: u32::try_from(shard).unwrap(), index };
         let strict = self.swarm.mode == DurabilityMode::Strict;
         let mut header = SegmentHeader { id, database: DATABASE, salt: self.rng.next(), capacity, strict };
-        let old = self.disk.segments().find(|old| (old.shard, old.index) == (id.shard, index) && *old != id);
-        match old.filter(|_| self.bug == Some(Bug::SaltReused)) {
-            Some(old) => {
-                header.salt = manifest.sealed.iter().find(|segment| segment.id == old).unwrap().salt;
-                self.disk.recycle(&header, old);
-            }
-            None => self.disk.create(&header),
+        let is_old = |old: &SegmentId| (old.shard, old.index) == (id.shard, index) && *old != id;
+        let old = self.disk.segments().into_iter().find(is_old).filter(|_| self.bug == Some(Bug::SaltReused));
+        if let Some(old) = old {
+            header.salt = manifest.sealed.iter().find(|segment| segment.id == old).unwrap().salt;
         }
+        if fails {
+            self.arm_refusal(6);
+        }
+        let made = Directory::new(&self.disk).create_segment(&header);
+        if self.disk.disarm() {
+            let reason = made.expect_err("the segment was not made, and nobody says so").to_string();
+            self.stats.faults += 1;
+            return self.tell(shard, Input::SegmentFailed { index, reason });
+        }
+        made.expect("the segment is made");
+        if let Some(old) = old {
+            self.disk.recycle(id, old);
+        }
+        self.stats.segments += 1;
         self.tell(shard, Input::SegmentReady { index, capacity, salt: header.salt });
     }
 }

@@ -1,20 +1,29 @@
 //! Opening, closing, crashing.
 //!
-//! - Recovery itself may crash, before its decisions are in the manifest and after, any number of times.
+//! - Recovery and the last steps of a close may crash at any call to the disk, any number of times.
 //! - Writes of a dead process may land at any moment of the recovery, and after it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 
 use super::clock::Clock;
+use super::disk::Crash as End;
+use super::faults::Fault;
 use super::ledger::{Crash, Ledger, assert_cut};
 use super::model::{Home, Model};
 use super::planted::Bug;
-use super::recovery::{Built, Layout, build, decide, manifest, remove_strays, seal};
+use super::recovery::{Recovered, commits_of, cut_of, recover};
 use super::world::{Event, Node, World};
-use crate::base::options::DurabilityMode;
+use crate::base::error::Result;
+use crate::base::options::{DurabilityMode, Partitioning};
 use crate::base::version::Version;
+use crate::disk::directory::Directory;
+use crate::disk::opening;
+use crate::disk::recovery::Plan;
+use crate::format::manifest::Manifest;
 use crate::shard::input::{Input, Request, RequestId};
 use crate::shard::machine::{Shard, ShardConfig};
+use crate::shard::route::Layout;
 use crate::store::memory::Memory;
 
 /// A close under way: every shard is asked the same, and the next question comes when all have answered.
@@ -26,11 +35,17 @@ pub(super) struct Closing {
 impl World {
     /// The process dies.
     pub(super) fn crash(&mut self) {
-        let under_way = self.disk.crash(&mut self.rng);
-        self.trace.note(self.now, format_args!("crash, writes under way: {under_way}"));
+        self.end_process();
         self.stats.crashes += 1;
         let crash = Crash { at: self.now, slack: self.slack(), is_late: false };
         self.reopen(Some(crash));
+    }
+
+    /// Power is lost, or the process is killed.
+    fn end_process(&mut self) {
+        let end = if self.rng.chance(500) { End::Power(None) } else { End::Kill };
+        let under_way = self.disk.crash(end);
+        self.trace.note(self.now, format_args!("crash, {end:?}, writes under way: {under_way}"));
     }
 
     /// The longest a commit may take to be covered behind its deadline: a round may have begun just before, and then
@@ -87,11 +102,16 @@ impl World {
         if let Some(manifest) = self.manifest.take_if(|_| is_clean) {
             self.stats.closes += 1;
             // The process may still die before its last decisions are written, or before it has cleaned up.
-            match self.rng.below(6) {
-                0 => self.stats.crashes += 1,
-                cleans => {
-                    seal(&mut self.disk, manifest, self.clock.last(self.now), cleans > 1);
-                }
+            if self.rng.chance(400) {
+                self.disk.arm(self.rng.below(20), Fault::Die { is_after: self.rng.chance(500) });
+            }
+            let sealed = opening::seal(&Directory::new(&self.disk), &manifest, self.clock.last(self.now));
+            self.disk.disarm();
+            if self.disk.is_dead() {
+                self.stats.crashes += 1;
+                self.end_process();
+            } else {
+                sealed.expect("a close in good order");
             }
             for (shard, ledger) in self.oracle.ledgers.iter_mut().enumerate() {
                 let commits = ledger.commits.len();
@@ -115,7 +135,7 @@ impl World {
         self.oracle.forget_requests();
         self.closing = None;
         self.highest = self.nodes.iter().map(|node| node.shard.latest()).max().unwrap_or_default();
-        let served = self.manifest.take().map_or_else(|| decide(&self.disk, None).incarnation, |last| last.incarnation);
+        self.manifest = None;
         self.now += self.rng.below(3_000_000);
         if self.nodes.is_empty() || !self.rng.chance(self.swarm.reshard) {
             // As many shards as before.
@@ -126,10 +146,11 @@ impl World {
         if self.swarm.mode == DurabilityMode::InMemory {
             return self.begin_again();
         }
-        let (built, torn) = self.recover(served);
-        self.stats.torn += torn;
-        self.survived(&built, served, crash);
-        self.serve(built.memories);
+        let recovered = self.recover();
+        self.stats.torn += recovered.report.torn_tails;
+        self.survived(&recovered.manifest, crash);
+        self.manifest = Some(recovered.manifest);
+        self.serve(recovered.memories);
         self.assert_memories();
     }
 
@@ -142,63 +163,53 @@ impl World {
     }
 
     /// Recovers until it does not crash.
-    fn recover(&mut self, served: u32) -> (Built, u64) {
-        let believed = if self.bug == Some(Bug::OldShardCount) { self.nodes.len().max(1) } else { self.swarm.shards };
-        let layout = Layout { shards: self.swarm.shards, believed, history: self.swarm.history, bug: self.bug };
+    fn recover(&mut self) -> Recovered {
         loop {
-            let decision = decide(&self.disk, self.bug);
-            if self.crashes_in_recovery() {
+            if self.rng.chance(self.swarm.crash_in_recovery) {
+                let fault = Fault::Die { is_after: self.rng.chance(500) };
+                self.disk.arm(self.rng.below(self.recovery_calls + 1), fault);
+            }
+            let before = self.disk.calls();
+            let recovered = self.recover_once();
+            self.disk.disarm();
+            if self.disk.is_dead() {
+                self.stats.crashes_in_recovery += 1;
+                self.end_process();
                 continue;
             }
-            let mut built = build(&self.disk, &decision.sealed, layout);
-            built.cut = decision.cut_of(served);
-            let last = match self.bug {
-                Some(Bug::ClockBack) => Version::ZERO,
-                _ => decision.reserved.max(decision.latest).max(built.latest),
-            };
-            let skew = *self.rng.pick(&[0, 0, -3_600_000_000_000, 5_000_000]);
-            self.clock = Clock::start_after(last, self.now, skew);
-            let reserved = Version::from(self.clock.start().get() + self.swarm.reservation);
-            let manifest = manifest(&decision, self.swarm.shards, reserved);
-            if self.crashes_in_recovery() {
-                continue;
-            }
-            self.disk.write_manifest(manifest.to_bytes());
-            if self.crashes_in_recovery() {
-                continue;
-            }
-            remove_strays(&mut self.disk, &manifest);
-            self.clock.reserve(reserved);
-            self.manifest = Some(manifest);
-            self.stats.late += self.disk.land_late_writes(&mut self.rng) as u64;
-            return (built, decision.torn);
+            self.recovery_calls = self.disk.calls() - before;
+            let recovered = recovered.unwrap_or_else(|error| panic!("refused to open: {error}"));
+            self.clock.reserve(recovered.manifest.clock_reserved);
+            self.disk.land_late_writes();
+            self.stats.late = self.disk.landed() as u64;
+            return recovered;
         }
     }
 
-    fn crashes_in_recovery(&mut self) -> bool {
-        let crashes = self.rng.chance(self.swarm.crash_in_recovery);
-        if crashes {
-            self.stats.crashes_in_recovery += 1;
-            if self.rng.chance(500) {
-                self.stats.late += self.disk.land_late_writes(&mut self.rng) as u64;
-            }
-        }
-        crashes
+    fn recover_once(&mut self) -> Result<Recovered> {
+        let layout = Layout { shards: self.swarm.shards, partitioning: Partitioning::ByRun };
+        let plan = Plan { layout, history: self.swarm.history, read_only: false };
+        let skew = *self.rng.pick(&[0, 0, -3_600_000_000_000, 5_000_000]);
+        let (now, reservation) = (self.now, self.swarm.reservation);
+        recover(&self.disk, plan, |last| {
+            self.clock = Clock::start_after(last, now, skew);
+            Version::from(self.clock.start().get() + reservation)
+        })
     }
 
     /// Tells the oracle what is left of every shard, and asks it whether that is enough.
-    fn survived(&mut self, built: &Built, served: u32, crash: Option<Crash>) {
+    fn survived(&mut self, manifest: &Manifest, crash: Option<Crash>) {
         let ledgers = std::mem::take(&mut self.oracle.ledgers);
         let shards = ledgers.len();
         let is_buffered = matches!(self.swarm.mode, DurabilityMode::Buffered { .. });
         // A shard that wrote nothing at all has marked nothing.
         let start = ledgers.iter().map(|ledger| ledger.version_of(0)).max().unwrap_or_default();
-        let cut = built.cut.unwrap_or_default().max(start);
+        let found = commits_of(&self.disk, manifest, self.served);
+        let cut = cut_of(manifest, self.served).unwrap_or_default().max(start);
         let mut commits = Vec::new();
         for (shard, ledger) in ledgers.iter().enumerate() {
-            let key = (served, u32::try_from(shard).unwrap());
-            let (records, latest) = built.found.get(&key).copied().unwrap_or((0, ledger.version_of(0)));
-            let records = usize::try_from(records).unwrap();
+            let number = u32::try_from(shard).unwrap();
+            let (records, latest) = found.get(&number).copied().unwrap_or((0, ledger.version_of(0)));
             assert!(records <= ledger.commits.len(), "{records} commits of {} were found", ledger.commits.len());
             let last = if is_buffered {
                 let expected = ledger.count_through(cut);
@@ -235,6 +246,7 @@ impl World {
         self.trace.note(self.now, format_args!("serve {} shards from {start}", memories.len()));
         let incarnation = self.manifest.as_ref().map_or(0, |manifest| manifest.incarnation);
         let mode = self.swarm.mode;
+        self.served = incarnation;
         self.stood_still = false;
         self.oracle.ledgers = memories.iter().map(|_| Ledger::new(start)).collect();
         let shards = u32::try_from(memories.len()).unwrap();
@@ -263,18 +275,31 @@ impl World {
         }
     }
 
+    /// One of the next calls to the disk fails.
+    pub(super) fn arm_refusal(&mut self, calls: u64) {
+        let error = *self.rng.pick(&[io::ErrorKind::Other, io::ErrorKind::StorageFull]);
+        let (is_after, after) = (self.rng.chance(500), self.rng.below(calls));
+        self.disk.arm(after, Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
+    }
+
     /// The keeper extends the reservation ahead of use. If it cannot, time stands still there.
     pub(super) fn reserve(&mut self) {
         self.schedule(self.now + self.swarm.reservation / 2, Event::Reserve);
-        let Some(manifest) = &mut self.manifest else { return };
+        let Some(mut manifest) = self.manifest.clone() else { return };
         if self.rng.chance(self.swarm.reserve_fails) {
+            self.arm_refusal(5);
+        }
+        manifest.clock_reserved = Version::from(self.clock.last(self.now).get() + self.swarm.reservation);
+        let written = Directory::new(&self.disk).write_manifest(&manifest);
+        if self.disk.disarm() {
+            assert!(written.is_err(), "the manifest was not written, and nobody says so");
             self.stood_still = true;
             self.stats.faults += 1;
             return;
         }
-        manifest.clock_reserved = Version::from(self.clock.last(self.now).get() + self.swarm.reservation);
-        self.disk.write_manifest(manifest.to_bytes());
+        written.expect("the manifest is written");
         self.clock.reserve(manifest.clock_reserved);
+        self.manifest = Some(manifest);
         for shard in 0..self.nodes.len() {
             self.wake_by(shard, self.now);
         }

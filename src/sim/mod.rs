@@ -11,11 +11,14 @@ mod client;
 mod clock;
 mod disk;
 mod driver;
+mod faults;
+mod file;
 mod ledger;
 mod lifecycle;
 mod mesh;
 mod mix;
 mod model;
+mod names;
 mod oracle;
 mod planted;
 mod recovery;
@@ -32,14 +35,20 @@ use self::planted::Bug;
 use self::seeds::caught;
 use self::swarm::Mode;
 use self::world::World;
+use crate::base::planted::plant;
 
 /// Runs a seed; the error says what was wrong.
 fn run_seed(seed: u64, mode: Mode, bug: Option<Bug>, verbose: bool) -> Result<World, String> {
-    caught(|| {
+    if let Some(Bug::Planted(bug)) = bug {
+        plant(Some(bug));
+    }
+    let result = caught(|| {
         let mut world = World::new(seed, mode, bug, verbose);
         world.run();
         world
-    })
+    });
+    plant(None);
+    result
 }
 
 fn run_seeds(test: &str, mode: Mode, count: u64) {

@@ -100,6 +100,10 @@ pub(super) struct World {
     pub(super) clock: Clock,
     pub(super) nodes: Vec<Node>,
     pub(super) manifest: Option<Manifest>,
+    /// The incarnation of the last opening.
+    pub(super) served: u32,
+    /// How many calls the last recovery needed.
+    pub(super) recovery_calls: u64,
     /// Set while the database closes.
     pub(super) closing: Option<Closing>,
     pub(super) clients: Vec<Client>,
@@ -141,11 +145,13 @@ impl World {
             now: 0,
             made: 0,
             queue: BTreeMap::new(),
-            disk: Disk::default(),
+            disk: Disk::new(Rng::new(rng.next())),
             mesh: Mesh::default(),
             clock: Clock::start_after(Version::ZERO, 0, 0),
             nodes: Vec::new(),
             manifest: None,
+            served: 0,
+            recovery_calls: 10,
             closing: None,
             clients: (0..clients).map(|_| Client::new(swarm.scripts / clients + 1)).collect(),
             runs,

@@ -3,14 +3,17 @@
 //! - No reply leaves before the clock has reached what it depends on.
 //! - Inputs are taken in small batches, with a reading of the clock for each.
 
+use std::io;
+
 use super::super::disk::Write;
+use super::super::faults::Fault;
 use super::super::mesh::Party;
 use super::super::recovery::DATABASE;
-use super::exhaustive::{Io, Verdict};
 use super::world::{Event, What, World};
 use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
 use crate::base::version::Version;
+use crate::disk::directory::Directory;
 use crate::format::record::Position;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::output::Reply;
@@ -45,7 +48,7 @@ impl World {
         self.nodes[shard].is_scheduled = false;
         let most = 1 + self.rng.index(8);
         for _ in 0..most {
-            if self.is_dead() {
+            if self.disk.is_dead() {
                 return;
             }
             let Some(input) = self.nodes[shard].inbox.pop_front() else { break };
@@ -111,7 +114,7 @@ impl World {
     }
 
     fn carry_out(&mut self, shard: usize, effect: Effect) {
-        if self.is_dead() {
+        if self.disk.is_dead() {
             return;
         }
         match effect {
@@ -155,19 +158,14 @@ impl World {
         let segment = SegmentId { incarnation, shard: u32::try_from(shard).unwrap(), index: append.segment };
         let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
         self.note(format_args!("{shard} -> append {through:?} {:08x}", crc32c::crc32c(&append.bytes)));
-        let verdict = self.io(Io::Start);
-        if verdict == Verdict::DieBefore {
-            return self.die();
+        let started = self.disk.start(Write { segment, offset: append.offset, bytes: append.bytes });
+        if self.disk.is_dead() {
+            return;
         }
-        let ticket = self.disk.start(Write { segment, offset: append.offset, bytes: append.bytes });
-        match verdict {
-            Verdict::DieAfter => return self.die(),
-            Verdict::Fail(_) => {
-                self.disk.drop_write(ticket);
-                return self.arrive(shard, Input::AppendFailed { reason: "simulated EIO".into() });
-            }
-            Verdict::Go | Verdict::DieBefore => {}
-        }
+        let ticket = match started {
+            Ok(ticket) => ticket,
+            Err(error) => return self.arrive(shard, Input::AppendFailed { reason: error.to_string() }),
+        };
         let fails = self.rng.chance(self.swarm.write_fails);
         let after = self.rng.below(self.swarm.longest_write);
         self.schedule(self.now + after, Event::Written { shard, ticket, through, fails });
@@ -178,43 +176,44 @@ impl World {
     }
 
     pub(super) fn written(&mut self, shard: usize, ticket: u64, through: Position, fails: bool) {
-        let verdict = self.io(Io::End);
-        if verdict == Verdict::DieBefore {
-            return self.die();
-        }
-        let input = if let Verdict::Fail(keep) = verdict {
-            self.disk.fail_keeping(ticket, keep, &mut self.rng);
-            Input::AppendFailed { reason: "simulated EIO".into() }
-        } else if fails {
-            self.disk.fail(ticket, &mut self.rng);
-            Input::AppendFailed { reason: "simulated EIO".into() }
+        let completed = if fails {
+            self.disk.fail(ticket, None);
+            Err(io::ErrorKind::Other.into())
         } else {
-            self.disk.complete(ticket);
-            Input::Appended { through }
+            self.disk.complete(ticket)
         };
-        if verdict == Verdict::DieAfter {
-            return self.die();
+        if self.disk.is_dead() {
+            return;
         }
+        let input = match completed {
+            Ok(()) => Input::Appended { through },
+            Err(error) => Input::AppendFailed { reason: error.to_string() },
+        };
         self.arrive(shard, input);
     }
 
     pub(super) fn prepared(&mut self, shard: usize, index: u32, capacity: u64, fails: bool) {
-        let verdict = self.io(Io::Create);
-        if verdict == Verdict::DieBefore {
-            return self.die();
-        }
-        if fails || matches!(verdict, Verdict::Fail(_)) {
-            return self.arrive(shard, Input::SegmentFailed { index, reason: "simulated ENOSPC".into() });
-        }
         let manifest = self.manifest.as_ref().expect("a shard that writes has a disk");
         let id = SegmentId { incarnation: manifest.incarnation, shard: u32::try_from(shard).unwrap(), index };
         let strict = self.swarm.mode == DurabilityMode::Strict;
-        let salt = self.rng.next();
-        self.disk.create(&SegmentHeader { id, database: DATABASE, salt, capacity, strict });
-        if verdict == Verdict::DieAfter {
-            return self.die();
+        let header = SegmentHeader { id, database: DATABASE, salt: self.rng.next(), capacity, strict };
+        if fails {
+            let error = *self.rng.pick(&[io::ErrorKind::Other, io::ErrorKind::StorageFull]);
+            let (is_after, after) = (self.rng.chance(500), self.rng.below(6));
+            self.disk.arm(after, Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
         }
-        self.arrive(shard, Input::SegmentReady { index, capacity, salt });
+        let made = Directory::new(&self.disk).create_segment(&header);
+        if self.plan.is_none() {
+            self.disk.disarm();
+        }
+        if self.disk.is_dead() {
+            return;
+        }
+        let input = match made {
+            Ok(()) => Input::SegmentReady { index, capacity, salt: header.salt },
+            Err(error) => Input::SegmentFailed { index, reason: error.to_string() },
+        };
+        self.arrive(shard, input);
     }
 
     /// The highest version given out so far.

@@ -1,74 +1,35 @@
-//! Exhaustive faults: one fixed script, and every I/O of it goes wrong once, in every way.
+//! Exhaustive faults: one fixed script, and every call to the disk in it goes wrong once, in every way.
 //!
-//! - A run without faults counts the I/Os: writes begun and completed, segments made, manifests written. Then each of
-//!   them is where the process dies, right before and right after, with nothing, half, all or a late rest of what was
-//!   under way on the disk; or it fails, once or with all that follow.
-//! - Recovery dies at each of its steps too, and finds the same again.
+//! - A run without faults counts the calls: those of recoveries, of closes and for new segments, and the writes of the
+//!   logs, begun and completed. Then each of them is where the process dies, right before and right after, by a power
+//!   cut that keeps nothing, half or all of what was volatile, or by a kill whose writes land late; or it fails, before
+//!   or after it has done what it should, once or with all that follow.
+//! - The recovery behind a crash dies too, at one call or another, and finds the same again.
 //! - Everything that holds for seeds holds here; and every planned fault must have happened.
-//! - Of the faults, a debug build takes a share that has every I/O and every kind; `SIM_RUNS=20` takes all.
+//! - Of the faults, a debug build takes a share that has every call and every kind; `SIM_RUNS=20` takes all.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::super::disk::Disk;
-use super::super::recovery::{decide_transactions, remove_strays};
-use super::super::rng::Rng;
+use super::super::disk::{Crash, Disk};
+use super::super::faults::{Fault, Operation};
+use super::super::recovery::recover;
 use super::super::seeds::number;
 use super::super::swarm::Mode;
 use super::action::Action;
 use super::cell::{Cell, LASTING_RUNS, STAMPS, run_id};
 use super::client::Client;
 use super::program::{ACCOUNTS, NODES, Program, Purpose, account, node};
-use super::recovery::{build, judge_all, manifest};
 use super::swarm::Swarm;
 use super::world::{Stats, World};
 use crate::base::key::{Name, Space};
 use crate::base::options::{DurabilityMode, HistoryRetention, Partitioning};
 use crate::base::run_id::RunId;
-use crate::format::manifest::Manifest;
+use crate::base::version::Version;
+use crate::disk::recovery;
 use crate::shard::route::Layout;
 use crate::store::chain::Revision;
-
-/// What the disk is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Io {
-    /// A write of a batch begins.
-    Start,
-    /// A write of a batch has completed.
-    End,
-    /// A segment is made.
-    Create,
-    /// Recovery writes its manifest.
-    Manifest,
-    /// A close writes its manifest.
-    Seal,
-}
-
-/// What goes wrong. Chances to keep a sector are in 1000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// The process dies; without a chance, what was under way lands during the recovery.
-    Crash { is_after: bool, keep: Option<u64> },
-    /// The I/O fails, and so do all that follow until the process ends, if it is for ever.
-    Fail { keep: u64, is_for_ever: bool },
-}
-
-/// What becomes of an I/O.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Go,
-    DieBefore,
-    DieAfter,
-    /// It fails, and keeps each sector with this chance in 1000.
-    Fail(u64),
-}
-
-impl Verdict {
-    /// Whether a manifest is as it was before. Its write is atomic, and may fail behind that.
-    pub(super) const fn is_before(self) -> bool {
-        matches!(self, Self::DieBefore | Self::Fail(0))
-    }
-}
 
 /// What a client does next.
 #[derive(Clone, Debug)]
@@ -85,29 +46,40 @@ enum Deed {
 /// A fault, where it happens, and what comes then.
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    /// The number of the I/O.
+    /// The number of the call.
     at: usize,
     fault: Fault,
-    /// Which steps of the recovery behind it die, as bits, counted from the fault on.
-    stumbles: u64,
+    /// How a process ends.
+    end: Crash,
+    /// At which of their calls the recoveries behind it die, one after the other.
+    stumbles: [Option<u64>; 2],
     /// Whether the opening in which something failed is closed, or dies when it has come to rest.
     closes: bool,
+}
+
+impl Case {
+    const fn is_crash(&self) -> bool {
+        matches!(self.fault, Fault::Die { .. })
+    }
 }
 
 /// A fixed script with at most one fault in it.
 pub(super) struct Plan {
     case: Option<Case>,
-    /// All I/Os so far, with the number of openings begun.
-    points: Vec<(Io, usize)>,
+    /// Whether the fault has happened.
+    was_reached: bool,
     /// Whether what failed for ever works again.
     is_healed: bool,
-    is_dead: bool,
     /// Whether the recovery behind the fault was rehearsed.
     is_rehearsed: bool,
     openings: usize,
-    /// Steps of recoveries behind the fault.
-    steps: u32,
-    /// How often a manifest was not written.
+    /// How many calls there were when the last opening began.
+    calls_in_question: u64,
+    /// Recoveries begun behind the fault.
+    recoveries: usize,
+    /// How many of them died.
+    stumbled: u64,
+    /// How often an opening failed.
     refusals: u32,
     scripts: Vec<VecDeque<Deed>>,
     current: Vec<Option<Deed>>,
@@ -117,95 +89,94 @@ pub(super) struct Plan {
 const REFUSALS: u32 = 3;
 const CLIENTS: usize = 3;
 const OPENINGS: usize = 3;
-/// The steps of a recovery at which it dies: none, each alone, and each in turn.
-const STUMBLES: [u64; 6] = [0, 1, 1 << 1, 1 << 2, 1 << 3, 1 | 1 << 2 | 1 << 5 | 1 << 9];
+/// Behind a fault, one of so many calls of a recovery is where its rehearsal dies.
+const REHEARSED: usize = 13;
 /// A debug build takes one of so many faults.
-const STRIDE: usize = 6;
+const STRIDE: usize = 12;
 
 impl Plan {
     fn new(case: Option<Case>) -> Self {
         Self {
             case,
-            points: Vec::new(),
+            was_reached: false,
             is_healed: false,
-            is_dead: false,
             is_rehearsed: false,
             openings: 0,
-            steps: 0,
+            calls_in_question: 0,
+            recoveries: 0,
+            stumbled: 0,
             refusals: 0,
             scripts: Vec::new(),
             current: vec![None; CLIENTS],
         }
     }
 
-    /// Whether the fault has happened.
-    fn was_reached(&self) -> bool {
-        self.case.is_some_and(|case| case.at < self.points.len())
-    }
-
-    /// The next I/O, and what becomes of it.
-    fn io(&mut self, io: Io) -> Verdict {
-        let number = self.points.len();
-        self.points.push((io, self.openings));
-        let Some(case) = self.case else { return Verdict::Go };
-        let is_first = case.at == number;
-        match case.fault {
-            Fault::Crash { is_after: false, .. } if is_first => Verdict::DieBefore,
-            Fault::Crash { .. } if is_first => Verdict::DieAfter,
-            Fault::Fail { keep, .. } if is_first => self.refuse(io, keep),
-            Fault::Fail { keep, is_for_ever: true } if self.was_reached() && !self.is_healed => self.refuse(io, keep),
-            Fault::Crash { .. } | Fault::Fail { .. } => Verdict::Go,
-        }
-    }
-
-    fn refuse(&mut self, io: Io, keep: u64) -> Verdict {
-        if io == Io::Manifest {
-            // Another process has a disk that works; if it failed at once, it was repaired some time.
-            let has_served = self.case.is_some_and(|case| self.points[case.at].0 != Io::Manifest);
-            self.refusals += 1;
-            self.is_healed = has_served || self.refusals == REFUSALS;
-            if has_served {
-                return Verdict::Go;
-            }
-        }
-        Verdict::Fail(keep)
-    }
-
-    /// Of writes that are under way when the process dies.
-    pub(super) fn keep(&self) -> Option<u64> {
-        match self.case.map(|case| case.fault) {
-            Some(Fault::Crash { keep, .. }) => keep,
-            _ => Some(0),
-        }
+    /// How a process ends that dies.
+    pub(super) fn end(&self) -> Crash {
+        self.case.map_or(Crash::Power(Some(0)), |case| case.end)
     }
 
     /// Whether an opening that has come to rest is closed.
     pub(super) fn closes(&self) -> bool {
         match self.case {
-            Some(Case { fault: Fault::Fail { .. }, closes, .. }) if self.was_reached() && !self.is_healed => closes,
+            Some(case) if !case.is_crash() && self.was_reached && !self.is_healed => case.closes,
             _ => self.openings != 2,
         }
     }
 
-    /// Whether this recovery is rehearsed: the one behind the fault, or each if there is none.
-    pub(super) fn rehearses(&mut self) -> bool {
-        let is_due = self.case.is_none() || (self.was_reached() && !self.is_rehearsed);
-        self.is_rehearsed |= is_due;
-        is_due
+    /// A recovery begins: another process has a disk that works, and may die.
+    pub(super) fn begin_recovery(&mut self, disk: &Disk) {
+        self.note(disk);
+        let Some(case) = self.case.filter(|_| self.was_reached) else { return };
+        if self.refusals > 0 && !self.is_healed {
+            return;
+        }
+        disk.disarm();
+        self.is_healed = true;
+        let stumble = case.stumbles.get(self.recoveries).copied().flatten();
+        self.recoveries += 1;
+        if let Some(after) = stumble {
+            disk.arm(after, Fault::Die { is_after: after.is_multiple_of(2) });
+        }
     }
 
-    /// Whether a recovery dies here.
-    pub(super) fn stumbles(&mut self) -> bool {
-        let Some(case) = self.case.filter(|_| self.was_reached()) else { return false };
-        self.steps += 1;
-        case.stumbles.checked_shr(self.steps - 1).is_some_and(|left| left & 1 == 1)
+    /// An opening has failed.
+    pub(super) fn refused(&mut self, disk: &Disk) {
+        self.note(disk);
+        self.refusals += 1;
+        if self.refusals == REFUSALS {
+            self.is_healed = true;
+            disk.disarm();
+        }
+    }
+
+    /// Remembers what has happened.
+    fn note(&mut self, disk: &Disk) {
+        let stumbles = self.is_healed && disk.disarm();
+        self.stumbled += u64::from(stumbles);
+        self.was_reached |= disk.was_reached();
+    }
+
+    /// At one of how many of its calls this recovery dies in rehearsals: the one behind the fault, or each at every call
+    /// if there is none.
+    pub(super) fn rehearses(&mut self, disk: &Disk) -> Option<usize> {
+        self.was_reached |= disk.was_reached();
+        if self.case.is_none() {
+            return Some(1);
+        }
+        let is_due = self.was_reached && !self.is_rehearsed;
+        self.is_rehearsed |= is_due;
+        is_due.then_some(REHEARSED)
     }
 
     /// An opening begins. Returns how much there is to do.
-    pub(super) fn begin_opening(&mut self, layout: Layout) -> u64 {
-        self.is_dead = false;
-        // What has failed in an opening before does not fail any more.
-        self.is_healed |= self.was_reached();
+    pub(super) fn begin_opening(&mut self, layout: Layout, disk: &Disk) -> u64 {
+        self.note(disk);
+        if self.was_reached {
+            self.is_healed = true;
+            disk.disarm();
+        }
+        self.calls_in_question = disk.calls();
         self.scripts = scripts(self.openings, layout);
         self.openings += 1;
         self.scripts.iter().map(|script| script.len() as u64).sum()
@@ -231,24 +202,6 @@ impl Plan {
 }
 
 impl World {
-    /// The disk is asked something.
-    pub(super) fn io(&mut self, io: Io) -> Verdict {
-        let verdict = self.plan.as_mut().map_or(Verdict::Go, |plan| plan.io(io));
-        if verdict != Verdict::Go {
-            self.note(format_args!("{io:?}: {verdict:?}"));
-        }
-        verdict
-    }
-
-    /// The process is dead from here on.
-    pub(super) fn die(&mut self) {
-        self.plan.as_mut().expect("only a plan lets it die").is_dead = true;
-    }
-
-    pub(super) fn is_dead(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.is_dead)
-    }
-
     /// A client does what the script says.
     pub(super) fn follow(&mut self, client: usize) {
         let Some(plan) = &mut self.plan else { return };
@@ -330,50 +283,48 @@ fn scripts(opening: usize, layout: Layout) -> Vec<VecDeque<Deed>> {
 
 type Revisions = Vec<BTreeMap<(RunId, Space, Name), Vec<Revision>>>;
 
-/// Recovers a copy of the disk as far as its manifest, and says what is there.
-fn recover(disk: &Disk, layout: Layout, history: HistoryRetention) -> (Revisions, Manifest) {
-    let judged = judge_all(disk);
-    let (decisions, _) = decide_transactions(disk, &judged.sealed);
-    let (memories, latest) = build(disk, &judged.sealed, &decisions, layout, history);
-    let revisions = memories.iter().map(|memory| {
+/// Recovers a copy of the disk, and says what is there.
+fn recover_copy(disk: &Disk, layout: Layout, history: HistoryRetention, read_only: bool) -> Revisions {
+    let plan = recovery::Plan { layout, history, read_only };
+    let recovered = recover(disk, plan, Version::next).expect("nothing fails");
+    let revisions = recovered.memories.iter().map(|memory| {
         let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (run, space, name, revision) in memory.every_revision() {
             all.entry((run, space, name.clone())).or_default().push(revision.clone());
         }
         all
     });
-    let reserved = judged.reserved.max(judged.latest).max(latest).next();
-    (revisions.collect(), manifest(&judged, layout, reserved))
+    revisions.collect()
 }
 
-/// Recovers copies of the disk that die behind each step, and again: the same is found.
-pub(super) fn rehearse(disk: &Disk, layout: Layout, history: HistoryRetention) {
-    let mut rng = Rng::new(1);
+/// Recovers copies of the disk that die at any call, and again: the same is found.
+pub(super) fn rehearse(disk: &Disk, layout: Layout, history: HistoryRetention, stride: usize) {
+    let first = disk.steady_copy();
     for lands_first in [false, true] {
-        let mut disk = disk.clone();
-        if lands_first && disk.land_late_writes(&mut rng) == 0 {
+        let disk = first.clone();
+        if lands_first && disk.land_late_writes() == 0 {
             continue;
         }
-        let (found, manifest) = recover(&disk, layout, history);
-        assert_eq!(found, recover(&disk, layout, history).0, "before the manifest, nothing has changed");
-        disk.write_manifest(manifest.to_bytes());
-        for lands in [false, true] {
-            let mut disk = disk.clone();
-            let land = |disk: &mut Disk, rng: &mut Rng| lands && disk.land_late_writes(rng) > 0;
-            assert_eq!(found, recover(&disk, layout, history).0, "behind the manifest");
-            land(&mut disk, &mut rng);
-            assert_eq!(found, recover(&disk, layout, history).0, "behind writes that land late");
-            let is_named = |id: &_| manifest.sealed.iter().any(|segment| segment.id == *id);
-            let stray = disk.segments().find(|id| !is_named(id));
-            if let Some(stray) = stray {
-                disk.remove(stray);
-                assert_eq!(found, recover(&disk, layout, history).0, "when some strays are removed");
-            }
-            remove_strays(&mut disk, &manifest);
-            let (again, manifest) = recover(&disk, layout, history);
-            assert_eq!(found, again, "when all strays are removed");
-            disk.write_manifest(manifest.to_bytes());
-            assert_eq!(found, recover(&disk, layout, history).0, "behind another manifest");
+        let found = recover_copy(&disk, layout, history, true);
+        assert_eq!(found, recover_copy(&disk, layout, history, true), "to look changes nothing");
+        let whole = disk.clone();
+        let before = whole.calls();
+        assert_eq!(found, recover_copy(&whole, layout, history, false), "read-only or not, the same is found");
+        let calls = whole.calls() - before;
+        whole.land_late_writes();
+        assert_eq!(found, recover_copy(&whole, layout, history, false), "what lands late changes nothing");
+        let ends = [Crash::Kill, Crash::Power(Some(0)), Crash::Power(Some(500)), Crash::Power(Some(1_000))];
+        let first = calls % stride as u64;
+        for (at, end) in (first..calls).step_by(stride).zip(ends.into_iter().cycle()) {
+            let disk = disk.clone();
+            disk.arm(at, Fault::Die { is_after: true });
+            let plan = recovery::Plan { layout, history, read_only: false };
+            let died = recover(&disk, plan, Version::next);
+            assert!(disk.is_dead() && died.is_err(), "it dies at call {at}");
+            disk.disarm();
+            disk.crash(end);
+            let again = recover_copy(&disk, layout, history, false);
+            assert_eq!(found, again, "a recovery that died at call {at} of {calls}, {end:?}");
         }
     }
 }
@@ -409,37 +360,42 @@ impl Setting {
         world.swarm = self.swarm();
         world.layout = Layout { shards: self.shards, partitioning: Partitioning::ByRun };
         world.clients = (0..CLIENTS).map(|_| Client::default()).collect();
+        if let Some(case) = case {
+            world.disk.arm(case.at as u64, case.fault);
+        }
         world.plan = Some(Plan::new(case));
         world.run();
         let plan = world.plan.as_ref().expect("there is a plan");
-        assert!(case.is_none() || plan.was_reached(), "the fault has happened");
-        let stumbles = case.map_or(0, |case| u64::BITS - case.stumbles.leading_zeros());
-        assert!(plan.steps >= stumbles, "the recovery has died as often as planned");
+        assert!(case.is_none() || plan.was_reached, "the fault has happened");
         world
     }
 
-    /// Every fault of every I/O.
+    /// Every fault of every call.
     fn run_all(self) {
         let base = self.run(None, false);
-        let points = &base.plan.as_ref().expect("there is a plan").points;
-        let mut kinds: BTreeMap<Io, usize> = BTreeMap::new();
-        for (io, _) in points {
-            *kinds.entry(*io).or_default() += 1;
+        let plan = base.plan.as_ref().expect("there is a plan");
+        // The last opening shows that all is well again.
+        let calls = base.disk.log();
+        let calls = &calls[..usize::try_from(plan.calls_in_question).unwrap()];
+        let mut kinds: BTreeMap<Operation, usize> = BTreeMap::new();
+        for operation in calls {
+            *kinds.entry(*operation).or_default() += 1;
         }
-        assert_eq!(kinds.len(), 5, "the script does every kind of I/O: {kinds:?}");
+        assert_eq!(kinds.len(), 12, "the script does every kind of call but removals: {kinds:?}");
         assert!(base.stats.across >= 6 && base.stats.read_only >= 4, "{:?}", base.stats);
         let is_whole = number("SIM_RUNS").unwrap_or(1) >= 20;
-        let mut total = Stats::default();
-        // The last opening shows that all is well again.
-        let in_question = points.iter().take_while(|(_, openings)| *openings < OPENINGS);
-        for (at, (io, _)) in in_question.enumerate() {
-            for (number, case) in cases(at, *io, is_whole).into_iter().enumerate() {
+        let (mut total, mut stumbled) = (Stats::default(), 0);
+        for (at, operation) in calls.iter().enumerate() {
+            for (number, case) in cases(at, *operation, is_whole).into_iter().enumerate() {
                 if is_whole || (at + number).is_multiple_of(STRIDE) {
-                    total.add(&self.run_caught(case).stats);
+                    let world = self.run_caught(case);
+                    total.add(&world.stats);
+                    stumbled += world.plan.as_ref().map_or(0, |plan| plan.stumbled);
                 }
             }
         }
-        println!("{self:?} {kinds:?} {} I/Os: {total:?}", points.len());
+        assert!(stumbled > 0, "recoveries die too");
+        println!("{self:?} {kinds:?} {} calls, {stumbled} crashes behind crashes: {total:?}", calls.len());
     }
 
     fn run_caught(self, case: Case) -> World {
@@ -452,58 +408,57 @@ impl Setting {
     }
 }
 
-/// All that can go wrong with an I/O; behind each, the recovery goes wrong in one way, or in all.
-fn cases(at: usize, io: Io, is_whole: bool) -> Vec<Case> {
-    let is_manifest = matches!(io, Io::Manifest | Io::Seal);
-    let mut faults = Vec::new();
-    for keep in [Some(0), Some(500), Some(1_000), None] {
-        if is_manifest && keep.is_none_or(|keep| keep > 0) {
-            break;
-        }
-        faults.extend([false, true].map(|is_after| Fault::Crash { is_after, keep }));
-    }
-    let keeps: &[u64] = match io {
-        Io::End => &[0, 500, 1_000],
-        Io::Manifest | Io::Seal => &[0, 1_000],
-        Io::Start | Io::Create => &[0],
-    };
-    for keep in keeps {
-        faults.extend([false, true].map(|is_for_ever| Fault::Fail { keep: *keep, is_for_ever }));
-    }
+/// All that can go wrong with a call; behind each, the recovery goes wrong in one way, or in several.
+fn cases(at: usize, operation: Operation, is_whole: bool) -> Vec<Case> {
+    let ends = [Crash::Power(Some(0)), Crash::Power(Some(500)), Crash::Power(Some(1_000)), Crash::KillLate];
     let mut cases = Vec::new();
-    for (number, fault) in faults.into_iter().enumerate() {
-        let is_crash = matches!(fault, Fault::Crash { .. });
-        for (other, stumbles) in STUMBLES.into_iter().enumerate() {
-            let closes = (at + number + other).is_multiple_of(2);
-            let is_its_turn = (at / STRIDE + number) % STUMBLES.len() == other;
-            if is_its_turn || (is_whole && is_crash) {
-                cases.push(Case { at, fault, stumbles, closes });
-            }
-            if is_its_turn && is_whole && !is_crash {
-                cases.push(Case { at, fault, stumbles, closes: !closes });
-            }
+    let mut add = |fault, end| {
+        let number = at / STRIDE + cases.len();
+        let stumbles = [None, Some(at as u64 % 50), Some(at as u64 * 7 % 50)];
+        let stumbles = [stumbles[number % 3], Some(at as u64 * 3 % 40).filter(|_| number % 3 == 2)];
+        cases.push(Case { at, fault, end, stumbles, closes: number.is_multiple_of(2) });
+        if is_whole {
+            cases.push(Case {
+                at,
+                fault,
+                end,
+                stumbles: [Some(at as u64 * 11 % 60), None],
+                closes: !number.is_multiple_of(2),
+            });
+        }
+    };
+    for end in ends {
+        add(Fault::Die { is_after: false }, end);
+        add(Fault::Die { is_after: true }, end);
+    }
+    let keeps: &[u64] = if operation == Operation::Appended { &[0, 500, 1_000] } else { &[0] };
+    for keep in keeps.iter().copied() {
+        for (is_after, is_for_ever) in [(false, false), (true, false), (false, true), (true, true)] {
+            let error = if at.is_multiple_of(2) { io::ErrorKind::Other } else { io::ErrorKind::StorageFull };
+            let end = ends[(at + usize::from(is_after)) % ends.len()];
+            add(Fault::Fail { error, is_after, is_for_ever, keep }, end);
         }
     }
     cases
 }
 
 #[test]
-fn every_io_of_strict_dies_and_fails_on_two_shards() {
+fn every_call_of_strict_dies_and_fails_on_two_shards() {
     Setting { mode: Mode::Strict, shards: 2 }.run_all();
 }
 
 #[test]
-fn every_io_of_strict_dies_and_fails_on_three_shards() {
+fn every_call_of_strict_dies_and_fails_on_three_shards() {
     Setting { mode: Mode::Strict, shards: 3 }.run_all();
 }
 
 #[test]
-fn every_io_of_buffered_dies_and_fails_on_two_shards() {
+fn every_call_of_buffered_dies_and_fails_on_two_shards() {
     Setting { mode: Mode::Buffered, shards: 2 }.run_all();
 }
 
 #[test]
-fn every_io_of_buffered_dies_and_fails_on_three_shards() {
+fn every_call_of_buffered_dies_and_fails_on_three_shards() {
     Setting { mode: Mode::Buffered, shards: 3 }.run_all();
 }
 

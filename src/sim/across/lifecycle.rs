@@ -7,14 +7,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::super::disk::Crash as End;
+use super::super::faults::Fault;
 use super::super::mesh::Party;
-use super::super::recovery::{decide_transactions, remove_strays, seal};
+use super::super::recovery::{Recovered, cut_of, recover};
 use super::action::Action;
 use super::cell::{Cell, Content, run_of, writer_of};
-use super::exhaustive::{Io, Plan, Verdict, rehearse};
+use super::exhaustive::{Plan, rehearse};
 use super::history::{Fate, Found, History, LastLook};
 use super::program::check_state;
-use super::recovery::{build, judge_all, manifest};
 use super::view::{View, contents_of};
 use super::world::{Asked, Clock, Event, Node, What, World};
 use crate::base::error::Result;
@@ -22,6 +23,10 @@ use crate::base::key::Space;
 use crate::base::options::{DurabilityMode, Partitioning};
 use crate::base::stored::Stored;
 use crate::base::version::Version;
+use crate::disk::directory::Directory;
+use crate::disk::opening;
+use crate::disk::recovery;
+use crate::format::manifest::Manifest;
 use crate::primitive::output::Reply;
 use crate::shard::input::{Input, Request};
 use crate::shard::machine::{Shard, ShardConfig};
@@ -70,11 +75,18 @@ impl World {
 
     pub(super) fn crash(&mut self) {
         self.stats.crashes += 1;
-        let under_way = match &self.plan {
-            Some(plan) => self.disk.crash_keeping(plan.keep(), &mut self.rng),
-            None => self.disk.crash(&mut self.rng),
+        self.end_process();
+    }
+
+    /// Power is lost, or the process is killed.
+    fn end_process(&mut self) {
+        let end = match &self.plan {
+            Some(plan) => plan.end(),
+            None if self.rng.chance(500) => End::Power(None),
+            None => End::Kill,
         };
-        self.note(format_args!("crash, {under_way} writes under way"));
+        let under_way = self.disk.crash(end);
+        self.note(format_args!("crash, {end:?}, {under_way} writes under way"));
     }
 
     pub(super) fn close(&mut self) {
@@ -193,17 +205,26 @@ impl World {
             self.safe = self.acknowledged.values().copied().fold(self.safe, Version::max);
         }
         let last = Version::from(self.clock.at(self.now)).max(self.latest());
-        if let Some(manifest) = self.manifest.clone()
-            && (self.plan.is_some() || self.rng.chance(850))
-        {
-            let verdict = self.io(Io::Seal);
-            if verdict.is_before() {
-                return;
-            }
-            let cleans = self.plan.as_ref().map_or_else(|| self.rng.chance(700), |_| verdict == Verdict::Go);
-            seal(&mut self.disk, manifest, last, cleans);
-            self.closing.is_closed = true;
+        if let Some(manifest) = self.manifest.clone() {
+            self.seal(&manifest, last);
         }
+    }
+
+    /// The process may die before its last decisions are written, or before it has cleaned up.
+    fn seal(&mut self, manifest: &Manifest, last: Version) {
+        if self.plan.is_none() && self.rng.chance(300) {
+            self.disk.arm(self.rng.below(20), Fault::Die { is_after: self.rng.chance(500) });
+        }
+        let sealed = opening::seal(&Directory::new(&self.disk), manifest, last);
+        if self.plan.is_none() {
+            self.disk.disarm();
+        }
+        self.note(format_args!("sealed: {sealed:?}"));
+        if self.disk.is_dead() {
+            return self.crash();
+        }
+        assert!(sealed.is_ok() || self.disk.was_reached(), "a close fails for a reason: {sealed:?}");
+        self.closing.is_closed = sealed.is_ok();
     }
 
     /// What the memories of an opening say when it ends.
@@ -269,81 +290,70 @@ impl World {
 
     /// Recovers until it does not crash, and checks what is left of the opening before.
     fn recover(&mut self, opening: u64) -> (Vec<Memory>, u64, u32) {
-        let mut before: Option<BTreeMap<Cell, Content>> = None;
         let served = self.manifest.take().map(|manifest| manifest.incarnation);
-        let history = self.swarm.history;
-        if self.plan.as_mut().is_some_and(Plan::rehearses) {
-            rehearse(&self.disk, self.layout, history);
+        if let Some(stride) = self.plan.as_mut().and_then(|plan| plan.rehearses(&self.disk)) {
+            rehearse(&self.disk, self.layout, self.swarm.history, stride);
         }
-        let (memories, judged, start) = loop {
-            let judged = judge_all(&self.disk);
-            self.stats.torn += judged.torn;
-            if self.crashes_in_recovery() {
-                continue;
+        let (recovered, start) = loop {
+            if let Some(plan) = &mut self.plan {
+                plan.begin_recovery(&self.disk);
+            } else if self.rng.chance(self.swarm.crash_in_recovery) {
+                let fault = Fault::Die { is_after: self.rng.chance(500) };
+                self.disk.arm(self.rng.below(self.recovery_calls + 1), fault);
             }
-            let (decisions, discarded) = decide_transactions(&self.disk, &judged.sealed);
-            self.stats.discarded += discarded;
-            let (memories, latest) = build(&self.disk, &judged.sealed, &decisions, self.layout, history);
-            let last = judged.reserved.max(latest).max(judged.latest);
+            let before = self.disk.calls();
             let skew = *self.rng.pick(&[0, 0, 3_600_000_000_000, 5_000_000]);
-            let start = (EPOCH + 3_600_000_000_000 + self.now - skew).max(last.get() + 1);
-            let manifest =
-                manifest(&judged, self.layout, Version::from(start).after(std::time::Duration::from_secs(900)));
-            if self.crashes_in_recovery() {
+            let wall = EPOCH + 3_600_000_000_000 + self.now - skew;
+            let mut start = 0;
+            let recovered = recover(&self.disk, self.recovery_plan(), |last| {
+                start = wall.max(last.get() + 1);
+                Version::from(start).after(std::time::Duration::from_secs(900))
+            });
+            if self.plan.is_none() {
+                self.disk.disarm();
+            }
+            if self.disk.is_dead() {
+                self.stats.crashes_in_recovery += 1;
+                self.end_process();
                 continue;
             }
-            let verdict = self.io(Io::Manifest);
-            if verdict.is_before() {
-                continue;
+            match (recovered, &mut self.plan) {
+                (Ok(recovered), _) => {
+                    self.recovery_calls = self.disk.calls() - before;
+                    break (recovered, start);
+                }
+                // It must be possible to try again, and nothing is lost.
+                (Err(_), Some(plan)) if self.disk.was_reached() => plan.refused(&self.disk),
+                (Err(error), _) => panic!("refused to open: {error}"),
             }
-            self.disk.write_manifest(manifest.to_bytes());
-            self.manifest = Some(manifest.clone());
-            let found = contents(memories.iter(), start.into());
-            let has_ttl =
-                found.keys().chain(before.iter().flat_map(BTreeMap::keys)).any(|cell| cell.name.starts_with('t'));
-            if let Some(before) = before.replace(found.clone()).filter(|_| !has_ttl) {
-                assert_eq!(before, found, "recovery twice finds the same");
-            }
-            if verdict != Verdict::Go || self.crashes_in_recovery() {
-                continue;
-            }
-            remove_strays(&mut self.disk, &manifest);
-            self.disk.land_late_writes(&mut self.rng);
-            if self.plan.is_some() && self.crashes_in_recovery() {
-                continue;
-            }
-            if self.rng.chance(300) {
-                let (decisions, _) = decide_transactions(&self.disk, &judged.sealed);
-                let (again, _) = build(&self.disk, &judged.sealed, &decisions, self.layout, history);
-                assert_eq!(
-                    dump(again.iter(), start),
-                    dump(memories.iter(), start),
-                    "the same bytes give the same memory"
-                );
-            }
-            break (memories, judged, start);
         };
-        let incarnation = judged.incarnation + 1;
+        self.stats.torn += recovered.report.torn_tails;
+        self.stats.discarded += recovered.report.discarded_transactions;
+        self.disk.land_late_writes();
+        if self.rng.chance(300) {
+            self.recover_again(&recovered, start);
+        }
+        let Recovered { memories, manifest, .. } = recovered;
+        let incarnation = manifest.incarnation;
         if opening > 0 {
-            let of_opening = judged.sealed.iter().find(|segment| Some(segment.id.incarnation) == served);
-            let cut = of_opening.map_or(Version::ZERO, |segment| segment.cut);
+            let cut = served.and_then(|served| cut_of(&manifest, served)).unwrap_or_default();
             self.check_survivors(&memories, cut, start);
         }
+        self.manifest = Some(manifest);
         (memories, start, incarnation)
     }
 
-    fn crashes_in_recovery(&mut self) -> bool {
-        let crashes = match &mut self.plan {
-            Some(plan) => plan.stumbles(),
-            None => self.rng.chance(self.swarm.crash_in_recovery),
-        };
-        if crashes {
-            self.stats.crashes_in_recovery += 1;
-            if self.rng.chance(500) {
-                self.disk.land_late_writes(&mut self.rng);
-            }
-        }
-        crashes
+    const fn recovery_plan(&self) -> recovery::Plan {
+        recovery::Plan { layout: self.layout, history: self.swarm.history, read_only: false }
+    }
+
+    /// Whoever opened now would find the same.
+    fn recover_again(&self, recovered: &Recovered, start: u64) {
+        let disk = self.disk.steady_copy();
+        disk.land_late_writes();
+        let again = recover(&disk, self.recovery_plan(), |last| last).expect("what was recovered opens again");
+        let (before, again) = (dump(recovered.memories.iter(), start), dump(again.memories.iter(), start));
+        assert_eq!(before, again, "the same bytes give the same memory");
     }
 
     /// Holds what was recovered against what had happened.
@@ -420,7 +430,7 @@ impl World {
             self.think_later(client);
         }
         if let Some(plan) = &mut self.plan {
-            self.budget = plan.begin_opening(self.layout);
+            self.budget = plan.begin_opening(self.layout, &self.disk);
             self.crash_after = u64::MAX;
         } else if self.rng.chance(150) {
             let at = self.now + self.rng.below(self.swarm.transactions * self.swarm.longest_link);

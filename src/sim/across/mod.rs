@@ -16,7 +16,6 @@ mod isolation;
 mod lifecycle;
 mod planted;
 mod program;
-mod recovery;
 mod scenarios;
 mod swarm;
 mod view;

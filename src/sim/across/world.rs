@@ -181,6 +181,8 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) disk: Disk,
     pub(super) manifest: Option<Manifest>,
+    /// How many calls to the disk the last recovery needed.
+    pub(super) recovery_calls: u64,
     pub(super) clock: Clock,
     /// Above every version ever given out.
     pub(super) highest: Version,
@@ -220,6 +222,7 @@ impl World {
         let swarm = Swarm::draw(mode, &mut rng);
         let layout = Layout { shards: swarm.shards, partitioning: swarm.partitioning };
         let clients = (0..swarm.clients).map(|_| Client::default()).collect();
+        let disk = Disk::new(Rng::new(rng.next()));
         Self {
             rng,
             swarm,
@@ -228,8 +231,9 @@ impl World {
             scheduled: 0,
             mesh: Mesh::default(),
             nodes: Vec::new(),
-            disk: Disk::default(),
+            disk,
             manifest: None,
+            recovery_calls: 10,
             clock: Clock::default(),
             highest: Version::ZERO,
             layout,
@@ -327,7 +331,7 @@ impl World {
             }
             Event::Close => self.close(),
         }
-        if self.is_dead() {
+        if self.disk.is_dead() {
             self.crash();
             return false;
         }
