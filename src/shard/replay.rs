@@ -81,7 +81,9 @@ pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
             judgement.ends.push(segment.scan.end);
             continue;
         }
-        if Position::new(segment.id.index, segment.scan.end) < durable && segment.id.index == durable.segment() {
+        // A batch can be torn inside the block that its last whole record ends in: that block does not count to its end.
+        let end = segment.scan.damage.map_or(segment.scan.end, |offset| segment.scan.end.min(offset));
+        if Position::new(segment.id.index, end) < durable && segment.id.index == durable.segment() {
             let at = segment.scan.damage.unwrap_or(segment.scan.end);
             return Err(damage(
                 at,
@@ -103,8 +105,6 @@ pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
             }
             judgement.torn = Some((segment.id, offset));
         }
-        // A batch can be torn inside the block that its last whole record ends in: that block does not count to its end.
-        let end = segment.scan.damage.map_or(segment.scan.end, |offset| segment.scan.end.min(offset));
         judgement.ends.push(end);
         judgement.latest = judgement.latest.max(segment.latest);
     }
@@ -207,4 +207,51 @@ fn replay_record(
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::BLOCK;
+    use crate::format::record::{CommitBody, TransactionId};
+
+    const HEADER: SegmentHeader = SegmentHeader {
+        id: SegmentId { incarnation: 1, shard: 0, index: 0 },
+        database: [0; 16],
+        salt: 42,
+        capacity: 4 * BLOCK as u64,
+        strict: true,
+    };
+
+    fn append(bytes: &mut Vec<u8>, records: u64) {
+        let start = bytes.len();
+        let mut batch = Vec::new();
+        for number in 0..records {
+            let record = RecordHeader::commit(Version::from(start as u64 + number), TransactionId::default());
+            record::stage(&mut batch, record, &CommitBody { writes: Vec::<u8>::new() }).unwrap();
+        }
+        let place = Position::new(0, start as u64);
+        record::seal(&mut batch, place, place, HEADER.salt);
+        bytes.extend_from_slice(&batch);
+        bytes.resize(start + BLOCK, 0);
+    }
+
+    /// A batch of two records, then one of one. The length of the second record is damaged: it reaches into zeros, as if
+    /// it had never been written whole. The third knows better, though it starts in the very block up to which the first
+    /// reaches.
+    #[test]
+    fn the_rest_of_a_batch_that_a_later_one_knows_to_be_durable_is_no_torn_tail() {
+        let mut bytes = HEADER.to_block();
+        append(&mut bytes, 2);
+        append(&mut bytes, 1);
+        bytes.resize(4 * BLOCK, 0);
+        let sound = survey(&bytes, &HEADER, None);
+        assert_eq!(judge(std::slice::from_ref(&sound)).unwrap().ends, [3 * BLOCK as u64]);
+        let second = BLOCK + record::HEADER_BYTES + 1;
+        bytes[second + 5] ^= 0x10;
+        let scanned = survey(&bytes, &HEADER, None);
+        assert!(scanned.scan.may_be_torn);
+        let damage = judge(&[scanned]).unwrap_err();
+        assert_eq!(damage.offset, second as u64, "{}", damage.what);
+    }
 }
