@@ -146,3 +146,63 @@ fn a_flipped_byte_in_the_very_last_batch_of_a_dead_process_is_refused() {
     flip(&file, 4096 * 10 + 100);
     assert_names_the_place(on_tokio(events(directory.path())), &file);
 }
+
+/// A copy of a database, so that each damage meets the same files.
+fn copy(path: &Path) -> tempfile::TempDir {
+    let copy = directory();
+    std::fs::create_dir(copy.path().join("log")).expect("the directory is made");
+    let manifest = Path::new("MANIFEST").to_path_buf();
+    let logs = segments(path).into_iter().map(|file| file.strip_prefix(path).expect("it is below").to_path_buf());
+    for file in logs.chain([manifest]) {
+        std::fs::copy(path.join(&file), copy.path().join(&file)).expect("the file is copied");
+    }
+    copy
+}
+
+// Every byte and every length are tried below the threads, in src/api/every_byte.rs. Here a sample is opened.
+
+#[test]
+fn a_log_that_is_cut_off_anywhere_is_refused_with_its_place() {
+    if play_writer(6) {
+        return;
+    }
+    let dead = directory();
+    append_and_die("a_log_that_is_cut_off_anywhere_is_refused_with_its_place", dead.path());
+    on_tokio(async {
+        let closed = directory();
+        append(closed.path(), 6).await;
+        for original in [dead.path(), closed.path()] {
+            // Where batches end and inside them; at the end of each, nothing else tells that there was another.
+            for length in [0, 63, 4096, 4096 * 2, 4096 * 4, 4096 * 4 + 100, 4096 * 6] {
+                let copy = copy(original);
+                let file = segments(copy.path()).pop().expect("there is a segment");
+                let cut = OpenOptions::new().write(true).open(&file).expect("the file opens");
+                cut.set_len(length).expect("the file is cut off");
+                assert_names_the_place(events(copy.path()).await, &file);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_flipped_byte_anywhere_loses_nothing_or_is_refused_with_its_place() {
+    if play_writer(6) {
+        return;
+    }
+    let dead = directory();
+    append_and_die("a_flipped_byte_anywhere_loses_nothing_or_is_refused_with_its_place", dead.path());
+    on_tokio(async {
+        for at in (0..4096 * 8).step_by(1531).chain([8, 4096 * 2 + 4, 4096 * 6 + 63]) {
+            let copy = copy(dead.path());
+            let file = segments(copy.path()).pop().expect("there is a segment");
+            flip(&file, at);
+            match events(copy.path()).await {
+                Ok(first) => {
+                    let second = events(copy.path()).await.expect("what was opened is opened again");
+                    assert_eq!((first, second), (6, 6), "flipped byte {at}");
+                }
+                refused => assert_names_the_place(refused, &file),
+            }
+        }
+    });
+}

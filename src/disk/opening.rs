@@ -30,6 +30,11 @@ pub(crate) fn judge<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest
         for id in shard {
             let bytes = directory.read_segment(*id, settle)?;
             let header = directory.read_header(*id, &bytes, &manifest.database)?;
+            // A segment is made whole before it is used: what is missing may have been acknowledged.
+            if (bytes.len() as u64) < header.capacity {
+                let what = format!("the segment is cut off: capacity={}", header.capacity);
+                return Err(directory.corruption(*id, bytes.len() as u64, &what));
+            }
             scanned.push(survey(&bytes, &header, None));
         }
         sealing.add_shard(&scanned).map_err(|damage| directory.damaged(&damage))?;
