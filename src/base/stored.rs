@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, EventHead};
-use super::key::{Name, Space};
+use super::key::{Name, Space, number_name};
 use super::run::{RunMetadata, RunStatus};
 use super::run_id::RunId;
 use super::state::State;
@@ -75,6 +75,31 @@ impl Write {
     pub(crate) const fn run(&self) -> RunId {
         match self {
             Self::Put { run, .. } | Self::Delete { run, .. } | Self::DeleteRun { run } => *run,
+        }
+    }
+
+    /// Whether anybody would write this. What was read from a log is asked, because it may say anything.
+    pub(crate) fn is_possible(&self) -> bool {
+        let is_in_directory = self.run() == RunId::DIRECTORY;
+        match self {
+            Self::Put { space: Space::RunName, stored: Stored::RunId(_), .. }
+            | Self::Delete { space: Space::RunName, .. } => is_in_directory,
+            Self::Put { space, name, stored, .. } => {
+                let fits = match (space, stored) {
+                    (Space::Kv, Stored::Value(_)) | (Space::State, Stored::State(_) | Stored::DeletedState(_)) => true,
+                    // The length of the log is the next sequence.
+                    (Space::Event, Stored::Event(event)) => {
+                        event.sequence < u64::MAX && *name == number_name(event.sequence)
+                    }
+                    (Space::Trace, Stored::Trace(_)) => name.len() == size_of::<u64>(),
+                    (Space::Run, Stored::Run(_) | Stored::RunEnded(_)) => name.is_empty(),
+                    _ => false,
+                };
+                fits && !is_in_directory
+            }
+            // Entries are derived from events, traces and metadata: those end with their run only.
+            Self::Delete { space, .. } => *space == Space::Kv && !is_in_directory,
+            Self::DeleteRun { .. } => !is_in_directory,
         }
     }
 

@@ -327,7 +327,7 @@ mod tests {
             let stored = Some(Stored::Value(Value::from(*key)));
             let version = Version::from(at as u64 + 1);
             let revision = Revision { version, expires: Version::MAX, stored };
-            memory.push(RUN, Space::Kv, name(key), revision, Version::ZERO);
+            memory.push(RUN, Space::Kv, name(key), revision, Version::ZERO).unwrap();
         }
         memory
     }
@@ -362,7 +362,7 @@ mod tests {
             let mut part = Part::tracked(Version::from(10));
             act(&mut Access::new(&memory, &mut part, Version::from(11)));
             let revision = Revision { version: 20.into(), expires: Version::MAX, stored: Some(Stored::Marker) };
-            memory.push(RUN, Space::Kv, name(newcomer), revision, Version::from(10));
+            memory.push(RUN, Space::Kv, name(newcomer), revision, Version::from(10)).unwrap();
             part.validate(&memory, Version::from(21)).err().map(|conflict| conflict.key)
         };
         let get = |key: &'static str| move |access: &mut Access<'_>| drop(access.get(RUN, Space::Kv, key.as_bytes()));

@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::FORMAT_VERSION;
 use super::segment::SegmentId;
+use crate::base::limits::SHARDS;
 use crate::base::options::Partitioning;
 use crate::base::version::Version;
 
@@ -117,7 +118,28 @@ impl Manifest {
         if crc != header.crc.get() {
             return Err(format!("the checksum is wrong: stored={:08x} computed={crc:08x}", header.crc.get()));
         }
-        postcard::from_bytes(body).map_err(|error| format!("the body is malformed: reason={error}"))
+        let manifest: Self =
+            postcard::from_bytes(body).map_err(|error| format!("the body is malformed: reason={error}"))?;
+        manifest.check().map_err(|what| format!("the body is malformed: reason={what}"))?;
+        Ok(manifest)
+    }
+
+    /// Whether anybody would write this: sizes of tables and divisors follow from it.
+    fn check(&self) -> Result<(), &'static str> {
+        let are_shards = |shards: u32| (1..=SHARDS).contains(&(shards as usize));
+        if !are_shards(self.shards) || self.sealed.iter().any(|segment| !are_shards(segment.shards)) {
+            return Err("a number of shards beyond the limit");
+        }
+        if self.sealed.iter().any(|segment| segment.id.shard >= segment.shards) {
+            return Err("a segment of a shard that there was not");
+        }
+        if !self.sealed.is_sorted_by(|a, b| a.id < b.id) {
+            return Err("segments out of order, or twice");
+        }
+        if self.incarnation == u32::MAX {
+            return Err("no opening can follow this one");
+        }
+        Ok(())
     }
 }
 

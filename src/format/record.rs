@@ -259,10 +259,14 @@ pub(crate) fn read(bytes: &[u8], position: Position, salt: u64) -> Option<(Recor
 /// The writes in the body of a commit.
 ///
 /// # Errors
-/// `Serialization` if the bytes are no body.
+/// `Serialization` if the bytes are no body, or one that nobody would write.
 pub(crate) fn decode_body(body: &[u8]) -> Result<OwnedCommitBody> {
-    postcard::from_bytes(body)
-        .map_err(|error| Error::Serialization(format!("the body of a record is malformed: reason={error}")))
+    let body: OwnedCommitBody = postcard::from_bytes(body)
+        .map_err(|error| Error::Serialization(format!("the body of a record is malformed: reason={error}")))?;
+    match body.writes.iter().position(|write| !write.is_possible()) {
+        None => Ok(body),
+        Some(at) => Err(Error::Serialization(format!("a write does not fit the key it is for: number={at}"))),
+    }
 }
 
 /// The start of the body of a part, and what follows it.

@@ -113,7 +113,7 @@ impl Harness {
     pub(super) fn tamper(&mut self, space: Space, name: Name, stored: Option<Stored>) {
         self.tick();
         let revision = Revision { version: self.version(), expires: Version::MAX, stored };
-        self.memory.push(RUN, space, name, revision, Version::ZERO);
+        self.memory.push(RUN, space, name, revision, Version::ZERO).unwrap();
     }
 }
 

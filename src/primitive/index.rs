@@ -37,15 +37,30 @@ trait Target {
 /// Applies a logged write, and everything derived from it, to memory.
 ///
 /// # Panics
-/// If the write goes to a run that was deleted at a lower version, or deletes what other entries are derived from.
+/// If the write goes to a run that was deleted at a lower version, or below what its key holds.
 pub(crate) fn apply(memory: &mut Memory, write: Write, version: Version, horizon: Version) {
-    let mut commit = Commit { memory, version, horizon };
+    if let Err(what) = replay(memory, write, version, horizon) {
+        panic!("{what}");
+    }
+}
+
+/// The same for a write that was read from a log. Memory is of no use after an error.
+///
+/// # Errors
+/// Why no shard can have written that here.
+pub(crate) fn replay(
+    memory: &mut Memory,
+    write: Write,
+    version: Version,
+    horizon: Version,
+) -> Result<(), &'static str> {
+    let mut commit = Commit { memory, version, horizon, refused: None };
     match write {
         Write::Put { run, space, name, stored, expires } => {
             derive(&mut commit, run, &name, &stored);
             // A commit that took longer than its value's time to live replaces what was there all the same.
             let expires = expires.unwrap_or(Version::MAX).max(version);
-            memory.push(run, space, name, Revision { version, expires, stored: Some(stored) }, horizon);
+            commit.push(run, space, name, Revision { version, expires, stored: Some(stored) });
         }
         Write::Delete { run, space, name } => {
             assert!(
@@ -60,9 +75,10 @@ pub(crate) fn apply(memory: &mut Memory, write: Write, version: Version, horizon
                     commit.set(RunId::DIRECTORY, space, name, None);
                 }
             }
-            memory.delete_run(run, version);
+            commit.memory.delete_run(run, version);
         }
     }
+    commit.refused.map_or(Ok(()), Err)
 }
 
 /// Writes something in a running transaction, and lets its later reads see what is derived from it.
@@ -103,6 +119,15 @@ struct Commit<'a> {
     memory: &'a mut Memory,
     version: Version,
     horizon: Version,
+    /// Why it cannot be.
+    refused: Option<&'static str>,
+}
+
+impl Commit<'_> {
+    fn push(&mut self, run: RunId, space: Space, name: Name, revision: Revision) {
+        let pushed = self.memory.push(run, space, name, revision, self.horizon);
+        self.refused = self.refused.or(pushed.err());
+    }
 }
 
 impl Target for Commit<'_> {
@@ -112,7 +137,7 @@ impl Target for Commit<'_> {
 
     fn set(&mut self, run: RunId, space: Space, name: Name, stored: Option<Stored>) {
         let revision = Revision { version: self.version, expires: Version::MAX, stored };
-        self.memory.push(run, space, name, revision, self.horizon);
+        self.push(run, space, name, revision);
     }
 
     fn count_trace(&mut self, run: RunId) {

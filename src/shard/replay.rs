@@ -203,7 +203,7 @@ fn replay_record(
             Some(source) => target.layout.taken_over(target.shard, write, source),
         };
         if let Some(write) = write {
-            index::apply(memory, write, version, version.previous());
+            index::replay(memory, write, version, version.previous())?;
         }
     }
     Ok(true)

@@ -174,17 +174,32 @@ impl Memory {
     }
 
     /// Puts a revision on top of a key's chain.
-    pub(crate) fn push(&mut self, run: RunId, space: Space, name: Name, revision: Revision, horizon: Version) {
+    ///
+    /// # Errors
+    /// Why it does not belong there. A shard never tries that; a log that was tampered with may.
+    pub(crate) fn push(
+        &mut self,
+        run: RunId,
+        space: Space,
+        name: Name,
+        revision: Revision,
+        horizon: Version,
+    ) -> Result<(), &'static str> {
         let retention = self.retention(space, horizon);
         let (version, expires) = (revision.version, revision.expires);
         let table = self.runs.entry(run).or_default();
-        assert!(table.deleted.is_none_or(|deleted| version <= deleted), "a deleted run takes no writes");
+        if table.deleted.is_some_and(|deleted| deleted < version) {
+            return Err("a deleted run takes no writes");
+        }
         let gone_at = revision.gone_at();
         if revision.stored.is_some() {
             table.unearth(space, &name);
         }
         let (name, leftover) = match table.spaces[space.index()].entry(name) {
             Entry::Occupied(mut chain) => {
+                if version < chain.get().newest().version {
+                    return Err("versions rise along a chain");
+                }
                 if retention.history != HistoryRetention::Forever {
                     let collected = &mut table.collected[space.index()];
                     *collected = version.min(horizon).max(*collected);
@@ -192,15 +207,15 @@ impl Memory {
                 }
                 let leftover = chain.get_mut().push(revision, retention);
                 if leftover == Leftover::Settled && gone_at == Version::MAX {
-                    return;
+                    return Ok(());
                 }
                 (chain.key().clone(), leftover)
             }
-            Entry::Vacant(_) if revision.stored.is_none() => return,
+            Entry::Vacant(_) if revision.stored.is_none() => return Ok(()),
             Entry::Vacant(place) => {
                 let name = (expires != Version::MAX).then(|| place.key().clone());
                 place.insert(Chain::new(revision));
-                let Some(name) = name else { return };
+                let Some(name) = name else { return Ok(()) };
                 (name, Leftover::LookAgain(expires))
             }
         };
@@ -209,6 +224,7 @@ impl Memory {
             self.sweep.insert((gone_at, run, space, name.clone()));
         }
         self.settle(run, space, name, leftover);
+        Ok(())
     }
 
     /// Marks a run as deleted.
@@ -355,7 +371,7 @@ mod tests {
     fn write(memory: &mut Memory, version: u64, stored: Option<i64>) {
         let stored = stored.map(|value| Stored::Value(value.into()));
         let revision = Revision { version: version.into(), expires: Version::MAX, stored };
-        memory.push(RUN, Space::Kv, Name::from_slice(b"key"), revision, Version::from(version).previous());
+        memory.push(RUN, Space::Kv, Name::from_slice(b"key"), revision, Version::from(version).previous()).unwrap();
     }
 
     fn listed(memory: &Memory, snapshot: u64) -> usize {

@@ -29,8 +29,8 @@ const MAP: u32 = 8;
 /// The newtype struct a `Value` asks human-readable formats for; `Decoder` knows it, others ignore it.
 const WHOLE: &str = "$in_mem::value";
 
-/// The most items for which memory is set aside before they are read.
-const BELIEVED_ITEMS: usize = 64;
+/// The most items for which memory is set aside before they are read. Arrays can be nested, and each level claims anew.
+const BELIEVED_ITEMS: usize = 16;
 
 /// A value on its way into a serializer; `left` levels may still be nested in it.
 #[derive(Clone, Copy)]
