@@ -36,6 +36,8 @@ mod base;
 mod commit;
 mod disk;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod primitive;
 mod runtime;
 mod shard;

@@ -52,12 +52,13 @@ const MAY_NAME: [(&str, &str); 1] = [("src/base/run_id.rs", "Uuid")];
 const UNSAFE_IN: &str = "src/runtime/sys.rs";
 const GLOMMIO_IN: &str = "src/runtime/glommio/";
 
-const TOP_LEVEL: [&str; 14] = [
+const TOP_LEVEL: [&str; 15] = [
     "Cargo.toml",
     "Cargo.lock",
     "src",
     "examples",
     "benches",
+    "fuzz",
     "tests",
     "docs",
     "README.md",

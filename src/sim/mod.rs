@@ -9,6 +9,7 @@ mod across;
 mod audit;
 mod client;
 mod clock;
+mod decoders;
 mod disk;
 mod driver;
 mod faults;
