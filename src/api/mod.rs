@@ -9,6 +9,8 @@
 pub(crate) mod builder;
 pub(crate) mod database;
 pub(crate) mod event_log;
+#[cfg(test)]
+mod every_byte;
 pub(crate) mod extensions;
 pub(crate) mod kv_store;
 pub(crate) mod local_run;
