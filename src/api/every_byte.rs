@@ -23,12 +23,14 @@ use crate::base::options::{DurabilityMode, HistoryRetention, Partitioning};
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
+use crate::disk::directory::Directory;
+use crate::disk::recovery::Plan;
 use crate::format::BLOCK;
 use crate::format::record::Position;
 use crate::format::scan::scan_segment;
 use crate::format::segment::SegmentHeader;
-use crate::runtime::directory::Directory;
-use crate::runtime::recovery::{Plan, recover};
+use crate::runtime::files::Files;
+use crate::runtime::recovery::recover;
 use crate::shard::route::Layout;
 
 const SHARDS: usize = 2;
@@ -180,7 +182,7 @@ fn state(changes: &[Change], counts: impl Fn(usize) -> bool) -> State {
 impl Image {
     /// Recovers, as opening for reading does.
     fn open(&self) -> Result<State, Error> {
-        let directory = Directory::open(self.directory.path(), true)?;
+        let directory = Directory::new(Files::open(self.directory.path(), true)?);
         let layout = Layout { shards: SHARDS, partitioning: Partitioning::ByRun };
         let plan = Plan { layout, history: HistoryRetention::Off, read_only: true };
         let recovered = recover(&directory, plan)?;
