@@ -134,6 +134,16 @@ impl<F: FileSystem> Directory<F> {
         read().map_err(|error: io::Error| naming("cannot read", &self.files.path(&name), &error))
     }
 
+    /// How long a segment's file is, in bytes.
+    ///
+    /// # Errors
+    /// `Io` if that cannot be found out.
+    pub(crate) fn segment_length(&self, id: SegmentId) -> Result<u64> {
+        let name = segment_name(id);
+        let length = self.files.open(&name).and_then(|file| self.files.length(&file));
+        length.map_err(|error| naming("cannot read", &self.files.path(&name), &error))
+    }
+
     /// The header of a segment, from its bytes.
     ///
     /// # Errors

@@ -27,8 +27,11 @@ pub(crate) trait FileSystem {
     /// Makes an empty file that will have at most so many bytes; one of that name is emptied.
     fn create(&self, file: &str, bytes: u64) -> io::Result<Self::File>;
 
-    /// All of a file.
+    /// All of a file; zeros at its end may be left out.
     fn read(&self, file: &Self::File) -> io::Result<Vec<u8>>;
+
+    /// How many bytes are in a file.
+    fn length(&self, file: &Self::File) -> io::Result<u64>;
 
     /// Writes bytes at a place of a new file.
     fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<()>;

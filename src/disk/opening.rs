@@ -31,9 +31,10 @@ pub(crate) fn judge<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest
             let bytes = directory.read_segment(*id, settle)?;
             let header = directory.read_header(*id, &bytes, &manifest.database)?;
             // A segment is made whole before it is used: what is missing may have been acknowledged.
-            if (bytes.len() as u64) < header.capacity {
+            let length = directory.segment_length(*id)?;
+            if length < header.capacity {
                 let what = format!("the segment is cut off: capacity={}", header.capacity);
-                return Err(directory.corruption(*id, bytes.len() as u64, &what));
+                return Err(directory.corruption(*id, length, &what));
             }
             scanned.push(survey(&bytes, &header, None));
         }

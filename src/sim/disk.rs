@@ -314,6 +314,10 @@ impl FileSystem for &Disk {
         self.call(Operation::Read, |state| Ok(state.files[file].read()))
     }
 
+    fn length(&self, file: &Inode) -> io::Result<u64> {
+        Ok(self.state.borrow().files[file].length() as u64)
+    }
+
     fn write_at(&self, file: &Inode, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.call(Operation::Write, |state| {
             let file = state.files.get_mut(file).expect("an open file is there");
