@@ -63,6 +63,7 @@ pub use base::trace::{Trace, TraceTree, TraceType};
 pub use base::value::{Text, Value};
 pub use base::version::{Version, Versioned};
 pub use disk::recovery::RecoveryReport;
+pub use disk::salvage::{SalvageDamage, SalvageReport};
 
 pub use bytes::Bytes;
 pub use serde_json;

@@ -119,13 +119,20 @@ impl IntoFuture for DatabaseBuilder {
     }
 }
 
-/// Recovery reads files and may take long: it runs on a thread of its own, so that nobody's executor is blocked.
 async fn open_on_thread(options: OpenOptions) -> Result<Database> {
-    let (sender, receiver) = oneshot::channel();
-    let open = move || {
-        let _ = sender.send(open(&options));
-    };
-    std::thread::Builder::new().name("in-mem-open".into()).spawn(open)?;
-    let engine = receiver.await.map_err(|_| Error::Unavailable("opening the database panicked".into()))??;
+    let engine = on_thread("in-mem-open", move || open(&options)).await?;
     Ok(Database::new(Arc::new(engine)))
+}
+
+/// Work that reads files and may take long runs on a thread of its own, so that nobody's executor is blocked.
+pub(crate) async fn on_thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (sender, receiver) = oneshot::channel();
+    let work = move || {
+        let _ = sender.send(work());
+    };
+    std::thread::Builder::new().name(name.into()).spawn(work)?;
+    receiver.await.map_err(|_| Error::Unavailable(format!("a thread panicked: name={name}")))?
 }

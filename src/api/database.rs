@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
 
-use super::builder::DatabaseBuilder;
+use super::builder::{DatabaseBuilder, on_thread};
 use super::event_log::EventLog;
 use super::kv_store::KVStore;
 use super::local_run::{LocalRun, spawn_on};
@@ -26,9 +26,11 @@ use crate::base::run::{RunMetadata, RunOptions, RunStatus};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::disk::recovery::RecoveryReport;
+use crate::disk::salvage::SalvageReport;
 use crate::format::FORMAT_VERSION;
 use crate::primitive::command::RunFilter;
 use crate::runtime::engine::Engine;
+use crate::runtime::salvage::salvage;
 use crate::shard::input::Request;
 
 /// An open database. A cheap handle: clones share the same shards. Dropping the last one closes it, best effort;
@@ -117,6 +119,24 @@ impl Database {
     /// Begins to collect what a database is opened with.
     pub const fn builder() -> DatabaseBuilder {
         DatabaseBuilder::new()
+    }
+
+    /// Copies what is provably intact in a damaged directory into a new one, and reports what is missing.
+    ///
+    /// `from` is read and never written to; nobody may have it open. `to` must not exist or be empty; it is a database of
+    /// its own afterwards. Every record whose checksum holds is taken, also behind damage, and a transaction over several
+    /// shards whole or not at all. What stood in a damaged place is lost, deletes included: what they took away is there
+    /// again.
+    ///
+    /// # Errors
+    /// `InvalidOperation` if there is no log in `from`, or if there is something in `to`; `Locked`; `Io` if the new
+    /// directory cannot be written.
+    ///
+    /// # Cancel safety
+    /// The salvage goes on; its report is lost.
+    pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Op<SalvageReport> {
+        let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
+        Op::steps(on_thread("in-mem-salvage", move || salvage(&from, &to)))
     }
 
     /// Completes when everything acknowledged so far is on disk.

@@ -4,7 +4,8 @@
 //! - Every error names the file.
 
 use std::io;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use super::file_system::FileSystem;
 use crate::base::error::{Error, Result};
@@ -31,6 +32,11 @@ pub(crate) struct Directory<F> {
 impl<F: FileSystem> Directory<F> {
     pub(crate) const fn new(files: F) -> Self {
         Self { files }
+    }
+
+    /// How errors and reports name a file.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.files.path(name)
     }
 
     /// The manifest; `None` if the directory is new.
@@ -96,12 +102,24 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Io` if there is no room; nothing is left behind.
     pub(crate) fn create_segment(&self, header: &SegmentHeader) -> Result<()> {
-        let name = segment_name(header.id);
+        self.make_segment(header.id, &header.to_block(), header.capacity)
+    }
+
+    /// Makes a segment of all that will ever be in it, on disk when this returns.
+    ///
+    /// # Errors
+    /// `Io` if there is no room; nothing is left behind.
+    pub(crate) fn write_segment(&self, id: SegmentId, bytes: &[u8]) -> Result<()> {
+        self.make_segment(id, bytes, bytes.len() as u64)
+    }
+
+    fn make_segment(&self, id: SegmentId, start: &[u8], capacity: u64) -> Result<()> {
+        let name = segment_name(id);
         let temporary = name.replace(".log", TEMPORARY);
         let make = || {
-            let new = self.files.create(&temporary, header.capacity)?;
-            self.files.write_at(&new, &header.to_block(), 0)?;
-            self.files.write_zeros(&new, BLOCK as u64..header.capacity)?;
+            let new = self.files.create(&temporary, capacity)?;
+            self.files.write_at(&new, start, 0)?;
+            self.files.write_zeros(&new, start.len() as u64..capacity)?;
             self.files.sync(&new)?;
             self.files.rename(&temporary, &name)
         };
@@ -132,6 +150,30 @@ impl<F: FileSystem> Directory<F> {
             Ok(bytes)
         };
         read().map_err(|error: io::Error| naming("cannot read", &self.files.path(&name), &error))
+    }
+
+    /// Reads what can be read of a segment; returns the places that cannot, as zeros.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be opened.
+    pub(crate) fn read_damaged_segment(&self, id: SegmentId) -> Result<(Vec<u8>, Vec<Range<u64>>)> {
+        let name = segment_name(id);
+        let failed = |error: io::Error| naming("cannot read", &self.files.path(&name), &error);
+        let file = self.files.open(&name).map_err(failed)?;
+        if let Ok(bytes) = self.files.read(&file) {
+            return Ok((bytes, Vec::new()));
+        }
+        let length = self.files.length(&file).map_err(failed)?;
+        let (mut bytes, mut unreadable) = (Vec::new(), Vec::new());
+        for start in (0..length).step_by(BLOCK) {
+            let end = length.min(start + BLOCK as u64);
+            match self.files.read_at(&file, start..end) {
+                Ok(block) => bytes.extend(block),
+                Err(_) => unreadable.push(start..end),
+            }
+            bytes.resize(usize::try_from(end).unwrap_or(usize::MAX), 0);
+        }
+        Ok((bytes, unreadable))
     }
 
     /// How long a segment's file is, in bytes.

@@ -30,6 +30,9 @@ pub(crate) trait FileSystem {
     /// All of a file; zeros at its end may be left out.
     fn read(&self, file: &Self::File) -> io::Result<Vec<u8>>;
 
+    /// A part of a file, which may end early where the file does.
+    fn read_at(&self, file: &Self::File, place: Range<u64>) -> io::Result<Vec<u8>>;
+
     /// How many bytes are in a file.
     fn length(&self, file: &Self::File) -> io::Result<u64>;
 

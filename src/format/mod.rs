@@ -6,6 +6,7 @@
 
 pub(crate) mod manifest;
 pub(crate) mod record;
+pub(crate) mod rescue;
 pub(crate) mod scan;
 pub(crate) mod segment;
 

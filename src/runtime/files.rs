@@ -19,8 +19,8 @@ const ZEROS: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Files {
     path: PathBuf,
-    /// Held while the directory is open.
-    _lock: File,
+    /// Held while the directory is open; a damaged one may have none.
+    _lock: Option<File>,
 }
 
 impl Files {
@@ -40,41 +40,58 @@ impl Files {
             std::fs::create_dir_all(path.join(LOG))
                 .map_err(|error| naming("cannot make the directory", path, &error))?;
         }
-        let file = path.join(LOCK);
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .create(!read_only)
-            .truncate(false)
-            .open(&file)
-            .map_err(|error| naming("cannot open", &file, &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = lock.read_to_string(&mut holder);
-                let holder = if holder.is_empty() {
-                    "unknown".into()
-                } else if holder == this_process() {
-                    format!("{holder}, which is this one: share the database by cloning its handle")
-                } else {
-                    holder
-                };
-                return Err(Error::Locked { path: path.to_owned(), holder });
-            }
-            Err(TryLockError::Error(error)) => return Err(naming("cannot lock", &file, &error)),
-        }
+        let mut lock = lock(path, read_only)?;
         if read_only {
-            return Ok(Self { path: path.to_owned(), _lock: lock });
+            return Ok(Self { path: path.to_owned(), _lock: Some(lock) });
         }
         let holder = this_process();
         lock.set_len(0)
             .and_then(|()| lock.seek(SeekFrom::Start(0)))
             .and_then(|_| lock.write_all(holder.as_bytes()))
-            .map_err(|error| naming("cannot write", &file, &error))?;
-        let files = Self { path: path.to_owned(), _lock: lock };
+            .map_err(|error| naming("cannot write", &path.join(LOCK), &error))?;
+        let files = Self { path: path.to_owned(), _lock: Some(lock) };
         files.sync_directory("").map_err(|error| naming("cannot sync the directory", path, &error))?;
         Ok(files)
+    }
+
+    /// Opens a directory of which anything may be missing, to read it.
+    ///
+    /// # Errors
+    /// `Locked` if it is open elsewhere, `InvalidOperation` if there is no log, `Io`.
+    pub(crate) fn open_damaged(path: &Path) -> Result<Self> {
+        if !path.join(LOG).is_dir() {
+            return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
+        }
+        let lock = if path.join(LOCK).exists() { Some(lock(path, true)?) } else { None };
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+}
+
+/// Takes the lock of a directory.
+fn lock(path: &Path, read_only: bool) -> Result<File> {
+    let file = path.join(LOCK);
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(!read_only)
+        .create(!read_only)
+        .truncate(false)
+        .open(&file)
+        .map_err(|error| naming("cannot open", &file, &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = lock.read_to_string(&mut holder);
+            let holder = if holder.is_empty() {
+                "unknown".into()
+            } else if holder == this_process() {
+                format!("{holder}, which is this one: share the database by cloning its handle")
+            } else {
+                holder
+            };
+            Err(Error::Locked { path: path.to_owned(), holder })
+        }
+        Err(TryLockError::Error(error)) => Err(naming("cannot lock", &file, &error)),
     }
 }
 
@@ -107,6 +124,21 @@ impl FileSystem for Files {
     fn read(&self, mut file: &File) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_at(&self, file: &File, place: Range<u64>) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(place.end - place.start).unwrap_or(usize::MAX)];
+        let mut read = 0;
+        while read < bytes.len() {
+            match file.read_at(&mut bytes[read..], place.start + read as u64) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(read);
         Ok(bytes)
     }
 

@@ -14,5 +14,6 @@ pub(crate) mod local;
 pub(crate) mod mailbox;
 pub(crate) mod open;
 pub(crate) mod recovery;
+pub(crate) mod salvage;
 pub(crate) mod spin;
 pub(crate) mod sys;

@@ -314,6 +314,12 @@ impl FileSystem for &Disk {
         self.call(Operation::Read, |state| Ok(state.files[file].read()))
     }
 
+    fn read_at(&self, file: &Inode, place: Range<u64>) -> io::Result<Vec<u8>> {
+        let mut bytes = self.read(file)?;
+        bytes.truncate(usize::try_from(place.end).unwrap());
+        Ok(bytes.split_off(bytes.len().min(usize::try_from(place.start).unwrap())))
+    }
+
     fn length(&self, file: &Inode) -> io::Result<u64> {
         Ok(self.state.borrow().files[file].length() as u64)
     }
