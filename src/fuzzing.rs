@@ -152,6 +152,7 @@ fn read_segment(bytes: &[u8]) -> bool {
         clock_reserved: Version::ZERO,
         closed: false,
         sealed: Vec::new(),
+        snapshot: None,
     };
     let mut sealing = Sealing::new(&manifest);
     if sealing.add_shard(&[survey(bytes, &header, None)]).is_err() {
@@ -161,7 +162,7 @@ fn read_segment(bytes: &[u8]) -> bool {
     let segment = &opening.sealed[0];
     let survey_again = |_: &_| Ok::<_, Infallible>(survey(bytes, &header, Some(segment.end)).evidence);
     let Ok((decisions, _)) = decide(&opening.sealed, survey_again);
-    let extent = Extent { end: segment.end, cut: segment.cut, decisions: &decisions };
+    let extent = Extent { end: segment.end, above: Version::ZERO, cut: segment.cut, decisions: &decisions };
     let replay = |shards: usize, partitioning: Partitioning, moved_from: Option<(usize, usize)>| {
         let target = Target { shard: 0, layout: Layout { shards, partitioning }, moved_from };
         replay_segment(bytes, &header, extent, target, &mut Memory::new(HistoryRetention::Forever))

@@ -64,6 +64,7 @@ pub use base::value::{Text, Value};
 pub use base::version::{Version, Versioned};
 pub use disk::recovery::RecoveryReport;
 pub use disk::salvage::{SalvageDamage, SalvageReport};
+pub use runtime::backup::BackupReport;
 
 pub use bytes::Bytes;
 pub use serde_json;

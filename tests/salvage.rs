@@ -158,6 +158,34 @@ fn the_log_of_a_killed_process_is_salvaged_up_to_its_last_flush_whatever_is_dest
     });
 }
 
+#[test]
+fn a_damaged_snapshot_is_salvaged_but_for_what_is_damaged() {
+    on_tokio(async {
+        let root = directory();
+        let (from, copy, to) = (root.path().join("from"), root.path().join("copy"), root.path().join("to"));
+        fill(&from, DurabilityMode::Strict, Partitioning::ByKey).await;
+        let database = open(&from, DurabilityMode::Strict, 2).await;
+        database.backup(&copy).await.expect("it is backed up");
+        database.close().await.expect("it closes");
+        let database = open(&copy, DurabilityMode::Strict, 2).await;
+        database.kv().put(RUN, "later", 1).await.expect("the copy goes on");
+        database.close().await.expect("it closes");
+        assert!(salvage(&copy, &to).await.is_whole());
+        let sound = contents(&to).await;
+        assert_eq!(sound.len(), contents(&copy).await.len());
+        std::fs::remove_dir_all(&to).expect("it is removed");
+        let file = copy.join("snapshots/0000000001-0001.snap");
+        let length = std::fs::metadata(&file).expect("it is there").len();
+        overwrite(&file, 4096 + (length - 4096) / 2, &[0xa5; 2]);
+        assert!(matches!(Database::open(&copy).await, Err(Error::Corruption(_))));
+        let report = salvage(&copy, &to).await;
+        assert_eq!((report.damage.len(), &report.damage[0].file), (1, &file), "{report:?}");
+        let left = contents(&to).await;
+        assert!(left.contains_key(&format!("{RUN} kv later")));
+        assert!(left.len() < sound.len() && left.len() > 10, "{} {} {report:?}", left.len(), sound.len());
+    });
+}
+
 /// Nothing is there that was not, and what was written together is there together. Returns how much is missing.
 fn check_part_of(
     salvaged: &BTreeMap<String, String>,

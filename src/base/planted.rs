@@ -61,6 +61,8 @@ pub(crate) enum Bug {
     WriteIntentsIgnored,
     /// In `Buffered`, recovery keeps what is above the cut on shard 0.
     CutIgnoredAtRecovery,
+    /// A dump does not wait for prepared transactions.
+    DumpInDoubt,
     /// A single write does not look at intents.
     SingleWriteIgnoresIntents,
     /// Recovery decides about earlier openings again, in place of reading what was decided.

@@ -67,6 +67,12 @@ impl Intents {
         self.holders == 0
     }
 
+    /// Whether any commit may still come at or below a version.
+    pub(crate) fn is_in_doubt(&self, version: Version) -> bool {
+        let mut all = self.writes.values().chain(self.deleted.values());
+        all.any(|(_, timestamp)| *timestamp <= version)
+    }
+
     /// Grants a prepared part its intents.
     ///
     /// # Panics

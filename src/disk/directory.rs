@@ -12,10 +12,13 @@ use crate::base::error::{Error, Result};
 use crate::format::BLOCK;
 use crate::format::manifest::Manifest;
 use crate::format::segment::{SegmentHeader, SegmentId};
+use crate::format::snapshot::SnapshotId;
 use crate::shard::replay::Damage;
 
 /// Where the segments are.
 pub(crate) const LOG: &str = "log";
+/// Where the snapshots are.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
 const ROOT: &str = "";
 /// The file that says what the database consists of.
 pub(crate) const MANIFEST: &str = "MANIFEST";
@@ -48,11 +51,11 @@ impl<F: FileSystem> Directory<F> {
         let bytes = match self.files.open(MANIFEST).and_then(|file| self.files.read(&file)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.segments()?.is_empty() {
+                if self.segments()?.is_empty() && self.snapshots()?.is_empty() {
                     return Ok(None);
                 }
                 return Err(Error::Corruption(format!(
-                    "the manifest is missing though there are log segments: file={}",
+                    "the manifest is missing though there are log segments or snapshots: file={}",
                     path().display()
                 )));
             }
@@ -84,6 +87,20 @@ impl<F: FileSystem> Directory<F> {
     /// `Io` if the directory cannot be read.
     pub(crate) fn segments(&self) -> Result<Vec<SegmentId>> {
         let mut ids: Vec<SegmentId> = self.list_log()?.iter().filter_map(|name| SegmentId::parse(name)).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// The files of snapshots there are, in order.
+    ///
+    /// # Errors
+    /// `Io` if the directory cannot be read.
+    fn snapshots(&self) -> Result<Vec<SnapshotId>> {
+        let names = match self.files.list(SNAPSHOTS) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names.map_err(|error| naming("cannot read", &self.files.path(SNAPSHOTS), &error))?,
+        };
+        let mut ids: Vec<SnapshotId> = names.iter().filter_map(|name| SnapshotId::parse(name)).collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -203,7 +220,7 @@ impl<F: FileSystem> Directory<F> {
     }
 
     /// Removes segments that the manifest does not name: made ahead of need by an earlier opening and never used, or
-    /// not made to their end.
+    /// not made to their end; and snapshots that it does not name.
     ///
     /// # Errors
     /// `Io` if they cannot be removed.
@@ -215,6 +232,10 @@ impl<F: FileSystem> Directory<F> {
             if !manifest.sealed.iter().any(|segment| segment.id == id) {
                 self.remove_segment(id)?;
             }
+        }
+        let named = manifest.snapshot.as_ref().map(|snapshot| snapshot.number);
+        for id in self.snapshots()?.into_iter().filter(|id| Some(id.number) != named) {
+            self.remove(&snapshot_name(id))?;
         }
         Ok(())
     }
@@ -234,6 +255,54 @@ impl<F: FileSystem> Directory<F> {
     pub(crate) fn trim_segment(&self, id: SegmentId, end: u64) -> Result<()> {
         let name = segment_name(id);
         self.files.truncate(&name, end).map_err(|error| naming("cannot trim", &self.files.path(&name), &error))
+    }
+
+    /// Begins a snapshot's file under a temporary name.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn create_snapshot(&self, id: SnapshotId) -> Result<F::File> {
+        let name = temporary_snapshot(id);
+        self.files.create(&name, 0).map_err(|error| naming("cannot make", &self.files.path(&name), &error))
+    }
+
+    /// Writes a part of a snapshot.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn write_snapshot(&self, id: SnapshotId, file: &F::File, bytes: &[u8], offset: u64) -> Result<()> {
+        let name = temporary_snapshot(id);
+        let written = self.files.write_at(file, bytes, offset);
+        written.map_err(|error| naming("cannot write", &self.files.path(&name), &error))
+    }
+
+    /// Makes a snapshot durable, and its name.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn publish_snapshot(&self, id: SnapshotId, file: &F::File) -> Result<()> {
+        let name = snapshot_name(id);
+        let publish = || {
+            self.files.sync(file)?;
+            self.files.rename(&temporary_snapshot(id), &name)
+        };
+        publish().map_err(|error| naming("cannot write", &self.files.path(&name), &error))?;
+        self.sync_directory(SNAPSHOTS)
+    }
+
+    /// All of a snapshot's file.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn read_snapshot(&self, id: SnapshotId) -> Result<Vec<u8>> {
+        let name = snapshot_name(id);
+        let read = self.files.open(&name).and_then(|file| self.files.read(&file));
+        read.map_err(|error| naming("cannot read", &self.files.path(&name), &error))
+    }
+
+    /// Damage in a snapshot.
+    pub(crate) fn damaged_snapshot(&self, id: SnapshotId, offset: u64, what: &str) -> Error {
+        corruption(&self.files.path(&snapshot_name(id)), offset, what)
     }
 
     /// Damage in a segment.
@@ -263,6 +332,15 @@ impl<F: FileSystem> Directory<F> {
 /// The file of a segment.
 pub(crate) fn segment_name(id: SegmentId) -> String {
     format!("{LOG}/{}", id.file_name())
+}
+
+/// The file of a snapshot.
+pub(crate) fn snapshot_name(id: SnapshotId) -> String {
+    format!("{SNAPSHOTS}/{}", id.file_name())
+}
+
+fn temporary_snapshot(id: SnapshotId) -> String {
+    snapshot_name(id).replace(".snap", TEMPORARY)
 }
 
 /// An error of the operating system, with the file it is about.

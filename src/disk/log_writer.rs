@@ -76,6 +76,7 @@ impl<'a, F: FileSystem, S: FnMut() -> u64> LogWriter<'a, F, S> {
             clock_reserved: self.latest,
             closed: true,
             sealed: self.sealed,
+            snapshot: None,
         };
         self.directory.write_manifest(&manifest)?;
         Ok(self.commits)

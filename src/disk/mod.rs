@@ -9,4 +9,6 @@ pub(crate) mod file_system;
 mod log_writer;
 pub(crate) mod opening;
 pub(crate) mod recovery;
+mod regrouping;
 pub(crate) mod salvage;
+pub(crate) mod snapshots;

@@ -10,16 +10,19 @@ use std::time::Duration;
 
 use super::directory::Directory;
 use super::file_system::FileSystem;
-use super::opening;
+use super::regrouping::Regrouping;
+use super::{opening, snapshots};
 use crate::base::error::{Error, Result};
 use crate::base::options::HistoryRetention;
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
-use crate::format::manifest::{Manifest, SealedSegment};
+use crate::format::manifest::{Manifest, SealedSegment, SnapshotRecord};
+use crate::format::snapshot::{Piece, SnapshotId};
 use crate::shard::decisions::Decisions;
 use crate::shard::replay::{Extent, Target, replay_segment, survey};
 use crate::shard::route::Layout;
 use crate::shard::sealing;
+use crate::store::dump::Loader;
 use crate::store::memory::Memory;
 
 /// What opening the database found on disk.
@@ -38,6 +41,8 @@ pub struct RecoveryReport {
     /// How many transactions over several shards left parts in the last opening's log and are not committed: some part was
     /// refused, or was not on disk yet when the process died.
     pub discarded_transactions: u64,
+    /// The version of the snapshot that recovery started from; `None` if there is none.
+    pub snapshot: Option<Version>,
     /// The highest version found.
     pub latest: Version,
     /// How many shards the last opening had.
@@ -71,6 +76,7 @@ pub(crate) struct Recovery<'a, F> {
     incarnation: u32,
     reserved: Version,
     sealed: Vec<SealedSegment>,
+    snapshot: Option<SnapshotRecord>,
     decisions: Decisions,
     report: RecoveryReport,
 }
@@ -85,6 +91,9 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         let mut report = RecoveryReport::default();
         let before = directory.read_manifest()?;
         report.created = before.is_none();
+        let snapshot = before.as_ref().and_then(|manifest| manifest.snapshot.clone());
+        report.snapshot = snapshot.as_ref().map(|snapshot| snapshot.version);
+        report.latest = report.snapshot.unwrap_or_default();
         let (database, incarnation, reserved, mut sealed) = match before {
             None => (identity, 0, Version::ZERO, Vec::new()),
             Some(manifest) => {
@@ -94,7 +103,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
                 if !manifest.closed {
                     let last = opening::judge(directory, &manifest, true)?;
                     report.torn_tails = last.torn.len() as u64;
-                    report.latest = last.latest;
+                    report.latest = report.latest.max(last.latest);
                     sealed.extend(last.sealed);
                 }
                 (manifest.database, manifest.incarnation, manifest.clock_reserved, sealed)
@@ -108,7 +117,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         })?;
         report.discarded_transactions = discarded.get(&incarnation).copied().unwrap_or_default();
         report.segments = sealed.len() as u64;
-        Ok(Self { directory, plan, database, incarnation, reserved, sealed, decisions, report })
+        Ok(Self { directory, plan, database, incarnation, reserved, sealed, snapshot, decisions, report })
     }
 
     /// Builds the memory of one of the new shards from all that counts.
@@ -116,12 +125,14 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
     /// # Errors
     /// `Corruption` with file and offset; `Io`.
     pub(crate) fn build_shard(&self, shard: usize) -> Result<Built> {
-        let mut built = Built { memory: Memory::new(self.plan.history), records: 0, latest: Version::ZERO };
         let mut layout = self.plan.layout;
         if planted(Bug::OldShardCount) && self.report.previous_shards > 0 {
             layout.shards = self.report.previous_shards as usize;
         }
         let Layout { shards, partitioning } = layout;
+        let memory = self.load_snapshot(shard, layout)?;
+        let mut built = Built { memory, records: 0, latest: Version::ZERO };
+        let above = self.snapshot.as_ref().map_or(Version::ZERO, |snapshot| snapshot.version);
         for segment in self.sealed.iter().filter(|segment| segment.concerns(shard, shards, partitioning)) {
             let bytes = self.directory.read_segment(segment.id, false)?;
             let header = self.directory.read_header(segment.id, &bytes, &self.database)?;
@@ -132,7 +143,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             let has_moved = !segment.is_of(shards, partitioning);
             let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
             let target = Target { shard, layout, moved_from };
-            let extent = Extent { end: segment.end, cut: segment.cut, decisions: &self.decisions };
+            let extent = Extent { end: segment.end, above, cut: segment.cut, decisions: &self.decisions };
             let (records, latest) = replay_segment(&bytes, &header, extent, target, &mut built.memory)
                 .map_err(|damage| self.directory.damaged(&damage))?;
             // Of those that every shard reads, one counts.
@@ -142,6 +153,42 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             built.latest = built.latest.max(latest);
         }
         Ok(built)
+    }
+
+    /// What the snapshot holds of what one of the new shards owns.
+    fn load_snapshot(&self, shard: usize, layout: Layout) -> Result<Memory> {
+        let Some(snapshot) = &self.snapshot else { return Ok(Memory::new(self.plan.history)) };
+        let is_of_layout = snapshot.shards as usize == layout.shards && snapshot.partitioning == layout.partitioning;
+        if is_of_layout {
+            let mut loader = Loader::new(self.plan.history, snapshot.version);
+            self.read_snapshot(snapshot, shard, |piece| loader.load(piece))?;
+            return Ok(loader.finish());
+        }
+        let mut regrouping = Regrouping::default();
+        for source in 0..snapshot.shards as usize {
+            let from = (source, snapshot.shards as usize);
+            self.read_snapshot(snapshot, source, |piece| {
+                regrouping.add(piece, |write| layout.taken_over(shard, write, from));
+                Ok(())
+            })?;
+        }
+        let id = SnapshotId { number: snapshot.number, shard: 0 };
+        regrouping.finish(self.plan.history).map_err(|what| self.directory.damaged_snapshot(id, 0, what))
+    }
+
+    fn read_snapshot(
+        &self,
+        snapshot: &SnapshotRecord,
+        shard: usize,
+        visit: impl FnMut(Piece) -> Result<(), String>,
+    ) -> Result<()> {
+        let id = SnapshotId { number: snapshot.number, shard: u32::try_from(shard).unwrap_or(u32::MAX) };
+        let bytes = self.directory.read_snapshot(id)?;
+        let file = snapshots::open(self.directory, &bytes, id, &self.database)?;
+        if file.header.version != snapshot.version {
+            return Err(self.directory.damaged_snapshot(id, 0, "the snapshot is not the one the manifest names"));
+        }
+        file.read(visit).map_err(|(offset, what)| self.directory.damaged_snapshot(id, offset, &what))
     }
 
     /// Everything is built: writes all decisions into the manifest of the new opening, unless it is read-only. `start`
@@ -167,6 +214,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             clock_reserved: start(last),
             closed: false,
             sealed: self.sealed,
+            snapshot: self.snapshot,
         };
         // Nothing is written at the times of a read-only opening: they need no reservation.
         if !self.plan.read_only {

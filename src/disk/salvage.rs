@@ -4,6 +4,7 @@
 //! - Where the manifest says how far a log counts, no more of it counts here. Where it is lost, or for the opening that
 //!   did not end in good order, every intact record does; in `Buffered` mode up to the last mark of the shards whose logs
 //!   are whole.
+//! - A snapshot is taken block by block; it stands for every log record up to its version.
 //! - Nothing is ever written to the damaged directory.
 //! - An abort record or a deleted run that stood in a damaged place is not known: what it took away is there again. The
 //!   report names every damaged place.
@@ -12,9 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::directory::{Directory, segment_name};
+use super::directory::{Directory, segment_name, snapshot_name};
 use super::file_system::FileSystem;
 use super::log_writer::LogWriter;
+use super::regrouping::writes_of;
 use crate::base::error::Result;
 use crate::base::key::Space;
 use crate::base::options::HistoryRetention;
@@ -26,6 +28,7 @@ use crate::format::manifest::{Manifest, SealedSegment};
 use crate::format::record::{RecordHeader, RecordKind, TransactionId, decode_body, decode_part_head};
 use crate::format::rescue::{rescue_segment, salt_of_first_record};
 use crate::format::segment::{SegmentHeader, SegmentId};
+use crate::format::snapshot::{SnapshotFile, SnapshotId};
 use crate::primitive::index;
 use crate::shard::decisions::{Decisions, Evidence, cut_of};
 use crate::store::memory::Memory;
@@ -150,11 +153,44 @@ impl<F: FileSystem> Salvage<'_, F> {
             self.damaged(id, 0..0, "the segment is missing");
         }
         let mut transactions = Transactions::new();
+        let above = self.read_snapshot(&mut transactions);
         for opening in there.chunk_by(|a, b| a.incarnation == b.incarnation) {
             let opening = self.read_opening(opening);
-            self.decide(opening, &mut transactions);
+            self.decide(opening, above, &mut transactions);
         }
         Ok(transactions)
+    }
+
+    /// Adds what a snapshot holds; returns up to which version that is.
+    fn read_snapshot(&mut self, transactions: &mut Transactions) -> Version {
+        let Some(snapshot) = self.manifest.as_ref().and_then(|manifest| manifest.snapshot.clone()) else {
+            return Version::ZERO;
+        };
+        for shard in 0..snapshot.shards {
+            let id = SnapshotId { number: snapshot.number, shard };
+            let bytes = match self.from.read_snapshot(id) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    self.damaged_file(&snapshot_name(id), 0..0, &error.to_string());
+                    continue;
+                }
+            };
+            let mut found = Vec::new();
+            let wrong = match SnapshotFile::open(&bytes) {
+                Ok(file) => file.rescue(|piece| found.extend(writes_of(piece))),
+                Err(wrong) => vec![wrong],
+            };
+            for (offset, what) in wrong {
+                self.damaged_file(&snapshot_name(id), offset..offset, &what);
+            }
+            for (version, write) in found {
+                let own = (version, false, TransactionId::default());
+                let all = transactions.entry(own).or_default();
+                all.extend(Some(write).filter(counts_on_one_shard));
+                drop_repeated_deletes(all);
+            }
+        }
+        snapshot.version
     }
 
     fn read_opening(&mut self, segments: &[SegmentId]) -> Opening {
@@ -212,7 +248,7 @@ impl<F: FileSystem> Salvage<'_, F> {
                 id,
                 salt,
                 sealed.map(|segment| segment.end),
-                |offset, header, body| match writes_of(&header, body) {
+                |offset, header, body| match writes_in(&header, body) {
                     Ok(writes) => {
                         evidence.note(offset, &header, body);
                         opening.found.push(Found { header, writes });
@@ -233,7 +269,8 @@ impl<F: FileSystem> Salvage<'_, F> {
         opening.evidence.push(evidence);
     }
 
-    fn decide(&mut self, opening: Opening, transactions: &mut Transactions) {
+    /// Adds what is committed in an opening above a version.
+    fn decide(&mut self, opening: Opening, above: Version, transactions: &mut Transactions) {
         let marked = || opening.marks.values().flatten().copied();
         let cut = match opening.cut {
             Some(cut) => cut,
@@ -249,7 +286,7 @@ impl<F: FileSystem> Salvage<'_, F> {
             } else {
                 Some(header.version()).filter(|version| *version <= cut)
             };
-            if let Some(version) = version.filter(|_| !writes.is_empty()) {
+            if let Some(version) = version.filter(|version| *version > above && !writes.is_empty()) {
                 let all = transactions.entry((version, is_part, id)).or_default();
                 all.extend(writes.into_iter().filter(counts_on_one_shard));
                 drop_repeated_deletes(all);
@@ -258,14 +295,18 @@ impl<F: FileSystem> Salvage<'_, F> {
     }
 
     fn damaged(&mut self, id: SegmentId, place: Range<u64>, what: &str) {
-        let file = self.from.path(&segment_name(id));
+        self.damaged_file(&segment_name(id), place, what);
+    }
+
+    fn damaged_file(&mut self, name: &str, place: Range<u64>, what: &str) {
+        let file = self.from.path(name);
         let bytes = place.end - place.start;
         self.report.damage.push(SalvageDamage { file, offset: place.start, bytes, what: what.into() });
     }
 }
 
 /// What a record writes; the error says why it cannot be understood.
-fn writes_of(header: &RecordHeader, body: &[u8]) -> Result<Vec<Write>, String> {
+fn writes_in(header: &RecordHeader, body: &[u8]) -> Result<Vec<Write>, String> {
     let body = match header.kind() {
         Some(RecordKind::Commit) => body,
         Some(RecordKind::Part) => decode_part_head(body).map_err(|error| error.to_string())?.1,

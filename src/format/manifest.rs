@@ -58,6 +58,17 @@ impl SealedSegment {
     }
 }
 
+/// A snapshot that is whole and durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SnapshotRecord {
+    pub(crate) number: u64,
+    /// It holds everything that was committed at or below this version.
+    pub(crate) version: Version,
+    /// How many shards there were, each of which has a file, and how keys were spread over them.
+    pub(crate) shards: u32,
+    pub(crate) partitioning: Partitioning,
+}
+
 /// What the database consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
@@ -74,6 +85,8 @@ pub(crate) struct Manifest {
     pub(crate) closed: bool,
     /// The segments of earlier openings, in order.
     pub(crate) sealed: Vec<SealedSegment>,
+    /// The snapshot that recovery starts from.
+    pub(crate) snapshot: Option<SnapshotRecord>,
 }
 
 impl Manifest {
@@ -127,6 +140,9 @@ impl Manifest {
     /// Whether anybody would write this: sizes of tables and divisors follow from it.
     fn check(&self) -> Result<(), &'static str> {
         let are_shards = |shards: u32| (1..=SHARDS).contains(&(shards as usize));
+        if self.snapshot.as_ref().is_some_and(|snapshot| !are_shards(snapshot.shards)) {
+            return Err("a snapshot of a number of shards beyond the limit");
+        }
         if !are_shards(self.shards) || self.sealed.iter().any(|segment| !are_shards(segment.shards)) {
             return Err("a number of shards beyond the limit");
         }
@@ -167,6 +183,7 @@ mod tests {
                 cut: Version::MAX,
                 has_parts: true,
             }],
+            snapshot: Some(SnapshotRecord { number: 1, version: Version::from(9), shards: 2, partitioning }),
         };
         let bytes = manifest.to_bytes();
         assert_eq!(Manifest::read(&bytes), Ok(manifest));

@@ -9,9 +9,10 @@ pub(crate) mod record;
 pub(crate) mod rescue;
 pub(crate) mod scan;
 pub(crate) mod segment;
+pub(crate) mod snapshot;
 
 /// The version of the whole on-disk format.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 /// The unit of writing: every batch starts and ends on a multiple of it.
 pub(crate) const BLOCK: usize = 4096;
 

@@ -10,6 +10,7 @@ use crate::base::state::State;
 use crate::base::trace::{Trace, TraceTree};
 use crate::base::value::Value;
 use crate::base::version::{Version, Versioned};
+use crate::format::snapshot::Piece;
 
 /// What a command answers. Records are shared with the store; the caller's side copies them.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +39,7 @@ pub(crate) enum Output {
     MaybeRun(Option<Arc<RunMetadata>>),
     Runs(Vec<Arc<RunMetadata>>),
     MaybeRunId(Option<RunId>),
+    Pieces(Option<Vec<Piece>>),
 }
 
 /// An output and what the caller should know with it.

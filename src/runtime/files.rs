@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::error::{Error, Result};
-use crate::disk::directory::{LOG, MANIFEST, naming};
+use crate::disk::directory::{LOG, MANIFEST, SNAPSHOTS, naming};
 use crate::disk::file_system::FileSystem;
 
 const LOCK: &str = "LOCK";
@@ -37,8 +37,10 @@ impl Files {
             return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
         }
         if !read_only {
-            std::fs::create_dir_all(path.join(LOG))
-                .map_err(|error| naming("cannot make the directory", path, &error))?;
+            for directory in [LOG, SNAPSHOTS] {
+                std::fs::create_dir_all(path.join(directory))
+                    .map_err(|error| naming("cannot make the directory", path, &error))?;
+            }
         }
         let mut lock = lock(path, read_only)?;
         if read_only {
@@ -52,6 +54,18 @@ impl Files {
         let files = Self { path: path.to_owned(), _lock: Some(lock) };
         files.sync_directory("").map_err(|error| naming("cannot sync the directory", path, &error))?;
         Ok(files)
+    }
+
+    /// Opens a new directory.
+    ///
+    /// # Errors
+    /// `InvalidOperation` if there is something in it, and those of [`open`](Self::open).
+    pub(crate) fn open_new(path: &Path) -> Result<Self> {
+        if path.exists() && std::fs::read_dir(path)?.next().is_some() {
+            let what = "a copy needs a directory of its own, give a new or an empty one";
+            return Err(Error::InvalidOperation(format!("{what}: path={}", path.display())));
+        }
+        Self::open(path, false)
     }
 
     /// Opens a directory of which anything may be missing, to read it.

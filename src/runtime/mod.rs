@@ -4,6 +4,7 @@
 //! - glommio is named only below `runtime/glommio`.
 //! - Unsafe code is only in `sys`, each use with its reason.
 
+pub(crate) mod backup;
 pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod engine;

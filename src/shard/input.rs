@@ -26,6 +26,10 @@ pub(crate) enum Request {
     Commit { transaction: TransactionNumber, commit: Commit },
     /// Forget this shard's part of a transaction.
     Abort { transaction: TransactionNumber },
+    /// Keep what is visible at a version, to hand it out with `Dump`.
+    BeginDump { at: Version },
+    /// Hand out the next pieces of the dump at a version. -> `Pieces`: none yet if it is empty, the end if it is `None`
+    Dump { at: Version },
     /// Answer when everything acknowledged so far is on disk.
     Flush,
     /// Take no more requests, and answer when nothing is under way any more.

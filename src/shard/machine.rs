@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::committing::Coordination;
+use super::dumping::Dumping;
 use super::effect::Effect;
 use super::gate::{Departure, Gate, RecordCount, Until};
 use super::horizons::Horizons;
@@ -58,6 +59,7 @@ pub(crate) struct Shard {
     pub(super) coordinations: BTreeMap<TransactionNumber, Coordination>,
     /// Failed ones, until an abort record is known to be durable.
     pub(super) failed: BTreeMap<TransactionNumber, std::sync::Arc<[u32]>>,
+    pub(super) dumping: Option<Dumping>,
     pub(super) marks: Marks,
     pub(super) horizons: Horizons,
     pub(super) effects: VecDeque<Effect>,
@@ -88,6 +90,7 @@ impl Shard {
             waiting: WaitList::default(),
             coordinations: BTreeMap::new(),
             failed: BTreeMap::new(),
+            dumping: None,
             marks: Marks::new(config.mode, config.shard, config.shards, start),
             horizons: Horizons::new(config.shard, config.shards, start),
             effects: VecDeque::new(),
@@ -180,12 +183,15 @@ impl Shard {
                 self.forget(transaction);
                 self.answer(id, (Ok(unit()), Version::ZERO));
             }
+            Request::BeginDump { at } => self.begin_dump(id, at),
+            Request::Dump { at } => self.dump(id, at),
             Request::Flush => self.flush(id),
             #[cfg(test)]
             Request::Panic => panic!("the shard was asked to panic"),
             Request::Close => {
                 self.log.hurry();
                 self.transactions.clear();
+                self.end_dump();
                 self.is_closing = true;
                 self.closing = Some(id);
             }
@@ -375,11 +381,15 @@ impl Shard {
         if self.config.read_only {
             return Err(Error::InvalidOperation("the database was opened read-only".into()));
         }
+        self.check_not_poisoned()
+    }
+
+    pub(super) fn check_not_poisoned(&self) -> Result<()> {
         self.poisoned.as_ref().map_or(Ok(()), |reason| Err(Error::Unavailable(reason.clone())))
     }
 
     fn flushed(&self) -> Result<Reply> {
-        self.poisoned.as_ref().map_or_else(|| Ok(unit()), |reason| Err(Error::Unavailable(reason.clone())))
+        self.check_not_poisoned().map(|()| unit())
     }
 
     /// Whether nothing is left to decide, to write or to answer.

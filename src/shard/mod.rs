@@ -7,6 +7,7 @@
 
 mod committing;
 pub(crate) mod decisions;
+mod dumping;
 pub(crate) mod effect;
 mod execution;
 pub(crate) mod gate;

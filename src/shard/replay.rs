@@ -125,6 +125,8 @@ pub(crate) struct Target {
 pub(crate) struct Extent<'a> {
     /// Every byte below it is valid; nothing from it on is read.
     pub(crate) end: u64,
+    /// Commits at or below it are in the snapshot.
+    pub(crate) above: Version,
     /// Commits above it do not count.
     pub(crate) cut: Version,
     /// Which transactions over several shards are committed.
@@ -189,7 +191,7 @@ fn replay_record(
         Some(RecordKind::Abort | RecordKind::Mark) => return Ok(false),
         None => return Err(format!("a record of an unknown kind: kind={}", record.kind)),
     };
-    let Some(version) = version else { return Ok(false) };
+    let Some(version) = version.filter(|version| *version > extent.above) else { return Ok(false) };
     let body = record::decode_body(body).map_err(|error| error.to_string())?;
     let count = if planted(Bug::HalfCommit) { 1 } else { usize::MAX };
     for mut write in body.writes.into_iter().take(count) {

@@ -267,7 +267,8 @@ fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() {
     let mut memory = Memory::new(HistoryRetention::Off);
     let layout = Layout { shards: 1, partitioning: Partitioning::ByRun };
     let target = Target { shard: 0, layout, moved_from: None };
-    let extent = Extent { end: judgement.ends[0], cut: Version::MAX, decisions: &Decisions::default() };
+    let extent =
+        Extent { end: judgement.ends[0], above: Version::ZERO, cut: Version::MAX, decisions: &Decisions::default() };
     let replayed = replay_segment(&bytes, &header, extent, target, &mut memory);
     assert_eq!(replayed.map(|(records, _)| records), Ok(2));
 }

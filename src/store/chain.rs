@@ -90,6 +90,16 @@ impl Chain {
         Self { newest, older: None }
     }
 
+    /// A chain of revisions, oldest first; `None` if there are none, or if their versions do not rise.
+    pub(crate) fn of(mut revisions: Vec<Revision>) -> Option<Self> {
+        if !revisions.is_sorted_by(|older, newer| older.version < newer.version) {
+            return None;
+        }
+        let newest = revisions.pop()?;
+        let older = if revisions.is_empty() { None } else { Some(Box::new(Past { revisions })) };
+        Some(Self { newest, older })
+    }
+
     pub(crate) const fn newest(&self) -> &Revision {
         &self.newest
     }

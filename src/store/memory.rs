@@ -25,15 +25,15 @@ pub(crate) type NameRange = (Bound<Name>, Bound<Name>);
 /// The tables of one run.
 #[derive(Debug, Default)]
 pub(crate) struct RunTable {
-    spaces: [BTreeMap<Name, Chain>; Space::COUNT],
+    pub(super) spaces: [BTreeMap<Name, Chain>; Space::COUNT],
     /// When the run was deleted.
-    deleted: Option<Version>,
+    pub(super) deleted: Option<Version>,
     /// By space: a read below this version could miss what was collected.
-    collected: [Version; Space::COUNT],
+    pub(super) collected: [Version; Space::COUNT],
     /// Key-value pairs that hold nothing any more and are kept for their history only: out of the way of whoever lists.
-    buried: BTreeMap<Name, Chain>,
+    pub(super) buried: BTreeMap<Name, Chain>,
     /// The latest version at which one of them still held something, or above.
-    buried_until: Version,
+    pub(super) buried_until: Version,
 }
 
 impl RunTable {
@@ -82,11 +82,11 @@ impl RunTable {
 /// Every key of a shard.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    runs: HashMap<RunId, RunTable, FixedState>,
-    sweep: BTreeSet<(Version, RunId, Space, Name)>,
+    pub(super) runs: HashMap<RunId, RunTable, FixedState>,
+    pub(super) sweep: BTreeSet<(Version, RunId, Space, Name)>,
     history: HistoryRetention,
     /// A read at or above this version misses nothing, whatever it reads.
-    collected: Version,
+    pub(super) collected: Version,
 }
 
 impl Memory {
@@ -171,6 +171,15 @@ impl Memory {
     /// Whether a read of this space of a run at this version could miss something that was collected.
     pub(crate) fn is_collected(&self, run: &RunId, space: Space, snapshot: Version) -> bool {
         snapshot < self.collected && self.runs.get(run).is_some_and(|table| snapshot < table.collected[space.index()])
+    }
+
+    /// A read of a run below these versions, by space, could miss what was collected.
+    pub(crate) fn note_collected(&mut self, run: RunId, collected: &[Version]) {
+        let Some(table) = self.runs.get_mut(&run) else { return };
+        for (own, noted) in table.collected.iter_mut().zip(collected) {
+            *own = noted.max(own).to_owned();
+            self.collected = self.collected.max(*own);
+        }
     }
 
     /// Puts a revision on top of a key's chain.
@@ -293,7 +302,7 @@ impl Memory {
         }
     }
 
-    fn retention(&self, space: Space, horizon: Version) -> Retention {
+    pub(super) fn retention(&self, space: Space, horizon: Version) -> Retention {
         match space {
             Space::Kv => Retention { horizon, history: self.history },
             _ => without_history(horizon),
@@ -333,8 +342,7 @@ impl Memory {
     }
 }
 
-#[cfg(test)]
-const ALL_SPACES: [Space; Space::COUNT] = [
+pub(super) const ALL_SPACES: [Space; Space::COUNT] = [
     Space::Kv,
     Space::Event,
     Space::EventHead,

@@ -5,5 +5,6 @@
 //!   space lets it go. Deletes leave a revision that holds nothing, for the same reason.
 
 pub(crate) mod chain;
+pub(crate) mod dump;
 pub(crate) mod memory;
 pub(crate) mod snapshots;

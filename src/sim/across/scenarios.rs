@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::base::error::{Error, Result};
+use crate::base::key::Name;
 use crate::base::options::{DurabilityMode, HistoryRetention};
+use crate::base::planted::{Bug, plant};
 use crate::base::run_id::RunId;
 use crate::base::value::Value;
 use crate::commit::message::{Envelope, TransactionNumber};
@@ -123,6 +125,11 @@ impl Table {
 
     fn output(&self, id: RequestId) -> Option<&Output> {
         self.answer(id).map(|result| &result.as_ref().expect("it went well").output)
+    }
+
+    fn output_of(&mut self, shard: usize, request: Request) -> Output {
+        let id = self.ask(shard, request);
+        self.output(id).expect("it is answered").clone()
     }
 
     fn version(&self, id: RequestId) -> u64 {
@@ -345,4 +352,41 @@ pub(super) fn a_commit_that_may_never_become_durable_is_not_denied() {
     let read = table.execute(0, get("a"));
     assert_eq!(table.output(read), Some(&value(1)), "it is committed");
     assert!(matches!(table.answer(commit), Some(Err(Error::CommitUnknown(_)))), "{:?}", table.answer(commit));
+}
+
+/// What a dump of a shard holds of a transaction that was promised before it began, and whether it waited.
+fn dumped_beside_a_promise() -> (bool, bool) {
+    let mut table = Table::new(DurabilityMode::InMemory, 2);
+    let put = |key: &str| KvCommand::Put { key: key.into(), value: 1.into(), ttl: None };
+    table.execute(1, put("before"));
+    table.step(0, 1, 0, None, put("here"));
+    let snapshot = table.now;
+    table.step(1, 1, 0, Some(snapshot), put("there"));
+    table.commit(0, 1, &[(0, 1), (1, 1)]);
+    table.deliver(0, 1);
+    table.advance();
+    let at = table.now.into();
+    for shard in 0..2 {
+        table.ask(shard, Request::BeginDump { at });
+    }
+    let first = table.ask(1, Request::Dump { at });
+    let has_waited = *table.output(first).unwrap() == Output::Pieces(Some(Vec::new()));
+    table.settle();
+    let mut pieces = Vec::new();
+    for shard in 0..2 {
+        while let Output::Pieces(Some(some)) = table.output_of(shard, Request::Dump { at }) {
+            pieces.extend(some);
+        }
+    }
+    let holds = |key: &str| format!("{pieces:?}").contains(&format!("{:?}", Name::from_slice(key.as_bytes())));
+    assert!(holds("here"), "the coordinator had decided");
+    (has_waited, holds("there"))
+}
+
+#[test]
+fn a_dump_waits_for_what_may_still_be_committed_below_it() {
+    assert_eq!(dumped_beside_a_promise(), (true, true));
+    plant(Some(Bug::DumpInDoubt));
+    assert_eq!(dumped_beside_a_promise(), (false, false), "half a transaction");
+    plant(None);
 }

@@ -272,6 +272,7 @@ pub(super) fn manifest(rng: &mut Rng) -> Vec<u8> {
         clock_reserved: Version::from(rng.next()),
         closed: rng.chance(500),
         sealed: (0..count).map(segment).collect(),
+        snapshot: None,
     };
     manifest.to_bytes()
 }

@@ -1,0 +1,83 @@
+//! Snapshot files: written piece by piece, whole and durable before anybody names them.
+
+use super::directory::Directory;
+use super::file_system::FileSystem;
+use crate::base::error::Result;
+use crate::format::snapshot::{Piece, SnapshotEncoder, SnapshotFile, SnapshotHeader, SnapshotId};
+
+/// Writes the snapshot of one shard.
+pub(crate) struct SnapshotWriter<'a, F: FileSystem> {
+    directory: &'a Directory<F>,
+    header: SnapshotHeader,
+    file: F::File,
+    encoder: SnapshotEncoder,
+    offset: u64,
+}
+
+impl<'a, F: FileSystem> SnapshotWriter<'a, F> {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be made.
+    pub(crate) fn create(directory: &'a Directory<F>, header: SnapshotHeader) -> Result<Self> {
+        let file = directory.create_snapshot(header.id)?;
+        let (encoder, first) = SnapshotEncoder::new(&header);
+        let mut writer = Self { directory, header, file, encoder, offset: 0 };
+        writer.write(&first)?;
+        Ok(writer)
+    }
+
+    /// Writes pieces, in the order they were dumped.
+    ///
+    /// # Errors
+    /// `Io` if they cannot be written.
+    pub(crate) fn push(&mut self, pieces: &[Piece]) -> Result<()> {
+        let bytes = self.encoder.block(pieces)?;
+        self.write(&bytes)
+    }
+
+    /// The file is whole: makes it durable, gives it its name, and reads it back. Returns its length.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be written, `Corruption` if something else is read than was written.
+    pub(crate) fn finish(mut self) -> Result<u64> {
+        let (keys, last) = (self.encoder.keys(), std::mem::take(&mut self.encoder).finish()?);
+        self.write(&last)?;
+        self.directory.publish_snapshot(self.header.id, &self.file)?;
+        let bytes = self.directory.read_snapshot(self.header.id)?;
+        let file = open(self.directory, &bytes, self.header.id, &self.header.database)?;
+        let wrong = |(offset, what): (u64, String)| self.directory.damaged_snapshot(self.header.id, offset, &what);
+        file.read(|_| Ok(())).map_err(wrong)?;
+        if file.header != self.header || file.keys != keys {
+            return Err(wrong((0, "the file is not the one that was written".into())));
+        }
+        Ok(self.offset)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.directory.write_snapshot(self.header.id, &self.file, bytes, self.offset)?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// A snapshot's file, as it was read.
+///
+/// # Errors
+/// `Corruption` if its frame is damaged, or if it is another snapshot's.
+pub(crate) fn open<'a, F: FileSystem>(
+    directory: &Directory<F>,
+    bytes: &'a [u8],
+    id: SnapshotId,
+    database: &[u8; 16],
+) -> Result<SnapshotFile<'a>> {
+    let wrong = |offset: u64, what: &str| directory.damaged_snapshot(id, offset, what);
+    let file = SnapshotFile::open(bytes).map_err(|(offset, what)| wrong(offset, &what))?;
+    if file.header.id != id {
+        return Err(wrong(0, "the snapshot's header names another snapshot"));
+    }
+    if file.header.database != *database {
+        return Err(wrong(0, "the snapshot belongs to another database"));
+    }
+    Ok(file)
+}

@@ -1,0 +1,417 @@
+//! Snapshots: what one shard holds at one version, sorted, in a file.
+//!
+//! - A header block, then data blocks, then an index of the data blocks, then a footer that says where the index is.
+//! - A data block is a number of pieces, in order. Its checksum starts from the snapshot's salt and covers its place, as a
+//!   record's does.
+//! - What can be derived is written out all the same: a snapshot is loaded as it is.
+
+use serde::{Deserialize, Serialize};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::{BLOCK, FORMAT_VERSION};
+use crate::base::error::{Error, Result};
+use crate::base::event::EventHead;
+use crate::base::key::{Name, Space};
+use crate::base::run_id::RunId;
+use crate::base::stored::Stored;
+use crate::base::version::Version;
+
+const MAGIC: [u8; 8] = *b"in-mem\x00S";
+const FOOTER_MAGIC: [u8; 8] = *b"in-mem\x00E";
+
+/// Which snapshot of which shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct SnapshotId {
+    /// 1, 2, 3 ... in the order taken, never given twice in a database.
+    pub(crate) number: u64,
+    /// The shard, as numbered when it was taken.
+    pub(crate) shard: u32,
+}
+
+impl SnapshotId {
+    /// The file's name.
+    pub(crate) fn file_name(self) -> String {
+        format!("{:010}-{:04}.snap", self.number, self.shard)
+    }
+
+    /// Reads a file's name.
+    pub(crate) fn parse(file_name: &str) -> Option<Self> {
+        let (number, shard) = file_name.strip_suffix(".snap")?.split_once('-')?;
+        let id = Self { number: number.parse().ok()?, shard: shard.parse().ok()? };
+        (id.file_name() == file_name).then_some(id)
+    }
+}
+
+/// A part of what a shard holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Piece {
+    /// What is known of a run as a whole; before its names. `collected`, by space: a read below this version could miss
+    /// what was collected.
+    Run { run: RunId, deleted: Option<Version>, collected: Vec<Version> },
+    /// Names of one space of the run, in order, each with its revisions, oldest first.
+    Names { run: RunId, space: Space, names: Vec<(Name, Vec<Kept>)> },
+}
+
+/// A revision of a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) version: Version,
+    pub(crate) expires: Version,
+    pub(crate) held: Option<Held>,
+}
+
+/// What a key held. The order of the variants is a disk format: it never changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Held {
+    Stored(Stored),
+    EventHead { len: u64, timestamp: i64, hash: [u8; 32] },
+    Count(u64),
+    Marker,
+}
+
+impl From<Stored> for Held {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::EventHead(EventHead { len, timestamp, hash }) => Self::EventHead { len, timestamp, hash },
+            Stored::Count(count) => Self::Count(count),
+            Stored::Marker => Self::Marker,
+            stored => Self::Stored(stored),
+        }
+    }
+}
+
+impl From<Held> for Stored {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::Stored(stored) => stored,
+            Held::EventHead { len, timestamp, hash } => Self::EventHead(EventHead { len, timestamp, hash }),
+            Held::Count(count) => Self::Count(count),
+            Held::Marker => Self::Marker,
+        }
+    }
+}
+
+/// What a snapshot's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotHeader {
+    pub(crate) id: SnapshotId,
+    pub(crate) database: [u8; 16],
+    /// It holds what was committed at or below this version.
+    pub(crate) version: Version,
+    pub(crate) salt: u64,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawHeader {
+    magic: [u8; 8],
+    format: U32,
+    shard: U32,
+    number: U64,
+    database: [u8; 16],
+    version: U64,
+    salt: U64,
+    reserved: [u8; 4],
+    /// CRC-32C of everything before it.
+    crc: U32,
+}
+
+const HEADER_BYTES: usize = size_of::<RawHeader>();
+const _: () = assert!(HEADER_BYTES == 64, "the byte map in docs/FORMAT.md says so");
+
+/// What stands before the body of a block.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawBlock {
+    /// CRC-32C of everything behind it, body included, seeded with the snapshot's salt.
+    crc: U32,
+    /// Bytes of the body.
+    length: U32,
+    /// Where the block stands in the file.
+    offset: U64,
+}
+
+const BLOCK_HEADER_BYTES: usize = size_of::<RawBlock>();
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawFooter {
+    magic: [u8; 8],
+    /// Where the index block stands.
+    index: U64,
+    /// How many keys there are.
+    keys: U64,
+    reserved: [u8; 4],
+    /// CRC-32C of everything before it, seeded with the snapshot's salt.
+    crc: U32,
+}
+
+const FOOTER_BYTES: usize = size_of::<RawFooter>();
+
+/// Where a data block is and the first run in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IndexEntry {
+    pub(crate) offset: u64,
+    pub(crate) first: RunId,
+}
+
+/// Turns pieces into the bytes of a file, block by block.
+#[derive(Debug, Default)]
+pub(crate) struct SnapshotEncoder {
+    salt: u64,
+    offset: u64,
+    keys: u64,
+    index: Vec<IndexEntry>,
+}
+
+impl SnapshotEncoder {
+    /// The encoder, and the first bytes of the file.
+    pub(crate) fn new(header: &SnapshotHeader) -> (Self, Vec<u8>) {
+        let mut raw = RawHeader {
+            magic: MAGIC,
+            format: FORMAT_VERSION.into(),
+            shard: header.id.shard.into(),
+            number: header.id.number.into(),
+            database: header.database,
+            version: header.version.get().into(),
+            salt: header.salt.into(),
+            reserved: [0; 4],
+            crc: 0.into(),
+        };
+        raw.crc = crc32c::crc32c(&raw.as_bytes()[..HEADER_BYTES - 4]).into();
+        let mut bytes = vec![0; BLOCK];
+        bytes[..HEADER_BYTES].copy_from_slice(raw.as_bytes());
+        (Self { salt: header.salt, offset: BLOCK as u64, keys: 0, index: Vec::new() }, bytes)
+    }
+
+    /// How many keys there are so far.
+    pub(crate) const fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// The next data block.
+    ///
+    /// # Errors
+    /// `Serialization` if a piece cannot be encoded.
+    pub(crate) fn block(&mut self, pieces: &[Piece]) -> Result<Vec<u8>> {
+        let Some(first) = pieces.first() else { return Ok(Vec::new()) };
+        let (Piece::Run { run, .. } | Piece::Names { run, .. }) = first;
+        self.index.push(IndexEntry { offset: self.offset, first: *run });
+        for piece in pieces {
+            if let Piece::Names { names, .. } = piece {
+                self.keys += names.len() as u64;
+            }
+        }
+        self.frame(&pieces)
+    }
+
+    /// The last bytes of the file.
+    ///
+    /// # Errors
+    /// `Serialization` if the index cannot be encoded.
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
+        let at = self.offset;
+        let index = std::mem::take(&mut self.index);
+        let mut bytes = self.frame(&index)?;
+        let mut footer = RawFooter {
+            magic: FOOTER_MAGIC,
+            index: at.into(),
+            keys: self.keys.into(),
+            reserved: [0; 4],
+            crc: 0.into(),
+        };
+        footer.crc = seeded(&footer.as_bytes()[..FOOTER_BYTES - 4], self.salt).into();
+        bytes.extend_from_slice(footer.as_bytes());
+        Ok(bytes)
+    }
+
+    fn frame(&mut self, body: &impl Serialize) -> Result<Vec<u8>> {
+        let header = RawBlock { crc: 0.into(), length: 0.into(), offset: self.offset.into() };
+        let bytes = postcard::to_extend(body, header.as_bytes().to_vec())
+            .map_err(|error| Error::Serialization(format!("a snapshot cannot be encoded: reason={error}")))?;
+        let mut bytes = bytes;
+        let length = bytes.len() - BLOCK_HEADER_BYTES;
+        let length =
+            u32::try_from(length).map_err(|_| Error::limit("snapshot block bytes", u32::MAX as usize, length))?;
+        bytes[4..8].copy_from_slice(&length.to_le_bytes());
+        let crc = seeded(&bytes[4..], self.salt);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        self.offset += bytes.len() as u64;
+        Ok(bytes)
+    }
+}
+
+/// A snapshot's file, its frame checked.
+#[derive(Debug)]
+pub(crate) struct SnapshotFile<'a> {
+    bytes: &'a [u8],
+    pub(crate) header: SnapshotHeader,
+    /// How many keys there are.
+    pub(crate) keys: u64,
+    index_at: u64,
+}
+
+/// A place in a snapshot's file and what is wrong there.
+pub(crate) type Wrong = (u64, String);
+
+impl<'a> SnapshotFile<'a> {
+    /// Checks header, footer and index.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, Wrong> {
+        let (raw, _) = RawHeader::read_from_prefix(bytes).map_err(|_| (0, "the header is cut off".to_owned()))?;
+        if raw.magic != MAGIC {
+            return Err((0, "the header has another magic number".into()));
+        }
+        if crc32c::crc32c(&raw.as_bytes()[..HEADER_BYTES - 4]) != raw.crc.get() {
+            return Err((0, "the header's checksum is wrong".into()));
+        }
+        if raw.format.get() != FORMAT_VERSION {
+            return Err((0, format!("the format is another one: format={} known={FORMAT_VERSION}", raw.format.get())));
+        }
+        let header = SnapshotHeader {
+            id: SnapshotId { number: raw.number.get(), shard: raw.shard.get() },
+            database: raw.database,
+            version: raw.version.get().into(),
+            salt: raw.salt.get(),
+        };
+        let footer_at = bytes.len().checked_sub(FOOTER_BYTES).filter(|at| *at >= BLOCK);
+        let Some(footer_at) = footer_at else { return Err((0, "the file is cut off".into())) };
+        let wrong = |what: &str| (footer_at as u64, what.to_owned());
+        let footer = RawFooter::read_from_bytes(&bytes[footer_at..]).map_err(|_| wrong("the footer is cut off"))?;
+        let crc = seeded(&footer.as_bytes()[..FOOTER_BYTES - 4], header.salt);
+        if footer.magic != FOOTER_MAGIC || crc != footer.crc.get() {
+            return Err(wrong("the file is cut off, or its footer is damaged"));
+        }
+        let file = Self { bytes: &bytes[..footer_at], header, keys: footer.keys.get(), index_at: footer.index.get() };
+        let (_, end) = file.body(file.index_at)?;
+        if end != footer_at as u64 {
+            return Err(wrong("something stands between index and footer"));
+        }
+        Ok(file)
+    }
+
+    /// Calls `visit` with every piece, in order.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there, `visit`'s complaints among it.
+    pub(crate) fn read(&self, mut visit: impl FnMut(Piece) -> Result<(), String>) -> Result<(), Wrong> {
+        let index: Vec<IndexEntry> = self.decode(self.index_at)?.0;
+        let mut at = BLOCK as u64;
+        for entry in index {
+            if entry.offset != at {
+                return Err((at, "the index names another place".into()));
+            }
+            let (pieces, end): (Vec<Piece>, u64) = self.decode(at)?;
+            for piece in pieces {
+                visit(piece).map_err(|what| (at, what))?;
+            }
+            at = end;
+        }
+        if at == self.index_at { Ok(()) } else { Err((at, "the index does not name every block".into())) }
+    }
+
+    /// Calls `visit` with every piece that is whole; returns where it is not.
+    pub(crate) fn rescue(&self, mut visit: impl FnMut(Piece)) -> Vec<Wrong> {
+        let index: Vec<IndexEntry> = self.decode(self.index_at).map_or_else(|_| Vec::new(), |(index, _)| index);
+        let mut wrong = Vec::new();
+        for entry in index {
+            match self.decode::<Vec<Piece>>(entry.offset) {
+                Ok((pieces, _)) => pieces.into_iter().for_each(&mut visit),
+                Err(what) => wrong.push(what),
+            }
+        }
+        wrong
+    }
+
+    fn decode<T: serde::de::DeserializeOwned>(&self, at: u64) -> Result<(T, u64), Wrong> {
+        let (body, end) = self.body(at)?;
+        let decoded =
+            postcard::from_bytes(body).map_err(|error| (at, format!("a block is malformed: reason={error}")))?;
+        Ok((decoded, end))
+    }
+
+    /// The body of the block at an offset, and where the block ends.
+    fn body(&self, at: u64) -> Result<(&'a [u8], u64), Wrong> {
+        let wrong = |what: &str| (at, what.to_owned());
+        let start = usize::try_from(at).ok().filter(|start| *start >= BLOCK);
+        let rest = start.and_then(|start| self.bytes.get(start..)).ok_or_else(|| wrong("there is no block"))?;
+        let (raw, behind) = RawBlock::read_from_prefix(rest).map_err(|_| wrong("a block is cut off"))?;
+        let length = raw.length.get() as usize;
+        let body = behind.get(..length).ok_or_else(|| wrong("a block is cut off"))?;
+        let crc = seeded(&rest[4..BLOCK_HEADER_BYTES + length], self.header.salt);
+        if crc != raw.crc.get() || raw.offset.get() != at {
+            return Err(wrong("a block's checksum is wrong"));
+        }
+        Ok((body, at + (BLOCK_HEADER_BYTES + length) as u64))
+    }
+}
+
+fn seeded(bytes: &[u8], salt: u64) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: SnapshotHeader =
+        SnapshotHeader { id: SnapshotId { number: 7, shard: 2 }, database: [5; 16], version: Version::MAX, salt: 99 };
+
+    fn pieces(number: u8) -> Vec<Piece> {
+        let run = RunId::from_bytes([number; 16]);
+        let kept = |held| vec![Kept { version: 3.into(), expires: Version::MAX, held }];
+        let head = Held::EventHead { len: 4, timestamp: 5, hash: [6; 32] };
+        let names = vec![
+            (Name::from_slice(b"a"), kept(Some(Held::Stored(Stored::Value(i64::from(number).into()))))),
+            (Name::from_slice(b"b"), kept(None)),
+            (Name::from_slice(b"c"), kept(Some(head))),
+        ];
+        vec![
+            Piece::Run { run, deleted: None, collected: vec![1.into(); 3] },
+            Piece::Names { run, space: Space::Kv, names },
+        ]
+    }
+
+    fn file() -> Vec<u8> {
+        let (mut encoder, mut bytes) = SnapshotEncoder::new(&HEADER);
+        for number in 1..4 {
+            bytes.extend(encoder.block(&pieces(number)).unwrap());
+        }
+        bytes.extend(encoder.finish().unwrap());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Result<(SnapshotHeader, u64, Vec<Piece>), Wrong> {
+        let file = SnapshotFile::open(bytes)?;
+        let mut found = Vec::new();
+        file.read(|piece| {
+            found.push(piece);
+            Ok(())
+        })?;
+        Ok((file.header, file.keys, found))
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_names_round_trip() {
+        let all: Vec<Piece> = (1..4).flat_map(pieces).collect();
+        assert_eq!(read(&file()), Ok((HEADER, 9, all)));
+        assert_eq!(SnapshotId::parse(&HEADER.id.file_name()), Some(HEADER.id));
+        assert_eq!(SnapshotId::parse("7-2.snap"), None);
+    }
+
+    #[test]
+    fn every_flipped_byte_that_counts_and_every_cut_is_noticed() {
+        let bytes = file();
+        for at in (0..HEADER_BYTES).chain(BLOCK..bytes.len()) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x20;
+            assert!(read(&damaged).is_err(), "flipped byte {at}");
+        }
+        for length in 0..bytes.len() {
+            assert!(read(&bytes[..length]).is_err(), "cut at {length}");
+        }
+    }
+}

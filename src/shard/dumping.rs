@@ -1,0 +1,67 @@
+//! Dumping: everything that is committed at or below a version, a little at a time, while others read and write.
+//!
+//! - No commit comes below the version any more once the dump has begun, and pieces come when nothing below it is in doubt.
+//! - There is one dump at a time; a new one ends the one before.
+
+use super::input::RequestId;
+use super::machine::{Shard, unit};
+use crate::base::error::{Error, Result};
+use crate::base::planted::{Bug, planted};
+use crate::base::version::Version;
+use crate::format::snapshot::Piece;
+use crate::primitive::output::{Output, Reply};
+use crate::store::dump::Dump;
+
+/// How many pieces are handed out at once.
+const PIECES: usize = 4;
+
+/// A dump that goes on.
+#[derive(Debug)]
+pub(super) struct Dumping {
+    /// It reads at this version, which is registered.
+    at: Version,
+    /// `None` as long as something at or below the version is in doubt.
+    dump: Option<Dump>,
+}
+
+impl Shard {
+    /// Begins a dump: from now on, what is visible at the version stays.
+    pub(super) fn begin_dump(&mut self, id: RequestId, at: Version) {
+        self.end_dump();
+        self.latest = self.latest.max(at);
+        self.transactions.snapshots().register(at);
+        self.dumping = Some(Dumping { at, dump: None });
+        self.answer(id, (Ok(unit()), Version::ZERO));
+    }
+
+    /// Hands out the next pieces; in `Strict` mode when everything in them is durable.
+    pub(super) fn dump(&mut self, id: RequestId, at: Version) {
+        let result = self.next_pieces(at).map(|pieces| Reply::read(Output::Pieces(pieces)));
+        self.answer(id, (result, at));
+    }
+
+    fn next_pieces(&mut self, at: Version) -> Result<Option<Vec<Piece>>> {
+        self.check_not_poisoned()?;
+        let Some(dumping) = self.dumping.as_mut().filter(|dumping| dumping.at == at) else {
+            return Err(Error::InvalidOperation("another backup has begun, and ended this one".into()));
+        };
+        if dumping.dump.is_none() && self.intents.is_in_doubt(at) && !planted(Bug::DumpInDoubt) {
+            return Ok(Some(Vec::new()));
+        }
+        let memory = &self.memory;
+        let dump = dumping.dump.get_or_insert_with(|| memory.dump_at(at));
+        let pieces: Vec<_> = std::iter::from_fn(|| memory.next_piece(dump)).take(PIECES).collect();
+        if pieces.is_empty() {
+            self.end_dump();
+            return Ok(None);
+        }
+        Ok(Some(pieces))
+    }
+
+    /// Ends the dump that goes on, if one does.
+    pub(super) fn end_dump(&mut self) {
+        if let Some(dumping) = self.dumping.take() {
+            self.transactions.snapshots().release(dumping.at);
+        }
+    }
+}

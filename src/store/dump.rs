@@ -1,0 +1,249 @@
+//! Dumps: everything that was committed at or below a version, piece by piece, and back.
+//!
+//! - A dump goes on while the memory changes. Whoever takes one reads at its version until it ends, so that nothing goes
+//!   that was visible there, and begins when nothing at or below it is in doubt any more.
+//! - Runs and names come in order. A name that is put out of the way, or comes back, while the dump goes on stays at its
+//!   place in the order: it is met once.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::chain::{Chain, Leftover, Revision};
+use super::memory::{ALL_SPACES, Memory, RunTable};
+use crate::base::key::{Name, Space};
+use crate::base::options::HistoryRetention;
+use crate::base::run_id::RunId;
+use crate::base::stored::Stored;
+use crate::base::version::Version;
+use crate::format::snapshot::{Kept, Piece};
+
+/// How many revisions a piece has at most, if its keys have few each.
+const PIECE_REVISIONS: usize = 256;
+/// How many bytes a piece weighs at most, unless a single key is heavier.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// How far a dump has come.
+#[derive(Debug)]
+pub(crate) struct Dump {
+    at: Version,
+    runs: std::vec::IntoIter<RunId>,
+    /// The run it is in, the space, and the last name.
+    place: Option<(RunId, usize, Option<Name>)>,
+}
+
+impl Memory {
+    /// Begins a dump of everything at or below a version.
+    pub(crate) fn dump_at(&self, at: Version) -> Dump {
+        let mut runs: Vec<RunId> = self.runs.keys().copied().collect();
+        runs.sort_unstable();
+        Dump { at, runs: runs.into_iter(), place: None }
+    }
+
+    /// The next piece; `None` at the end.
+    pub(crate) fn next_piece(&self, dump: &mut Dump) -> Option<Piece> {
+        loop {
+            let Some((run, space, after)) = dump.place.take() else {
+                let run = dump.runs.next()?;
+                let Some(table) = self.runs.get(&run) else { continue };
+                let deleted = table.deleted.filter(|deleted| *deleted <= dump.at);
+                if deleted.is_none() {
+                    dump.place = Some((run, 0, None));
+                }
+                return Some(Piece::Run { run, deleted, collected: table.collected.to_vec() });
+            };
+            let Some(table) = self.runs.get(&run) else { continue };
+            let names = names_behind(table, ALL_SPACES[space], after.as_ref(), dump.at);
+            if let Some((last, _)) = names.last() {
+                dump.place = Some((run, space, Some(last.clone())));
+                return Some(Piece::Names { run, space: ALL_SPACES[space], names });
+            }
+            if space + 1 < Space::COUNT {
+                dump.place = Some((run, space + 1, None));
+            }
+        }
+    }
+}
+
+/// The next names of a space, as many as fit into a piece.
+fn names_behind(table: &RunTable, space: Space, after: Option<&Name>, at: Version) -> Vec<(Name, Vec<Kept>)> {
+    let behind = || (after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_slice())), Bound::Unbounded);
+    let mut present = table.spaces[space.index()].range::<[u8], _>(behind()).peekable();
+    let mut buried =
+        (space == Space::Kv).then(|| table.buried.range::<[u8], _>(behind())).into_iter().flatten().peekable();
+    let (mut names, mut revisions, mut bytes) = (Vec::new(), 0, 0);
+    while revisions < PIECE_REVISIONS && bytes < PIECE_BYTES {
+        let is_buried_next = match (present.peek(), buried.peek()) {
+            (None, None) => break,
+            (present, None) => present.is_none(),
+            (None, Some(_)) => true,
+            (Some((present, _)), Some((buried, _))) => buried < present,
+        };
+        let next = if is_buried_next { buried.next() } else { present.next() };
+        let Some((name, chain)) = next else { break };
+        let kept: Vec<Kept> = chain.revisions().take_while(|revision| revision.version <= at).map(kept).collect();
+        if !kept.is_empty() {
+            revisions += kept.len();
+            bytes +=
+                chain.revisions().map(|revision| revision.stored.as_ref().map_or(0, Stored::weight)).sum::<usize>();
+            names.push((name.clone(), kept));
+        }
+    }
+    names
+}
+
+fn kept(revision: &Revision) -> Kept {
+    Kept { version: revision.version, expires: revision.expires, held: revision.stored.clone().map(Into::into) }
+}
+
+/// Fills an empty memory from pieces, in the order they were dumped.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    memory: Memory,
+    at: Version,
+    /// The names of the space that is being loaded.
+    place: Option<(RunId, Space)>,
+    names: Vec<(Name, Chain)>,
+}
+
+impl Loader {
+    /// A loader of what was dumped at a version.
+    pub(crate) fn new(history: HistoryRetention, at: Version) -> Self {
+        Self { memory: Memory::new(history), at, place: None, names: Vec::new() }
+    }
+
+    /// Takes a piece.
+    ///
+    /// # Errors
+    /// What is wrong with it: nobody dumps such a thing.
+    pub(crate) fn load(&mut self, piece: Piece) -> Result<(), String> {
+        match piece {
+            Piece::Run { run, deleted, collected } => {
+                self.end_space();
+                let table = self.memory.runs.entry(run).or_default();
+                table.deleted = deleted;
+                for (own, dumped) in table.collected.iter_mut().zip(collected) {
+                    *own = dumped;
+                    self.memory.collected = self.memory.collected.max(dumped);
+                }
+            }
+            Piece::Names { run, space, names } => {
+                if self.place != Some((run, space)) {
+                    self.end_space();
+                    self.place = Some((run, space));
+                }
+                for (name, kept) in names {
+                    self.load_name(run, space, name, kept)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load_name(&mut self, run: RunId, space: Space, name: Name, kept: Vec<Kept>) -> Result<(), String> {
+        if self.names.last().is_some_and(|(last, _)| *last >= name) {
+            return Err("names out of order, or twice".into());
+        }
+        let revisions = kept.into_iter().map(|kept| {
+            let Kept { version, expires, held } = kept;
+            Revision { version, expires, stored: held.map(Into::into) }
+        });
+        let chain = Chain::of(revisions.collect()).filter(|chain| chain.newest().version <= self.at);
+        let Some(mut chain) = chain else {
+            return Err("revisions out of order, or above the snapshot's version".into());
+        };
+        let gone_at = chain.newest().gone_at();
+        let leftover = chain.prune(self.memory.retention(space, Version::ZERO));
+        let due = match leftover {
+            Leftover::LookAgain(due) => Some(due),
+            Leftover::Settled | Leftover::Empty => None,
+        };
+        for due in due.into_iter().chain(Some(gone_at).filter(|gone_at| *gone_at != Version::MAX)) {
+            self.memory.sweep.insert((due, run, space, name.clone()));
+        }
+        self.names.push((name, chain));
+        Ok(())
+    }
+
+    fn end_space(&mut self) {
+        let Some((run, space)) = self.place.take() else { return };
+        let names: BTreeMap<Name, Chain> = std::mem::take(&mut self.names).into_iter().collect();
+        self.memory.runs.entry(run).or_default().spaces[space.index()] = names;
+    }
+
+    /// Everything is loaded.
+    pub(crate) fn finish(mut self) -> Memory {
+        self.end_space();
+        self.memory
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small generator: the same numbers every time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, limit: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % limit
+        }
+    }
+
+    fn write(memory: &mut Memory, numbers: &mut Numbers, version: u64, horizon: Version) {
+        let run = RunId::from_bytes([u8::try_from(numbers.below(4)).unwrap() + 1; 16]);
+        let space = if numbers.below(3) == 0 { Space::State } else { Space::Kv };
+        let name = Name::from_slice(format!("{:03}", numbers.below(300)).as_bytes());
+        let expires = if numbers.below(9) == 0 { Version::from(version + numbers.below(400)) } else { Version::MAX };
+        let stored = (numbers.below(4) > 0).then(|| Stored::Value(i64::try_from(version).unwrap().into()));
+        let revision = Revision { version: version.into(), expires, stored };
+        if memory.deleted(&run).is_none() {
+            let _ = memory.push(run, space, name, revision, horizon);
+            if numbers.below(700) == 0 {
+                memory.delete_run(run, version.into());
+            }
+        }
+        memory.sweep(horizon, 3);
+    }
+
+    #[test]
+    fn what_is_dumped_while_others_write_is_what_there_was() {
+        for seed in 0..40 {
+            let mut numbers = Numbers(seed);
+            let history = if seed % 2 == 0 { HistoryRetention::Off } else { HistoryRetention::Forever };
+            let mut memory = Memory::new(history);
+            let at = 2_000 + numbers.below(500);
+            for version in 1..=at {
+                write(&mut memory, &mut numbers, version, Version::from(version.saturating_sub(50).min(at)));
+            }
+            let expected = memory.dump(at.into());
+            let histories = |memory: &Memory| -> Vec<(RunId, Space, Name, Version)> {
+                let all = memory.every_revision().filter(|(run, space, _, old)| {
+                    *space == Space::Kv
+                        && old.version <= at.into()
+                        && memory.deleted(run).is_none_or(|deleted| deleted > at.into())
+                });
+                let mut all: Vec<_> =
+                    all.map(|(run, space, name, old)| (run, space, name.clone(), old.version)).collect();
+                all.sort_unstable();
+                all
+            };
+            let before = histories(&memory);
+            let mut dump = memory.dump_at(at.into());
+            let mut loader = Loader::new(history, at.into());
+            let mut version = at;
+            while let Some(piece) = memory.next_piece(&mut dump) {
+                loader.load(piece).unwrap();
+                for _ in 0..40 {
+                    version += 1;
+                    write(&mut memory, &mut numbers, version, at.into());
+                }
+            }
+            let copy = loader.finish();
+            assert!(copy.dump(at.into()) == expected, "seed {seed}");
+            let is_kept = history == HistoryRetention::Forever;
+            assert!(!is_kept || histories(&copy) == before, "history, seed {seed}");
+        }
+    }
+}
