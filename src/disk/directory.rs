@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::file_system::FileSystem;
 use crate::base::error::{Error, Result};
+use crate::base::planted::{Bug, planted};
 use crate::format::BLOCK;
 use crate::format::manifest::Manifest;
 use crate::format::segment::{SegmentHeader, SegmentId};
@@ -71,14 +72,17 @@ impl<F: FileSystem> Directory<F> {
     /// `Io` if it cannot be written; the one that is in place is then the old or the new one.
     pub(crate) fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         let bytes = manifest.to_bytes();
+        let name = if planted(Bug::ManifestInPlace) { MANIFEST } else { NEW_MANIFEST };
         let write = || {
-            let new = self.files.create(NEW_MANIFEST, bytes.len() as u64)?;
+            let new = self.files.create(name, bytes.len() as u64)?;
             self.files.write_at(&new, &bytes, 0)?;
-            self.files.sync(&new)?;
-            self.files.rename(NEW_MANIFEST, MANIFEST)
+            if !planted(Bug::ManifestNotSynced) {
+                self.sync(&new)?;
+            }
+            if planted(Bug::ManifestInPlace) { Ok(()) } else { self.files.rename(NEW_MANIFEST, MANIFEST) }
         };
         write().map_err(|error| naming("cannot write", &self.files.path(MANIFEST), &error))?;
-        self.sync_directory(ROOT)
+        if planted(Bug::ManifestNameNotSynced) { Ok(()) } else { self.sync_directory(ROOT) }
     }
 
     /// The segments there are, in order.
@@ -111,7 +115,7 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Io`.
     pub(crate) fn settle_segments(&self) -> Result<()> {
-        self.sync_directory(LOG)
+        if planted(Bug::NamesNotSettled) { Ok(()) } else { self.sync_directory(LOG) }
     }
 
     /// Makes a segment: its header, then zeros to its capacity, all on disk when this returns.
@@ -136,8 +140,12 @@ impl<F: FileSystem> Directory<F> {
         let make = || {
             let new = self.files.create(&temporary, capacity)?;
             self.files.write_at(&new, start, 0)?;
-            self.files.write_zeros(&new, start.len() as u64..capacity)?;
-            self.files.sync(&new)?;
+            if !planted(Bug::ZerosLeftOut) {
+                self.files.write_zeros(&new, start.len() as u64..capacity)?;
+            }
+            if !planted(Bug::SegmentNotSynced) {
+                self.sync(&new)?;
+            }
             self.files.rename(&temporary, &name)
         };
         if let Err(error) = make() {
@@ -148,11 +156,12 @@ impl<F: FileSystem> Directory<F> {
             };
             return Err(naming(what, &self.files.path(&name), &error));
         }
-        self.sync_directory(LOG)
+        if planted(Bug::SegmentNameNotSynced) { Ok(()) } else { self.sync_directory(LOG) }
     }
 
     /// Reads a segment; with `settle`, makes durable what was read. In this order: a write of a dead process that lands
-    /// between a sync and a read would be seen, decided about, and lost in a power cut.
+    /// between a sync and a read would be seen, decided about, and lost in a power cut. What an earlier opening failed to
+    /// sync may be seen as well, and no sync would write it: so the device is asked.
     ///
     /// # Errors
     /// `Io` if it cannot be read.
@@ -160,9 +169,15 @@ impl<F: FileSystem> Directory<F> {
         let name = segment_name(id);
         let read = || {
             let file = self.files.open(&name)?;
+            if settle && planted(Bug::SettledBeforeReading) {
+                self.sync(&file)?;
+            }
+            if settle && !planted(Bug::CacheBelieved) {
+                self.files.drop_cache(&file);
+            }
             let bytes = self.files.read(&file)?;
-            if settle {
-                self.files.sync(&file)?;
+            if settle && !planted(Bug::NotSettled) && !planted(Bug::SettledBeforeReading) {
+                self.sync(&file)?;
             }
             Ok(bytes)
         };
@@ -210,6 +225,9 @@ impl<F: FileSystem> Directory<F> {
     pub(crate) fn read_header(&self, id: SegmentId, bytes: &[u8], database: &[u8; 16]) -> Result<SegmentHeader> {
         let wrong = |what: &str| self.corruption(id, 0, what);
         let header = SegmentHeader::read(bytes).map_err(|what| wrong(&what))?;
+        if planted(Bug::HeaderNotCompared) {
+            return Ok(header);
+        }
         if header.id != id {
             return Err(wrong("the segment's header names another segment"));
         }
@@ -321,6 +339,14 @@ impl<F: FileSystem> Directory<F> {
 
     fn remove(&self, name: &str) -> Result<()> {
         self.files.remove(name).map_err(|error| naming("cannot remove", &self.files.path(name), &error))
+    }
+
+    fn sync(&self, file: &F::File) -> io::Result<()> {
+        let result = self.files.sync(file);
+        if planted(Bug::FailedSyncRetried) && result.is_err() {
+            return self.files.sync(file);
+        }
+        result
     }
 
     fn sync_directory(&self, directory: &str) -> Result<()> {

@@ -27,6 +27,10 @@ pub(crate) trait FileSystem {
     /// Makes an empty file that will have at most so many bytes; one of that name is emptied.
     fn create(&self, file: &str, bytes: u64) -> io::Result<Self::File>;
 
+    /// Lets go of what is kept in memory of a file, so that it is read from the device: what a failed sync did not write
+    /// may be in memory, and taken for written.
+    fn drop_cache(&self, file: &Self::File);
+
     /// All of a file; zeros at its end may be left out.
     fn read(&self, file: &Self::File) -> io::Result<Vec<u8>>;
 

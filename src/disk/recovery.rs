@@ -133,10 +133,14 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         let memory = self.load_snapshot(shard, layout)?;
         let mut built = Built { memory, records: 0, latest: Version::ZERO };
         let above = self.snapshot.as_ref().map_or(Version::ZERO, |snapshot| snapshot.version);
-        for segment in self.sealed.iter().filter(|segment| segment.concerns(shard, shards, partitioning)) {
+        let mut sealed: Vec<&SealedSegment> = self.sealed.iter().collect();
+        if planted(Bug::HashOrder) {
+            sealed.sort_by_key(|segment| segment.salt);
+        }
+        for segment in sealed.into_iter().filter(|segment| segment.concerns(shard, shards, partitioning)) {
             let bytes = self.directory.read_segment(segment.id, false)?;
             let header = self.directory.read_header(segment.id, &bytes, &self.database)?;
-            if header.salt != segment.salt {
+            if header.salt != segment.salt && !planted(Bug::HeaderNotCompared) {
                 let what = "the segment is not the one the manifest names";
                 return Err(self.directory.corruption(segment.id, 0, what));
             }
@@ -205,10 +209,16 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             self.report.records += shard.records;
             self.report.latest = self.report.latest.max(shard.latest);
         }
-        let last = if planted(Bug::ClockBack) { Version::ZERO } else { self.reserved.max(self.report.latest) };
+        let mut last = self.reserved.max(self.report.latest);
+        if planted(Bug::ClockBack) {
+            last = Version::ZERO;
+        }
+        if planted(Bug::ReservationNotRead) {
+            last = self.report.latest;
+        }
         let manifest = Manifest {
             database: self.database,
-            incarnation: self.incarnation + 1,
+            incarnation: self.incarnation + u32::from(!planted(Bug::IncarnationNotAdvanced) || self.incarnation == 0),
             shards: u32::try_from(self.plan.layout.shards).unwrap_or(u32::MAX),
             partitioning: self.plan.layout.partitioning,
             clock_reserved: start(last),

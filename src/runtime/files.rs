@@ -135,6 +135,11 @@ impl FileSystem for Files {
         File::create(self.path(file))
     }
 
+    fn drop_cache(&self, file: &File) {
+        // Advice: where it is not taken, nothing else helps.
+        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     fn read(&self, mut file: &File) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;

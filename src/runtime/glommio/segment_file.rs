@@ -15,6 +15,7 @@ use std::sync::Arc;
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 
+use crate::disk::progress::Progress;
 use crate::format::BLOCK;
 
 /// An open segment.
@@ -66,21 +67,13 @@ impl SegmentFile {
 }
 
 async fn write_direct(file: &DmaFile, bytes: &[u8], offset: u64) -> io::Result<()> {
-    let mut written = 0;
-    while written < bytes.len() {
+    let mut progress = Progress::new(bytes.len());
+    while let Some(written) = progress.next() {
         let rest = &bytes[written..];
         let mut buffer = file.alloc_dma_buffer(rest.len());
         buffer.as_bytes_mut().copy_from_slice(rest);
         let count = file.write_at(buffer, offset + written as u64).await.map_err(|error| to_io(&error))?;
-        if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::WriteZero, "the device took nothing"));
-        }
-        // A short write may end inside a block: go on from the last whole one.
-        let whole = if written + count == bytes.len() { count } else { count / BLOCK * BLOCK };
-        if whole == 0 {
-            return Err(io::Error::new(io::ErrorKind::WriteZero, "the device took less than a block"));
-        }
-        written += whole;
+        progress.took(count)?;
     }
     Ok(())
 }
