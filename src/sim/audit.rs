@@ -1,7 +1,7 @@
 //! Audits: the whole state of every shard against the model, and what must be so when nothing happens any more.
 
 use super::model::{Home, dump::Dump};
-use super::world::World;
+use super::world::{PATIENCE, World};
 use crate::base::key::Space;
 use crate::base::options::DurabilityMode;
 use crate::base::run::RunStatus;
@@ -30,7 +30,8 @@ impl World {
         self.assert_memories();
         self.swarm.crash = 0;
         self.swarm.crash_in_write = 0;
-        self.swarm.reserve_fails = 0;
+        (self.swarm.reserve_fails, self.swarm.faults, self.swarm.stalls) = (0, 0, 0);
+        self.disk.disarm();
         self.swarm.reservation = 60_000_000_000;
         self.audit();
         self.settle();
@@ -98,8 +99,10 @@ impl World {
 
     /// Until every question is answered.
     fn settle(&mut self) {
+        let until = self.now + PATIENCE;
         while self.oracle.unanswered() > 0 || self.nodes.iter().any(|node| !node.inbox.is_empty()) {
             self.next_event();
+            assert!(self.now < until, "somebody waits for ever: handled={}", self.oracle.unanswered());
         }
     }
 

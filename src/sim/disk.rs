@@ -8,22 +8,23 @@
 //! - The process can die in the middle of a call: then every call fails until the disk is told of the crash.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::faults::{Fault, Faults, Operation, Verdict};
-use super::file::File;
+use super::faults::{Fault, Faults, How, Operation, Site, Verdict, When};
+use super::file::{File, SECTOR};
 use super::names::{Inode, Names};
 use super::rng::Rng;
-use crate::disk::directory::segment_name;
+use crate::disk::directory::{MANIFEST, segment_name};
 use crate::disk::file_system::FileSystem;
 use crate::format::BLOCK;
+use crate::format::manifest::Manifest;
 use crate::format::segment::SegmentId;
 
 /// The chance in 1000 that the late writes of dead processes land before a call.
-const LANDS: u64 = 30;
+const LANDS: u64 = 100;
 
 /// A write to a log.
 #[derive(Clone, Debug)]
@@ -36,6 +37,14 @@ pub(super) struct Write {
 /// Names a write under way.
 pub(super) type Ticket = u64;
 
+/// A write that was started and has not completed; the device has taken what is in front of `from`.
+#[derive(Clone, Debug)]
+struct UnderWay {
+    inode: Inode,
+    write: Write,
+    from: usize,
+}
+
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Crash {
@@ -46,6 +55,15 @@ pub(super) enum Crash {
     Kill,
     /// It is killed, and its writes land later.
     KillLate,
+}
+
+/// When the late writes of dead processes land.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lands {
+    ByChance,
+    WhenAsked,
+    /// Before the call with this number.
+    Before(u64),
 }
 
 /// The disk of one database.
@@ -60,12 +78,11 @@ struct State {
     names: Names,
     files: BTreeMap<Inode, File>,
     inodes: Inode,
-    under_way: BTreeMap<Ticket, (Inode, Write)>,
+    under_way: BTreeMap<Ticket, UnderWay>,
     /// Writes of a dead process that have not landed yet.
     late: Vec<(Inode, Write)>,
     landed: usize,
-    /// Whether they land by chance, or only when asked to.
-    lands_by_chance: bool,
+    lands: Lands,
     tickets: Ticket,
     faults: Faults,
 }
@@ -80,7 +97,7 @@ impl Disk {
             under_way: BTreeMap::new(),
             late: Vec::new(),
             landed: 0,
-            lands_by_chance: true,
+            lands: Lands::ByChance,
             tickets: 0,
             faults: Faults::default(),
         };
@@ -91,13 +108,38 @@ impl Disk {
     pub(super) fn steady_copy(&self) -> Self {
         let copy = self.clone();
         copy.disarm();
-        copy.state.borrow_mut().lands_by_chance = false;
+        copy.land(Lands::WhenAsked);
         copy
     }
 
-    /// Lets a fault happen behind so many calls.
-    pub(super) fn arm(&self, after: u64, fault: Fault) {
-        self.state.borrow_mut().faults.arm(after, fault);
+    /// Says when the late writes of dead processes land.
+    pub(super) fn land(&self, lands: Lands) {
+        self.state.borrow_mut().lands = lands;
+    }
+
+    /// Lets a fault happen at one of the next calls.
+    pub(super) fn arm(&self, when: When, fault: Fault) {
+        self.state.borrow_mut().faults.arm(when, fault);
+    }
+
+    /// Whether a fault may still come, or has come and goes on.
+    pub(super) fn is_armed(&self) -> bool {
+        self.state.borrow().faults.is_armed()
+    }
+
+    /// Whether everything fails from now on.
+    pub(super) fn fails_for_ever(&self) -> bool {
+        self.state.borrow().faults.fails_for_ever()
+    }
+
+    /// What has gone wrong so far.
+    pub(super) fn hits(&self) -> BTreeSet<Site> {
+        self.state.borrow().faults.hits().clone()
+    }
+
+    /// Notes something that goes wrong with the writes of logs.
+    pub(super) fn hit(&self, how: How) {
+        self.state.borrow_mut().faults.hit(Operation::Appended, how);
     }
 
     /// The fault does not happen any more. Returns whether it has.
@@ -117,12 +159,12 @@ impl Disk {
 
     /// How many calls there were, those for the writes of logs included.
     pub(super) fn calls(&self) -> u64 {
-        self.state.borrow().faults.calls()
+        self.state.borrow().faults.calls().len() as u64
     }
 
     /// All calls so far.
     pub(super) fn log(&self) -> Vec<Operation> {
-        self.state.borrow().faults.log().to_vec()
+        self.state.borrow().faults.calls().to_vec()
     }
 
     /// All of a segment as a reader sees it, whatever goes wrong.
@@ -158,28 +200,84 @@ impl Disk {
             assert!(end <= file.length(), "a write stays inside its segment: {end} > {}", file.length());
             file.claimed = end;
             state.tickets += 1;
-            state.under_way.insert(state.tickets, (inode, write));
+            state.under_way.insert(state.tickets, UnderWay { inode, write, from: 0 });
             Ok(state.tickets)
         })
     }
 
     /// Whether a write of a shard is under way.
     pub(super) fn is_writing(&self, shard: u32) -> bool {
-        self.state.borrow().under_way.values().any(|(_, write)| write.segment.shard == shard)
+        self.state.borrow().under_way.values().any(|under_way| under_way.write.segment.shard == shard)
     }
 
-    /// The write is complete: every sector is durable, unless it fails.
-    pub(super) fn complete(&self, ticket: Ticket) -> io::Result<()> {
+    /// The write, or the rest of it, is complete: every sector is durable, unless it fails. Returns how many bytes the
+    /// device took; a short write took any number less than it was given.
+    pub(super) fn complete(&self, ticket: Ticket, is_short: bool) -> io::Result<usize> {
         let keep = self.state.borrow().faults.keep();
-        self.call(Operation::Appended, |state| {
-            state.persist(ticket, 1_000);
-            Ok(())
-        })
-        .inspect_err(|_| {
-            if !self.is_dead() {
-                self.state.borrow_mut().persist(ticket, keep);
-            }
-        })
+        let completed = self.call(Operation::Appended, |state| Ok(state.complete(ticket, is_short)));
+        if completed.is_err() && !self.is_dead() {
+            self.state.borrow_mut().persist(ticket, keep);
+        }
+        completed
+    }
+
+    /// A planted bug: the write is complete, and in the cache of the device.
+    pub(super) fn complete_in_cache(&self, ticket: Ticket) {
+        let mut state = self.state.borrow_mut();
+        if let Some(UnderWay { inode, write, .. }) = state.under_way.remove(&ticket) {
+            state.land(inode, &write, 0, 1_000, false);
+        }
+    }
+
+    /// Where the batch of a short write goes on.
+    pub(super) fn go_on(&self, ticket: Ticket, from: usize) {
+        self.state.borrow_mut().under_way.get_mut(&ticket).expect("the write is under way").from = from;
+    }
+
+    /// How much of a segment was given to writes.
+    pub(super) fn claimed(&self, id: SegmentId) -> usize {
+        let mut state = self.state.borrow_mut();
+        state.file_mut(&segment_name(id)).map_or(0, |file| file.claimed.max(BLOCK))
+    }
+
+    /// The segments that the manifest lists.
+    pub(super) fn sealed(&self) -> Vec<SegmentId> {
+        let manifest = Manifest::read(&self.bytes(MANIFEST)).expect("the manifest is whole");
+        manifest.sealed.iter().map(|segment| segment.id).collect()
+    }
+
+    /// How long a segment is.
+    pub(super) fn length(&self, id: SegmentId) -> usize {
+        self.state.borrow_mut().file_mut(&segment_name(id)).map_or(0, |file| file.length())
+    }
+
+    /// The names of all whole files that are not empty.
+    pub(super) fn names(&self) -> Vec<String> {
+        let state = self.state.borrow();
+        let all = ["", "log"].iter().flat_map(|directory| {
+            let path = move |name| if directory.is_empty() { name } else { format!("{directory}/{name}") };
+            state.names.list(directory).into_iter().map(path)
+        });
+        let is_whole = |name: &String| name == MANIFEST || name.rsplit('/').next().and_then(SegmentId::parse).is_some();
+        all.filter(is_whole)
+            .filter(|name| state.names.get(name).is_some_and(|it| state.files[&it].length() > 0))
+            .collect()
+    }
+
+    /// What is in a file.
+    pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
+        self.state.borrow_mut().file_mut(name).expect("the file is there").read()
+    }
+
+    /// Damage: something else is in a file.
+    pub(super) fn replace(&self, name: &str, bytes: &[u8]) {
+        *self.state.borrow_mut().file_mut(name).expect("the file is there") = File::holding(bytes);
+    }
+
+    /// Damage: a file is gone.
+    pub(super) fn erase(&self, name: &str) {
+        let mut state = self.state.borrow_mut();
+        state.names.remove(name);
     }
 
     /// The write failed: each of its sectors is durable with this chance in 1000, or with any.
@@ -195,13 +293,15 @@ impl Disk {
         state.faults.revive();
         let under_way = std::mem::take(&mut state.under_way);
         let count = under_way.len();
-        for (inode, write) in under_way.into_values() {
+        for UnderWay { inode, write, from } in under_way.into_values() {
+            let how = if let Crash::Power(_) = crash { How::Torn } else { How::LandsLate };
+            state.faults.hit(Operation::Appended, how);
             let (keep, comes_late) = match crash {
                 Crash::Power(keep) => (keep.unwrap_or_else(|| state.any()), false),
                 Crash::Kill => (state.any(), state.rng.chance(500)),
                 Crash::KillLate => (0, true),
             };
-            state.land(inode, &write, keep, false);
+            state.land(inode, &write, from, keep, false);
             if comes_late {
                 state.late.push((inode, write));
             }
@@ -224,7 +324,12 @@ impl Disk {
 
     fn call<T>(&self, operation: Operation, act: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         let state = &mut *self.state.borrow_mut();
-        if state.lands_by_chance && !state.late.is_empty() && state.rng.chance(LANDS) {
+        let lands = match state.lands {
+            Lands::ByChance => !state.late.is_empty() && state.rng.chance(LANDS),
+            Lands::Before(call) => state.faults.calls().len() as u64 == call,
+            Lands::WhenAsked => false,
+        };
+        if lands {
             state.land_late_writes();
         }
         match state.faults.verdict(operation) {
@@ -248,23 +353,37 @@ impl State {
 
     /// A write has ended, and each of its sectors is durable with this chance.
     fn persist(&mut self, ticket: Ticket, keep: u64) {
-        if let Some((inode, write)) = self.under_way.remove(&ticket) {
-            self.land(inode, &write, keep, true);
+        if let Some(UnderWay { inode, write, from }) = self.under_way.remove(&ticket) {
+            self.land(inode, &write, from, keep, true);
         }
     }
 
-    fn land(&mut self, inode: Inode, write: &Write, keep: u64, is_durable: bool) {
+    fn complete(&mut self, ticket: Ticket, is_short: bool) -> usize {
+        let UnderWay { inode, write, from } = self.under_way[&ticket].clone();
+        let rest = write.bytes.len() - from;
+        if !is_short {
+            self.persist(ticket, 1_000);
+            return rest;
+        }
+        self.faults.hit(Operation::Appended, How::Short);
+        let taken = self.rng.index(rest / SECTOR) * SECTOR;
+        let bytes = write.bytes[..from + taken].to_vec();
+        self.land(inode, &Write { bytes, ..write }, from, 1_000, true);
+        taken
+    }
+
+    fn land(&mut self, inode: Inode, write: &Write, from: usize, keep: u64, is_durable: bool) {
         let Some(file) = self.files.get_mut(&inode) else { return };
         let rng = &mut self.rng;
-        let start = usize::try_from(write.offset).unwrap();
-        file.write_sectors(start, &write.bytes, is_durable, || keep == 1_000 || rng.chance(keep));
+        let start = usize::try_from(write.offset).unwrap() + from;
+        file.write_sectors(start, &write.bytes[from..], is_durable, || keep == 1_000 || rng.chance(keep));
     }
 
     fn land_late_writes(&mut self) -> usize {
         let late = std::mem::take(&mut self.late);
         for (inode, write) in &late {
             let keep = self.any();
-            self.land(*inode, write, keep, false);
+            self.land(*inode, write, 0, keep, false);
         }
         self.landed += late.len();
         late.len()
@@ -308,6 +427,13 @@ impl FileSystem for &Disk {
             state.names.make(file, state.inodes);
             Ok(state.inodes)
         })
+    }
+
+    fn drop_cache(&self, file: &Inode) {
+        let mut state = self.state.borrow_mut();
+        if let Some(file) = state.files.get_mut(file) {
+            file.drop_cache();
+        }
     }
 
     fn read(&self, file: &Inode) -> io::Result<Vec<u8>> {

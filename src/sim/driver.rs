@@ -2,7 +2,10 @@
 //!
 //! - It takes what has arrived, hands it to the shard, ticks if that is due, and carries the effects out.
 
+use std::io;
+
 use super::disk::Write;
+use super::faults::How;
 use super::mesh::{Message, Party};
 use super::oracle::Moment;
 use super::planted::Bug;
@@ -10,9 +13,11 @@ use super::recovery::DATABASE;
 use super::world::{Event, World};
 use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
+use crate::base::planted;
 use crate::base::version::Version;
 use crate::commit::message::{Envelope, Message as Word, TransactionNumber};
 use crate::disk::directory::Directory;
+use crate::disk::progress::Progress;
 use crate::format::BLOCK;
 use crate::format::record::Position;
 use crate::format::segment::{SegmentHeader, SegmentId};
@@ -41,6 +46,9 @@ impl World {
             effects.push(effect);
         }
         for effect in effects {
+            if self.disk.is_dead() {
+                return;
+            }
             assert!(!self.nodes[shard].is_stopped, "shard {shard} has stopped and wants something done: {effect:?}");
             self.carry_out(shard, effect);
         }
@@ -199,15 +207,25 @@ impl World {
         let segment = SegmentId { incarnation, shard: u32::try_from(shard).unwrap(), index: append.segment };
         let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
         let mut write = Write { segment, offset: append.offset, bytes: append.bytes };
-        if self.bug == Some(Bug::WriteMisdirected) && self.rng.chance(50) {
-            write.offset += BLOCK as u64;
-        }
+        self.plant_in_place(&mut write);
         if write.segment.index > 0 && write.offset == BLOCK as u64 {
             self.stats.rotations += 1;
         }
-        let ticket = self.disk.start(write).expect("only its completion fails");
+        let progress = Progress::new(write.bytes.len());
+        let started = self.disk.start(write);
+        if self.disk.is_dead() {
+            return;
+        }
+        let ticket = match started {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                self.stats.faults += 1;
+                return self.tell(shard, Input::AppendFailed { reason: error.to_string() });
+            }
+        };
+        self.progress.insert(ticket, progress);
         let fails = self.rng.chance(self.swarm.write_fails);
-        let takes = self.rng.below(self.swarm.longest_write);
+        let takes = self.write_takes();
         self.schedule(self.now + takes, Event::Written { shard, ticket, through, fails });
         if self.rng.chance(self.swarm.crash_in_write) {
             self.stats.crashes_in_writes += 1;
@@ -225,22 +243,80 @@ impl World {
         self.wake_by(shard, self.now + service);
     }
 
+    /// Whether a planted bug wants segments that are made of old ones.
+    fn recycles(&self) -> bool {
+        matches!(self.bug, Some(Bug::SaltReused | Bug::Planted(planted::Bug::SaltIgnored)))
+    }
+
+    fn write_takes(&mut self) -> u64 {
+        if self.rng.chance(self.swarm.stalls) {
+            self.stalled = true;
+            self.disk.hit(How::Stalls);
+            return self.rng.within(500_000_000..3_000_000_000);
+        }
+        self.rng.below(self.swarm.longest_write)
+    }
+
+    /// Planted bugs: a write goes where it should not.
+    fn plant_in_place(&mut self, write: &mut Write) {
+        match self.bug {
+            Some(Bug::WriteMisdirected) if self.rng.chance(50) => write.offset += BLOCK as u64,
+            Some(Bug::TailRewritten) if self.rng.chance(50) => write.offset -= BLOCK as u64,
+            Some(Bug::OldSegmentAppended) => {
+                let id = SegmentId { incarnation: write.segment.incarnation - 1, ..write.segment };
+                let end = self.disk.claimed(id);
+                if end > 0 && end + write.bytes.len() <= self.disk.length(id) {
+                    (write.segment, write.offset) = (id, end as u64);
+                }
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn written(&mut self, shard: usize, ticket: u64, through: Position, fails: bool) {
         let lies = self.bug == Some(Bug::WriteForgotten) && self.rng.chance(50);
-        match (fails, lies) {
+        let ended = match (fails, lies) {
             (true, _) => {
-                self.stats.faults += 1;
                 self.disk.fail(ticket, None);
+                Err(io::Error::other("simulated EIO"))
             }
-            (false, true) => self.disk.fail(ticket, Some(0)),
-            (false, false) => self.disk.complete(ticket).expect("nothing fails"),
+            (false, true) => {
+                self.disk.fail(ticket, Some(0));
+                Ok(None)
+            }
+            (false, false) if self.bug == Some(Bug::WriteInCache) => {
+                self.disk.complete_in_cache(ticket);
+                Ok(None)
+            }
+            (false, false) => {
+                let is_short = self.rng.chance(self.swarm.short_writes);
+                self.disk.complete(ticket, is_short).and_then(|count| self.took(ticket, count))
+            }
+        };
+        if self.disk.is_dead() {
+            return;
         }
-        match self.bug {
-            Some(Bug::AcknowledgedEarly) => {}
-            Some(Bug::FailedWriteRetried) => self.tell(shard, Input::Appended { through }),
-            _ if fails => self.tell(shard, Input::AppendFailed { reason: "simulated EIO".into() }),
-            _ => self.tell(shard, Input::Appended { through }),
+        match (ended, self.bug) {
+            (Ok(Some(rest)), _) => {
+                self.disk.go_on(ticket, rest);
+                let takes = self.write_takes();
+                return self.schedule(self.now + takes, Event::Written { shard, ticket, through, fails: false });
+            }
+            (_, Some(Bug::AcknowledgedEarly)) => {}
+            (Ok(None), _) | (Err(_), Some(Bug::FailedWriteRetried)) => self.tell(shard, Input::Appended { through }),
+            (Err(error), _) => {
+                self.stats.faults += 1;
+                self.tell(shard, Input::AppendFailed { reason: error.to_string() });
+            }
         }
+        self.disk.fail(ticket, Some(0));
+    }
+
+    /// The device took so many bytes. Returns where the rest begins, if there is one.
+    fn took(&mut self, ticket: u64, count: usize) -> io::Result<Option<usize>> {
+        let progress = self.progress.get_mut(&ticket).expect("the write is under way");
+        progress.took(count)?;
+        Ok(progress.next())
     }
 
     pub(super) fn prepared(&mut self, shard: usize, index: u32, capacity: u64, fails: bool) {
@@ -249,20 +325,29 @@ impl World {
         let strict = self.swarm.mode == DurabilityMode::Strict;
         let mut header = SegmentHeader { id, database: DATABASE, salt: self.rng.next(), capacity, strict };
         let is_old = |old: &SegmentId| (old.shard, old.index) == (id.shard, index) && *old != id;
-        let old = self.disk.segments().into_iter().find(is_old).filter(|_| self.bug == Some(Bug::SaltReused));
-        if let Some(old) = old {
+        let old = self.disk.segments().into_iter().find(is_old).filter(|_| self.recycles());
+        if let Some(old) = old.filter(|_| self.bug == Some(Bug::SaltReused)) {
             header.salt = manifest.sealed.iter().find(|segment| segment.id == old).unwrap().salt;
         }
+        let fails = fails && !self.disk.is_armed();
         if fails {
             self.arm_refusal(6);
         }
         let made = Directory::new(&self.disk).create_segment(&header);
-        if self.disk.disarm() {
-            let reason = made.expect_err("the segment was not made, and nobody says so").to_string();
-            self.stats.faults += 1;
-            return self.tell(shard, Input::SegmentFailed { index, reason });
+        if self.disk.is_dead() {
+            return;
         }
-        made.expect("the segment is made");
+        if let Err(error) = &made {
+            assert!(self.disk.was_reached(), "a segment cannot be made for a reason: {error}");
+            self.stats.faults += 1;
+            self.tell(shard, Input::SegmentFailed { index, reason: error.to_string() });
+        }
+        if fails {
+            self.disk.disarm();
+        }
+        if made.is_err() {
+            return;
+        }
         if let Some(old) = old {
             self.disk.recycle(id, old);
         }

@@ -28,6 +28,12 @@ pub(super) struct File {
 }
 
 impl File {
+    /// A file with these bytes, all of them durable.
+    pub(super) fn holding(bytes: &[u8]) -> Self {
+        let length = bytes.len();
+        Self { length, durable_length: length, bytes: bytes.to_vec(), ..Self::default() }
+    }
+
     pub(super) const fn length(&self) -> usize {
         self.length
     }
@@ -85,6 +91,10 @@ impl File {
         is_durable: bool,
         mut keeps: impl FnMut() -> bool,
     ) {
+        let end = (start + bytes.len()).min(self.length);
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
         for (number, sector) in bytes.chunks_exact(SECTOR).enumerate() {
             let at = start / SECTOR + number;
             let sector: &Sector = sector.try_into().expect("chunks are sectors");
@@ -108,6 +118,13 @@ impl File {
         }
         if keeps() {
             self.durable_length = self.length;
+        }
+    }
+
+    /// What a failed sync did not write is read from the device again.
+    pub(super) fn drop_cache(&mut self) {
+        for (sector, on_device) in std::mem::take(&mut self.forgotten) {
+            self.set(sector, &on_device);
         }
     }
 

@@ -7,20 +7,22 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io;
 
 use super::clock::Clock;
+use super::damage;
 use super::disk::Crash as End;
-use super::faults::Fault;
+use super::faults::{Fault, Operation, When};
 use super::ledger::{Crash, Ledger, assert_cut};
 use super::model::{Home, Model};
 use super::planted::Bug;
-use super::recovery::{Recovered, commits_of, cut_of, recover};
+use super::recovery::{DATABASE, Recovered, commits_of, cut_of, recover};
 use super::world::{Event, Node, World};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::options::{DurabilityMode, Partitioning};
 use crate::base::version::Version;
 use crate::disk::directory::Directory;
 use crate::disk::opening;
 use crate::disk::recovery::Plan;
 use crate::format::manifest::Manifest;
+use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::shard::input::{Input, Request, RequestId};
 use crate::shard::machine::{Shard, ShardConfig};
 use crate::shard::route::Layout;
@@ -35,10 +37,29 @@ pub(super) struct Closing {
 impl World {
     /// The process dies.
     pub(super) fn crash(&mut self) {
+        self.die_making_a_segment();
         self.end_process();
         self.stats.crashes += 1;
         let crash = Crash { at: self.now, slack: self.slack(), is_late: false };
         self.reopen(Some(crash));
+    }
+
+    /// It may happen while the next segment of a shard is made.
+    fn die_making_a_segment(&mut self) {
+        let Some(manifest) = &self.manifest else { return };
+        if self.disk.is_dead() || self.disk.fails_for_ever() || !self.rng.chance(150) {
+            return;
+        }
+        let shard = u32::try_from(self.rng.index(self.nodes.len())).unwrap();
+        let incarnation = manifest.incarnation;
+        let of_shard = self.disk.segments().into_iter().filter(|id| (id.incarnation, id.shard) == (incarnation, shard));
+        let id = SegmentId { incarnation, shard, index: u32::try_from(of_shard.count()).unwrap() };
+        let strict = self.swarm.mode == DurabilityMode::Strict;
+        let header = SegmentHeader { id, database: DATABASE, salt: self.rng.next(), capacity: 1 << 20, strict };
+        let is_after = self.rng.chance(500);
+        self.disk.arm(When::Call(self.rng.below(6)), Fault::Die { is_after });
+        let made = Directory::new(&self.disk).create_segment(&header);
+        assert!(made.is_err() && self.disk.disarm(), "the process has died");
     }
 
     /// Power is lost, or the process is killed.
@@ -78,6 +99,11 @@ impl World {
         if !closing.waits_for.remove(&id) || !closing.waits_for.is_empty() {
             return;
         }
+        if let (Request::Close, Some(Bug::SealedBeforeFlush), Some(manifest)) =
+            (&closing.asked, self.bug, &self.manifest)
+        {
+            let _ = opening::seal(&Directory::new(&self.disk), manifest, self.clock.last(self.now));
+        }
         match closing.asked {
             Request::Close if self.bug != Some(Bug::FlushLeftOut) => self.ask_everybody(Request::Flush),
             Request::Close | Request::Flush => self.ask_everybody(Request::Stop),
@@ -102,16 +128,19 @@ impl World {
         if let Some(manifest) = self.manifest.take_if(|_| is_clean) {
             self.stats.closes += 1;
             // The process may still die before its last decisions are written, or before it has cleaned up.
-            if self.rng.chance(400) {
-                self.disk.arm(self.rng.below(20), Fault::Die { is_after: self.rng.chance(500) });
+            if !self.disk.is_armed() && self.rng.chance(400) {
+                self.disk.arm(When::Call(self.rng.below(20)), Fault::Die { is_after: self.rng.chance(500) });
             }
-            let sealed = opening::seal(&Directory::new(&self.disk), &manifest, self.clock.last(self.now));
-            self.disk.disarm();
+            let sealed = match self.bug {
+                Some(Bug::SealedBeforeFlush) => Ok(()),
+                _ => opening::seal(&Directory::new(&self.disk), &manifest, self.clock.last(self.now)),
+            };
             if self.disk.is_dead() {
                 self.stats.crashes += 1;
                 self.end_process();
-            } else {
-                sealed.expect("a close in good order");
+            } else if let Err(error) = sealed {
+                assert!(self.disk.was_reached(), "a close fails for a reason: {error}");
+                self.stats.faults += 1;
             }
             for (shard, ledger) in self.oracle.ledgers.iter_mut().enumerate() {
                 let commits = ledger.commits.len();
@@ -127,7 +156,10 @@ impl World {
 
     /// Opens the database; `crash` says how the last opening ended.
     pub(super) fn reopen(&mut self, crash: Option<Crash>) {
-        let is_late = self.stood_still || self.nodes.iter().any(|node| node.is_poisoned);
+        if !self.disk.fails_for_ever() {
+            self.disk.disarm();
+        }
+        let is_late = self.stood_still || self.stalled || self.nodes.iter().any(|node| node.is_poisoned);
         let crash = crash.map(|crash| Crash { is_late: crash.is_late || is_late, ..crash });
         self.queue.clear();
         self.mesh.crash();
@@ -162,27 +194,70 @@ impl World {
         self.serve(memories);
     }
 
-    /// Recovers until it does not crash.
+    /// Recovers until nothing goes wrong.
     fn recover(&mut self) -> Recovered {
+        self.rehearse_damage();
         loop {
-            if self.rng.chance(self.swarm.crash_in_recovery) {
+            if !self.disk.is_armed() && self.rng.chance(self.swarm.crash_in_recovery) {
                 let fault = Fault::Die { is_after: self.rng.chance(500) };
-                self.disk.arm(self.rng.below(self.recovery_calls + 1), fault);
+                self.disk.arm(When::Call(self.rng.below(self.recovery_calls + 1)), fault);
             }
+            self.arm_fault();
             let before = self.disk.calls();
             let recovered = self.recover_once();
-            self.disk.disarm();
             if self.disk.is_dead() {
+                self.disk.disarm();
                 self.stats.crashes_in_recovery += 1;
                 self.end_process();
                 continue;
             }
-            self.recovery_calls = self.disk.calls() - before;
-            let recovered = recovered.unwrap_or_else(|error| panic!("refused to open: {error}"));
-            self.clock.reserve(recovered.manifest.clock_reserved);
-            self.disk.land_late_writes();
-            self.stats.late = self.disk.landed() as u64;
-            return recovered;
+            match recovered {
+                Ok(recovered) => {
+                    self.disk.disarm();
+                    self.recovery_calls = self.disk.calls() - before;
+                    self.clock.reserve(recovered.manifest.clock_reserved);
+                    self.disk.land_late_writes();
+                    self.stats.late = self.disk.landed() as u64;
+                    return recovered;
+                }
+                Err(Error::Io(error)) if self.disk.was_reached() => {
+                    self.trace.note(self.now, format_args!("failed to open: {error}"));
+                    self.stats.refusals += 1;
+                    if !self.disk.fails_for_ever() || self.rng.chance(400) {
+                        self.disk.disarm();
+                    }
+                    if self.rng.chance(300) {
+                        self.end_process();
+                    }
+                }
+                Err(error) => panic!("refused to open: {error}"),
+            }
+        }
+    }
+
+    /// Something is to go wrong on the disk.
+    fn arm_fault(&mut self) {
+        if !self.disk.is_armed() && self.rng.chance(self.swarm.faults) {
+            let (operation, fault) = if self.rng.chance(500) {
+                self.favourite
+            } else {
+                (Operation::draw(&mut self.rng), Fault::draw(&mut self.rng))
+            };
+            let when = When::Operation(operation, *self.rng.pick(&[0, 0, 1, 2, 6]));
+            self.trace.note(self.now, format_args!("to come: {fault:?} {when:?}"));
+            self.disk.arm(when, fault);
+        }
+    }
+
+    /// Whoever opened a damaged copy would be told, or find what was there.
+    fn rehearse_damage(&mut self) {
+        if self.disk.segments().is_empty() || !self.rng.chance(self.swarm.damage) {
+            return;
+        }
+        let layout = Layout { shards: self.swarm.shards, partitioning: Partitioning::ByRun };
+        let plan = Plan { layout, history: self.swarm.history, read_only: true };
+        for ending in damage::rehearse(&self.disk, plan, &mut self.rng, 8) {
+            *self.damages.entry(ending).or_default() += 1;
         }
     }
 
@@ -247,7 +322,11 @@ impl World {
         let incarnation = self.manifest.as_ref().map_or(0, |manifest| manifest.incarnation);
         let mode = self.swarm.mode;
         self.served = incarnation;
-        self.stood_still = false;
+        (self.stood_still, self.stalled) = (false, false);
+        self.progress.clear();
+        if self.manifest.is_some() {
+            self.arm_fault();
+        }
         self.oracle.ledgers = memories.iter().map(|_| Ledger::new(start)).collect();
         let shards = u32::try_from(memories.len()).unwrap();
         let node = |(number, memory): (usize, Memory)| {
@@ -279,25 +358,36 @@ impl World {
     pub(super) fn arm_refusal(&mut self, calls: u64) {
         let error = *self.rng.pick(&[io::ErrorKind::Other, io::ErrorKind::StorageFull]);
         let (is_after, after) = (self.rng.chance(500), self.rng.below(calls));
-        self.disk.arm(after, Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
+        self.disk.arm(When::Call(after), Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
     }
 
     /// The keeper extends the reservation ahead of use. If it cannot, time stands still there.
     pub(super) fn reserve(&mut self) {
         self.schedule(self.now + self.swarm.reservation / 2, Event::Reserve);
         let Some(mut manifest) = self.manifest.clone() else { return };
-        if self.rng.chance(self.swarm.reserve_fails) {
+        let fails = !self.disk.is_armed() && self.rng.chance(self.swarm.reserve_fails);
+        if fails {
             self.arm_refusal(5);
         }
         manifest.clock_reserved = Version::from(self.clock.last(self.now).get() + self.swarm.reservation);
-        let written = Directory::new(&self.disk).write_manifest(&manifest);
-        if self.disk.disarm() {
-            assert!(written.is_err(), "the manifest was not written, and nobody says so");
-            self.stood_still = true;
-            self.stats.faults += 1;
+        let written = match self.bug {
+            Some(Bug::ReservationNotWritten) => Ok(()),
+            _ => Directory::new(&self.disk).write_manifest(&manifest),
+        };
+        if self.disk.is_dead() {
             return;
         }
-        written.expect("the manifest is written");
+        if let Err(error) = &written {
+            assert!(self.disk.was_reached(), "the manifest is not written for a reason: {error}");
+            self.stood_still = true;
+            self.stats.faults += 1;
+        }
+        if fails {
+            self.disk.disarm();
+        }
+        if written.is_err() {
+            return;
+        }
         self.clock.reserve(manifest.clock_reserved);
         self.manifest = Some(manifest);
         for shard in 0..self.nodes.len() {

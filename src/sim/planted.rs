@@ -28,6 +28,16 @@ pub(super) enum Bug {
     PoisonUnheard,
     /// Nobody hears how far others still look back.
     HorizonsUnheard,
+    /// A write that completed is in the cache of the device, and nobody syncs it.
+    WriteInCache,
+    /// A write begins in the last block of the one before.
+    TailRewritten,
+    /// Logs go on in the segments of the opening before.
+    OldSegmentAppended,
+    /// The clock goes on, and the manifest does not say up to where.
+    ReservationNotWritten,
+    /// The manifest says that the database has closed before it is flushed.
+    SealedBeforeFlush,
     /// A database closes without the flush.
     FlushLeftOut,
     /// The code of the database itself is wrong.
@@ -40,6 +50,14 @@ impl Bug {
         swarm.crash_in_write = swarm.crash_in_write.max(30);
         match self {
             Self::FailedWriteRetried => swarm.write_fails = 50,
+            Self::SealedBeforeFlush => swarm.close = 15,
+            Self::ReservationNotWritten => swarm.reservation = 10_000_000,
+            Self::Planted(planted::Bug::ShortWriteIgnored) => swarm.short_writes = 200,
+            Self::Planted(bug) if bug.is_of_disk() => {
+                swarm.faults = swarm.faults.max(500);
+                swarm.crash = swarm.crash.max(100);
+                swarm.damage = swarm.damage.max(500);
+            }
             Self::ReadsUntracked => swarm.transactions = 700,
             Self::PoisonUnheard => (swarm.write_fails, swarm.shards) = (50, 3),
             Self::Planted(planted::Bug::ExpiryForgotten) => swarm.ttl = 500,
@@ -77,6 +95,51 @@ mod tests {
         assert_caught(Bug::TicksForgotten, Mode::Buffered);
         assert_caught(Bug::ReadsUntracked, Mode::InMemory);
         assert_caught(Bug::SaltReused, Mode::Strict);
+    }
+
+    #[test]
+    fn bugs_of_files_and_names_are_caught() {
+        for bug in [
+            planted::Bug::ManifestNotSynced,
+            planted::Bug::ManifestNameNotSynced,
+            planted::Bug::ManifestInPlace,
+            planted::Bug::ManifestChecksumIgnored,
+            planted::Bug::SegmentNotSynced,
+            planted::Bug::SegmentNameNotSynced,
+            planted::Bug::ZerosLeftOut,
+            planted::Bug::FailedSyncRetried,
+        ] {
+            assert_caught(Bug::Planted(bug), Mode::Strict);
+        }
+    }
+
+    #[test]
+    fn bugs_of_writes_are_caught() {
+        assert_caught(Bug::WriteInCache, Mode::Strict);
+        assert_caught(Bug::TailRewritten, Mode::Strict);
+        assert_caught(Bug::OldSegmentAppended, Mode::Strict);
+        assert_caught(Bug::SealedBeforeFlush, Mode::Buffered);
+        assert_caught(Bug::ReservationNotWritten, Mode::Buffered);
+        assert_caught(Bug::Planted(planted::Bug::ShortWriteIgnored), Mode::Strict);
+        assert_caught(Bug::Planted(planted::Bug::SaltIgnored), Mode::Strict);
+        assert_caught(Bug::Planted(planted::Bug::IncarnationNotAdvanced), Mode::Strict);
+        assert_caught(Bug::Planted(planted::Bug::ReservationNotRead), Mode::Buffered);
+    }
+
+    /// Those that seeds hardly find are told of in `settling`.
+    #[test]
+    fn bugs_of_what_recovery_believes_are_caught() {
+        for bug in [
+            planted::Bug::NotSettled,
+            planted::Bug::TailTrusted,
+            planted::Bug::TornTailKept,
+            planted::Bug::WholeRecordTorn,
+            planted::Bug::DurableIgnored,
+            planted::Bug::HeaderNotCompared,
+            planted::Bug::HashOrder,
+        ] {
+            assert_caught(Bug::Planted(bug), Mode::Strict);
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::disk::Disk;
 use crate::base::error::Result;
+use crate::base::key::{Name, Space};
+use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::disk::directory::Directory;
 use crate::disk::recovery::{Plan, Recovery, RecoveryReport};
@@ -11,6 +13,7 @@ use crate::format::manifest::Manifest;
 use crate::format::record::RecordKind;
 use crate::format::scan::scan_segment;
 use crate::format::segment::SegmentHeader;
+use crate::store::chain::Revision;
 use crate::store::memory::Memory;
 
 /// What every segment is stamped with.
@@ -32,6 +35,20 @@ pub(super) fn recover(disk: &Disk, plan: Plan, start: impl FnOnce(Version) -> Ve
     let (manifest, report) = recovery.finish(&built, start)?;
     let memories = built.into_iter().map(|shard| shard.memory).collect();
     Ok(Recovered { memories, manifest, report })
+}
+
+/// Every revision of every key, by shard.
+pub(super) type Revisions = Vec<BTreeMap<(RunId, Space, Name), Vec<Revision>>>;
+
+pub(super) fn revisions(memories: &[Memory]) -> Revisions {
+    let revisions = memories.iter().map(|memory| {
+        let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (run, space, name, revision) in memory.every_revision() {
+            all.entry((run, space, name.clone())).or_default().push(revision.clone());
+        }
+        all
+    });
+    revisions.collect()
 }
 
 /// What the logs of an opening hold of what counts: how many commits, and the version of the last, by shard.

@@ -49,6 +49,12 @@ pub(super) struct Swarm {
     pub(super) prepare_fails: u64,
     pub(super) reservation: u64,
     pub(super) reserve_fails: u64,
+    /// Something goes wrong on the disk in an opening, or in a recovery.
+    pub(super) faults: u64,
+    pub(super) short_writes: u64,
+    pub(super) stalls: u64,
+    /// Of 100 recoveries, how many are rehearsed on damaged copies.
+    pub(super) damage: u64,
 }
 
 impl Swarm {
@@ -72,6 +78,8 @@ impl Swarm {
         let (crash_in_write, crash, close) = (often(700, 100), often(500, 100), often(500, 15));
         let (reserve_fails, deletes_of_runs, ttl) = (often(100, 400), often(500, 60), often(600, 400));
         let (transactions, pipelined, snapshot_reads) = (often(800, 350), often(700, 400), often(400, 150));
+        let (faults, short_writes) = (often(500, 400), often(300, 100));
+        let (stalls, damage) = (often(100, 10), often(400, 200));
         let mut primitives = [10, 6, 6, 6, 6];
         for weight in &mut primitives {
             *weight = if rng.chance(250) { 0 } else { *weight };
@@ -108,6 +116,10 @@ impl Swarm {
             prepare_fails,
             reservation: *rng.pick(&[10_000_000, 60_000_000_000]),
             reserve_fails,
+            faults,
+            short_writes,
+            stalls,
+            damage,
         }
     }
 }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::client::Client;
 use super::clock::Clock;
+use super::damage::{Ending, Kind};
 use super::disk::{Disk, Ticket};
+use super::faults::{Fault, Operation, Site, fault_at, sites};
 use super::lifecycle::Closing;
 use super::mesh::{Mesh, Message, Party};
 use super::oracle::Oracle;
@@ -18,6 +20,7 @@ use super::trace::Trace;
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::commit::message::TransactionNumber;
+use crate::disk::progress::Progress;
 use crate::format::manifest::Manifest;
 use crate::format::record::Position;
 use crate::shard::input::{Input, RequestId};
@@ -85,6 +88,8 @@ pub(super) struct Stats {
     /// Messages from shard to shard.
     pub(super) messages: u64,
     pub(super) audits: u64,
+    /// Openings that failed.
+    pub(super) refusals: u64,
 }
 
 /// Everything there is.
@@ -114,11 +119,19 @@ pub(super) struct World {
     pub(super) transactions: u64,
     /// Whether time stood still at the reservation in this opening.
     pub(super) stood_still: bool,
+    /// Whether a write took seconds in this opening.
+    pub(super) stalled: bool,
+    /// What goes wrong most often, and at which calls.
+    pub(super) favourite: (Operation, Fault),
+    /// How far writes have come that were short.
+    pub(super) progress: BTreeMap<Ticket, Progress>,
     /// The highest version of the last opening.
     pub(super) highest: Version,
     /// A planted bug: how many steps of a transaction were kept from its shard.
     pub(super) untracked: BTreeMap<TransactionNumber, u64>,
     pub(super) shadows: u64,
+    /// What came of damage at rest.
+    pub(super) damages: BTreeMap<(Kind, Ending), u64>,
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
     pub(super) stats: Stats,
@@ -127,7 +140,7 @@ pub(super) struct World {
 /// No run of a seed takes more events.
 const EVENTS: u64 = 400_000;
 /// Nobody waits that long for an answer.
-const PATIENCE: u64 = 200_000_000_000;
+pub(super) const PATIENCE: u64 = 200_000_000_000;
 
 impl World {
     pub(super) fn new(seed: u64, mode: Mode, bug: Option<Bug>, verbose: bool) -> Self {
@@ -136,6 +149,8 @@ impl World {
         if let Some(bug) = bug {
             bug.adjust(&mut swarm);
         }
+        let favourites: Vec<_> = sites().into_iter().filter_map(fault_at).collect();
+        let favourite = favourites[usize::try_from(seed).unwrap() % favourites.len()];
         let clients = swarm.clients as u64;
         let runs = (0..swarm.runs).map(|_| RunId::from_bytes(rng.bytes())).collect();
         let mut trace = Trace::new(verbose);
@@ -161,13 +176,24 @@ impl World {
             shadows: u64::MAX,
             transactions: 0,
             stood_still: false,
+            stalled: false,
+            favourite,
+            progress: BTreeMap::new(),
             highest: Version::ZERO,
             oracle: Oracle::new(swarm.mode, swarm.history),
+            damages: BTreeMap::new(),
             trace,
             stats: Stats::default(),
             swarm,
             rng,
         }
+    }
+
+    /// Lets this go wrong more often than anything else.
+    pub(super) fn favour(&mut self, site: Site) {
+        self.favourite = fault_at(site).unwrap_or(self.favourite);
+        (self.swarm.faults, self.swarm.close, self.swarm.crash_in_recovery) = (900, 15, 0);
+        (self.swarm.crash, self.swarm.damage) = (1_000, 0);
     }
 
     /// Runs a seed to its end.
@@ -213,6 +239,9 @@ impl World {
             Event::Crash => return self.crash(),
             Event::Close => self.close(),
             Event::Reopen => return self.closed(),
+        }
+        if self.disk.is_dead() {
+            return self.crash();
         }
         if self.rng.below(100_000) < self.swarm.crash {
             self.crash();

@@ -6,7 +6,7 @@
 use std::io;
 
 use super::super::disk::Write;
-use super::super::faults::Fault;
+use super::super::faults::{Fault, When};
 use super::super::mesh::Party;
 use super::super::recovery::DATABASE;
 use super::world::{Event, What, World};
@@ -180,7 +180,7 @@ impl World {
             self.disk.fail(ticket, None);
             Err(io::ErrorKind::Other.into())
         } else {
-            self.disk.complete(ticket)
+            self.disk.complete(ticket, false).map(drop)
         };
         if self.disk.is_dead() {
             return;
@@ -200,7 +200,7 @@ impl World {
         if fails {
             let error = *self.rng.pick(&[io::ErrorKind::Other, io::ErrorKind::StorageFull]);
             let (is_after, after) = (self.rng.chance(500), self.rng.below(6));
-            self.disk.arm(after, Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
+            self.disk.arm(When::Call(after), Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
         }
         let made = Directory::new(&self.disk).create_segment(&header);
         if self.plan.is_none() {

@@ -13,8 +13,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::super::disk::{Crash, Disk};
-use super::super::faults::{Fault, Operation};
-use super::super::recovery::recover;
+use super::super::faults::{Fault, Operation, When};
+use super::super::recovery::{Revisions, recover, revisions};
 use super::super::seeds::number;
 use super::super::swarm::Mode;
 use super::action::Action;
@@ -23,13 +23,10 @@ use super::client::Client;
 use super::program::{ACCOUNTS, NODES, Program, Purpose, account, node};
 use super::swarm::Swarm;
 use super::world::{Stats, World};
-use crate::base::key::{Name, Space};
 use crate::base::options::{DurabilityMode, HistoryRetention, Partitioning};
-use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::disk::recovery;
 use crate::shard::route::Layout;
-use crate::store::chain::Revision;
 
 /// What a client does next.
 #[derive(Clone, Debug)]
@@ -90,9 +87,9 @@ const REFUSALS: u32 = 3;
 const CLIENTS: usize = 3;
 const OPENINGS: usize = 3;
 /// Behind a fault, one of so many calls of a recovery is where its rehearsal dies.
-const REHEARSED: usize = 13;
+const REHEARSED: usize = 29;
 /// A debug build takes one of so many faults.
-const STRIDE: usize = 12;
+const STRIDE: usize = 24;
 
 impl Plan {
     fn new(case: Option<Case>) -> Self {
@@ -136,7 +133,7 @@ impl Plan {
         let stumble = case.stumbles.get(self.recoveries).copied().flatten();
         self.recoveries += 1;
         if let Some(after) = stumble {
-            disk.arm(after, Fault::Die { is_after: after.is_multiple_of(2) });
+            disk.arm(When::Call(after), Fault::Die { is_after: after.is_multiple_of(2) });
         }
     }
 
@@ -281,20 +278,11 @@ fn scripts(opening: usize, layout: Layout) -> Vec<VecDeque<Deed>> {
     all.into_iter().map(VecDeque::from).collect()
 }
 
-type Revisions = Vec<BTreeMap<(RunId, Space, Name), Vec<Revision>>>;
-
 /// Recovers a copy of the disk, and says what is there.
 fn recover_copy(disk: &Disk, layout: Layout, history: HistoryRetention, read_only: bool) -> Revisions {
     let plan = recovery::Plan { layout, history, read_only };
     let recovered = recover(disk, plan, Version::next).expect("nothing fails");
-    let revisions = recovered.memories.iter().map(|memory| {
-        let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (run, space, name, revision) in memory.every_revision() {
-            all.entry((run, space, name.clone())).or_default().push(revision.clone());
-        }
-        all
-    });
-    revisions.collect()
+    revisions(&recovered.memories)
 }
 
 /// Recovers copies of the disk that die at any call, and again: the same is found.
@@ -317,7 +305,7 @@ pub(super) fn rehearse(disk: &Disk, layout: Layout, history: HistoryRetention, s
         let first = calls % stride as u64;
         for (at, end) in (first..calls).step_by(stride).zip(ends.into_iter().cycle()) {
             let disk = disk.clone();
-            disk.arm(at, Fault::Die { is_after: true });
+            disk.arm(When::Call(at), Fault::Die { is_after: true });
             let plan = recovery::Plan { layout, history, read_only: false };
             let died = recover(&disk, plan, Version::next);
             assert!(disk.is_dead() && died.is_err(), "it dies at call {at}");
@@ -361,7 +349,7 @@ impl Setting {
         world.layout = Layout { shards: self.shards, partitioning: Partitioning::ByRun };
         world.clients = (0..CLIENTS).map(|_| Client::default()).collect();
         if let Some(case) = case {
-            world.disk.arm(case.at as u64, case.fault);
+            world.disk.arm(When::Call(case.at as u64), case.fault);
         }
         world.plan = Some(Plan::new(case));
         world.run();

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::super::disk::Crash as End;
-use super::super::faults::Fault;
+use super::super::faults::{Fault, When};
 use super::super::mesh::Party;
 use super::super::recovery::{Recovered, cut_of, recover};
 use super::action::Action;
@@ -213,7 +213,7 @@ impl World {
     /// The process may die before its last decisions are written, or before it has cleaned up.
     fn seal(&mut self, manifest: &Manifest, last: Version) {
         if self.plan.is_none() && self.rng.chance(300) {
-            self.disk.arm(self.rng.below(20), Fault::Die { is_after: self.rng.chance(500) });
+            self.disk.arm(When::Call(self.rng.below(20)), Fault::Die { is_after: self.rng.chance(500) });
         }
         let sealed = opening::seal(&Directory::new(&self.disk), manifest, last);
         if self.plan.is_none() {
@@ -299,7 +299,7 @@ impl World {
                 plan.begin_recovery(&self.disk);
             } else if self.rng.chance(self.swarm.crash_in_recovery) {
                 let fault = Fault::Die { is_after: self.rng.chance(500) };
-                self.disk.arm(self.rng.below(self.recovery_calls + 1), fault);
+                self.disk.arm(When::Call(self.rng.below(self.recovery_calls + 1)), fault);
             }
             let before = self.disk.calls();
             let skew = *self.rng.pick(&[0, 0, 3_600_000_000_000, 5_000_000]);
