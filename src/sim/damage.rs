@@ -3,7 +3,8 @@
 //! - A bit that flips, a sector or a batch that was never written, one that was written elsewhere, files that are gone,
 //!   cut off, or under each other's names.
 //! - Whoever opens then is told of corruption and where it is, or finds what was there. Only the last batch behind a crash
-//!   may be taken for a torn tail, and only where nobody could tell.
+//!   may be taken for a torn tail, and only where nobody could tell. What a format without a count of records cannot see
+//!   is the loss of a sector that held nothing but the last records of a batch.
 //! - Done to copies of the disk, before a recovery, with what the recovery of an undamaged copy finds beside it.
 
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub(super) enum Ending {
     Harmless,
     /// The last batch was taken for a torn tail.
     TailLost,
+    /// The last records of a batch are gone with their sector, and what is left looks like padding.
+    Unseen,
 }
 
 /// Damages copies of a disk, and says what came of it.
@@ -183,6 +186,9 @@ fn judge(disk: &Disk, whole: &Recovered, found: &Recovered, damage: &Damage, pla
     }
     let ends: BTreeMap<SegmentId, u64> =
         found.manifest.sealed.iter().map(|segment| (segment.id, segment.end)).collect();
+    if is_unseen(disk, damage) {
+        return Ending::Unseen;
+    }
     let sealed = disk.sealed();
     let is_sealed = |id: &SegmentId| sealed.contains(id);
     // Cut an undamaged copy off where the damaged one ends: the same must be there.
@@ -203,6 +209,33 @@ fn judge(disk: &Disk, whole: &Recovered, found: &Recovered, damage: &Damage, pla
     let (expected, found) = (revisions(&expected.memories), revisions(&found.memories));
     assert_eq!(expected, found, "what is there is not what was there: {damage:?}");
     Ending::TailLost
+}
+
+/// Whether a lost sector held the last records of a batch, from their first byte to their last, and nothing else.
+fn is_unseen(disk: &Disk, damage: &Damage) -> bool {
+    let name = &damage.files[0];
+    if !matches!(damage.kind, Kind::LostSector | Kind::Misdirected) || name == MANIFEST {
+        return false;
+    }
+    let bytes = disk.bytes(name);
+    let header = SegmentHeader::read(&bytes).expect("a header is whole");
+    let mut records = Vec::new();
+    scan_segment(&bytes, &header, None, |offset, _, body| {
+        let start = usize::try_from(offset).unwrap();
+        records.push(start..start + HEADER_BYTES + body.len());
+    });
+    let sector = damage.offset / SECTOR * SECTOR..damage.offset / SECTOR * SECTOR + SECTOR;
+    let is_zero = |range: std::ops::Range<usize>| bytes[range].iter().all(|byte| *byte == 0);
+    let Some(first) = records.iter().position(|record| record.start >= sector.start) else { return false };
+    let lost = records[first..].iter().take_while(|record| record.start < sector.end).count();
+    let behind = records.get(first + lost).is_none_or(|next| next.start.is_multiple_of(BLOCK));
+    let before =
+        records[..first].last().is_none_or(|before| before.end <= sector.start || is_zero(sector.start..before.end));
+    let whole = lost > 0 && {
+        let end = records[first + lost - 1].end;
+        end <= sector.end || is_zero(sector.end..end)
+    };
+    behind && before && whole
 }
 
 /// What is lost is behind every position that the log knows to be durable.
