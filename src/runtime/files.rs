@@ -38,7 +38,7 @@ impl Files {
         }
         if !read_only {
             for directory in [LOG, SNAPSHOTS] {
-                std::fs::create_dir_all(path.join(directory))
+                make_directories(&path.join(directory))
                     .map_err(|error| naming("cannot make the directory", path, &error))?;
             }
         }
@@ -199,6 +199,22 @@ impl FileSystem for Files {
     fn sync_directory(&self, directory: &str) -> io::Result<()> {
         File::open(self.path(directory))?.sync_all()
     }
+}
+
+/// Makes directories that are not there yet, and makes their names durable: whoever loses the name of a database has
+/// lost all that is in it.
+fn make_directories(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|directory| !directory.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match File::open(parent).and_then(|parent| parent.sync_all()) {
+            // It may be closed to readers, as long as something may be made in it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 /// How a lock names its holder.
