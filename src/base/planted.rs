@@ -85,6 +85,76 @@ pub(crate) enum Bug {
     ExpiryForgotten,
     /// Recovery keeps of each shard what that shard has marked, whatever the others have.
     CutOfOneShard,
+    /// A new manifest gets its name before it is synced.
+    ManifestNotSynced,
+    /// The name of a new manifest is not synced.
+    ManifestNameNotSynced,
+    /// The manifest is written where it is, not in a file of its own that then gets its name.
+    ManifestInPlace,
+    /// Nobody tests the checksum of the manifest.
+    ManifestChecksumIgnored,
+    /// A new segment gets its name before it is synced.
+    SegmentNotSynced,
+    /// The name of a new segment is not synced.
+    SegmentNameNotSynced,
+    /// A new segment has no zeros.
+    ZerosLeftOut,
+    /// A sync that failed is tried again, and believed.
+    FailedSyncRetried,
+    /// What a device took is taken for all it was given.
+    ShortWriteIgnored,
+    /// Recovery syncs no segment that it reads.
+    NotSettled,
+    /// Recovery syncs segments before it reads them, not behind.
+    SettledBeforeReading,
+    /// Recovery does not sync the names of the segments.
+    NamesNotSettled,
+    /// Recovery believes what it has in memory of a file, though a sync of it may have failed.
+    CacheBelieved,
+    /// Recovery reads on behind the end of a segment.
+    TailTrusted,
+    /// A torn tail is not cut off, only not read.
+    TornTailKept,
+    /// Whatever is damaged at the end of a log is taken for torn.
+    WholeRecordTorn,
+    /// Whatever is damaged is taken for a torn tail, though later records know that it was durable.
+    DurableIgnored,
+    /// Records of another life of a segment are believed.
+    SaltIgnored,
+    /// Nobody compares the header of a segment with its name and the manifest.
+    HeaderNotCompared,
+    /// Recovery forgets up to which time was reserved.
+    ReservationNotRead,
+    /// A new opening has the number of the one before.
+    IncarnationNotAdvanced,
+    /// Recovery reads segments in the order of a hash.
+    HashOrder,
+}
+
+#[cfg(test)]
+impl Bug {
+    /// Whether it shows only when something goes wrong on the disk.
+    pub(crate) const fn is_of_disk(self) -> bool {
+        matches!(
+            self,
+            Self::ManifestNotSynced
+                | Self::ManifestNameNotSynced
+                | Self::ManifestInPlace
+                | Self::ManifestChecksumIgnored
+                | Self::SegmentNotSynced
+                | Self::SegmentNameNotSynced
+                | Self::FailedSyncRetried
+                | Self::NotSettled
+                | Self::SettledBeforeReading
+                | Self::NamesNotSettled
+                | Self::CacheBelieved
+                | Self::TailTrusted
+                | Self::TornTailKept
+                | Self::WholeRecordTorn
+                | Self::DurableIgnored
+                | Self::HeaderNotCompared
+        )
+    }
 }
 
 /// Whether a bug is planted.

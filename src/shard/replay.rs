@@ -83,7 +83,8 @@ pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
         }
         // A batch can be torn inside the block that its last whole record ends in: that block does not count to its end.
         let end = segment.scan.damage.map_or(segment.scan.end, |offset| segment.scan.end.min(offset));
-        if Position::new(segment.id.index, end) < durable && segment.id.index == durable.segment() {
+        let ignores = planted(Bug::DurableIgnored);
+        if Position::new(segment.id.index, end) < durable && segment.id.index == durable.segment() && !ignores {
             let at = segment.scan.damage.unwrap_or(segment.scan.end);
             return Err(damage(
                 at,
@@ -97,15 +98,15 @@ pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
             return Err(damage(segment.scan.end, what));
         }
         if let Some(offset) = segment.scan.damage {
-            if segment.id.index < durable.segment() {
+            if segment.id.index < durable.segment() && !ignores {
                 return Err(damage(offset, "a record in a finished segment is damaged".into()));
             }
-            if !segment.scan.may_be_torn {
+            if !segment.scan.may_be_torn && !ignores && !planted(Bug::WholeRecordTorn) {
                 return Err(damage(offset, "a record that was written whole is damaged".into()));
             }
             judgement.torn = Some((segment.id, offset));
         }
-        judgement.ends.push(end);
+        judgement.ends.push(if planted(Bug::TornTailKept) { segment.scan.end } else { end });
         judgement.latest = judgement.latest.max(segment.latest);
     }
     Ok(judgement)
@@ -150,7 +151,8 @@ pub(crate) fn replay_segment(
     let mut records = 0;
     let mut latest = Version::ZERO;
     let mut bad = None;
-    let scan = scan_segment(bytes, header, Some(end), |offset, record, body| {
+    let limit = Some(end).filter(|_| !planted(Bug::TailTrusted));
+    let scan = scan_segment(bytes, header, limit, |offset, record, body| {
         if bad.is_some() {
             return;
         }
@@ -163,7 +165,7 @@ pub(crate) fn replay_segment(
     if let Some(damage) = bad {
         return Err(damage);
     }
-    if scan.end < end || scan.damage.is_some() {
+    if scan.end < end || (scan.damage.is_some() && limit.is_some()) {
         let at = scan.damage.unwrap_or(scan.end);
         return Err(damage(at, format!("a record below the durable end is damaged: end={end}")));
     }

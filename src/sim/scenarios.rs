@@ -246,6 +246,28 @@ fn what_follows_from_something_forgotten_is_not_written() {
     assert!(matches!(stage.commit(2), Some(Err(Error::TransactionConflict(_)))));
 }
 
+/// A sector of a batch was lost, and a record in the same block, before it, was whole: the block counted as read to its
+/// end, which was all that the next batch knew to be durable. So the rest of the log was cut off as torn.
+#[test]
+fn a_lost_sector_behind_a_whole_record_of_its_block_is_corruption() {
+    let mut stage = Stage::new(DurabilityMode::Strict);
+    stage.execute(RUN, put("a", 1, None));
+    for key in ["b", "c"] {
+        stage.execute(RUN, put(key, "x".repeat(700), None));
+    }
+    let first = stage.complete_write();
+    stage.execute(RUN, put("d", 1, None));
+    let second = stage.complete_write();
+    let third = stage.complete_write();
+    let id = SegmentId { incarnation: 1, shard: 0, index: 0 };
+    let header = SegmentHeader { id, database: DATABASE, salt: 5, capacity: 1 << 20, strict: true };
+    let mut bytes = [header.to_block(), first.bytes, second.bytes, third.bytes].concat();
+    bytes.resize(8 * BLOCK, 0);
+    bytes[2 * BLOCK + 1024..2 * BLOCK + 1536].fill(0);
+    let damage = judge(&[survey(&bytes, &header, None)]).expect_err("the third batch knows that the second is durable");
+    assert!(damage.what.contains("was durable"), "{damage:?}");
+}
+
 /// The whole block was sealed as valid, and the next look at it found that it is not.
 #[test]
 fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() {
