@@ -151,7 +151,10 @@ fn do_damage(disk: &Disk, (kind, name, offset): (Kind, &str, usize), rng: &mut R
             disk.erase(&name);
             return Some(Damage { kind, files, offset: 0 });
         }
-        Kind::CutOff => bytes.truncate(offset),
+        Kind::CutOff => {
+            disk.cut_off(&name, &bytes[..offset]);
+            return Some(Damage { kind, files, offset });
+        }
     }
     disk.replace(&name, &bytes);
     Some(Damage { kind, files, offset })

@@ -269,9 +269,16 @@ impl Disk {
         self.state.borrow_mut().file_mut(name).expect("the file is there").read()
     }
 
-    /// Damage: something else is in a file.
+    /// Damage: something else is in a file, which is as long as before.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) {
-        *self.state.borrow_mut().file_mut(name).expect("the file is there") = File::holding(bytes);
+        let mut state = self.state.borrow_mut();
+        let file = state.file_mut(name).expect("the file is there");
+        *file = File::holding(bytes, file.length());
+    }
+
+    /// Damage: a file is shorter.
+    pub(super) fn cut_off(&self, name: &str, bytes: &[u8]) {
+        *self.state.borrow_mut().file_mut(name).expect("the file is there") = File::holding(bytes, 0);
     }
 
     /// Damage: a file is gone.

@@ -29,8 +29,8 @@ pub(super) struct File {
 
 impl File {
     /// A file with these bytes, all of them durable.
-    pub(super) fn holding(bytes: &[u8]) -> Self {
-        let length = bytes.len();
+    pub(super) fn holding(bytes: &[u8], length: usize) -> Self {
+        let length = length.max(bytes.len());
         Self { length, durable_length: length, bytes: bytes.to_vec(), ..Self::default() }
     }
 
