@@ -79,8 +79,8 @@ pub enum Error {
         /// The version there is (0: there is none).
         actual: u64,
     },
-    /// The database directory is open elsewhere.
-    #[error("the database is open elsewhere, close it there first: path={} holder={holder}", path.display())]
+    /// The database directory is open elsewhere, or a process that was killed still writes to it.
+    #[error("the database is open elsewhere, close it there or wait for it to end: path={} holder={holder}", path.display())]
     Locked {
         /// The directory.
         path: PathBuf,

@@ -83,6 +83,8 @@ pub(crate) enum Bug {
     HalfCommit,
     /// Recovery forgets when entries expire.
     ExpiryForgotten,
+    /// Recovery reads segments into which a dead process still writes.
+    SegmentsNotFenced,
     /// Recovery keeps of each shard what that shard has marked, whatever the others have.
     CutOfOneShard,
     /// A new manifest gets its name before it is synced.

@@ -159,6 +159,21 @@ impl<F: FileSystem> Directory<F> {
         if planted(Bug::SegmentNameNotSynced) { Ok(()) } else { self.sync_directory(LOG) }
     }
 
+    /// Waits until nothing of a dead process is on its way into a segment. What is read before that may still change.
+    ///
+    /// # Errors
+    /// `Locked` if that takes too long; `Io`.
+    pub(crate) fn fence_segment(&self, id: SegmentId) -> Result<()> {
+        let name = segment_name(id);
+        self.files.fence(&name).map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => {
+                let holder = format!("a process that was killed and whose writes are still under way, to {name}");
+                Error::Locked { path: self.files.path(ROOT), holder }
+            }
+            _ => naming("cannot lock", &self.files.path(&name), &error),
+        })
+    }
+
     /// Reads a segment; with `settle`, makes durable what was read. In this order: a write of a dead process that lands
     /// between a sync and a read would be seen, decided about, and lost in a power cut. What an earlier opening failed to
     /// sync may be seen as well, and no sync would write it: so the device is asked.

@@ -21,6 +21,10 @@ pub(crate) trait FileSystem {
     /// The names of the files in a directory, in any order.
     fn list(&self, directory: &str) -> io::Result<Vec<String>>;
 
+    /// Returns when no process that has ended can write the file any more: its writes may land after it was killed. Some
+    /// seconds later it fails with `TimedOut`.
+    fn fence(&self, file: &str) -> io::Result<()>;
+
     /// Opens a file to read it.
     fn open(&self, file: &str) -> io::Result<Self::File>;
 

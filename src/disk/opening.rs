@@ -6,6 +6,7 @@
 use super::directory::Directory;
 use super::file_system::FileSystem;
 use crate::base::error::Result;
+use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::BLOCK;
 use crate::format::manifest::Manifest;
@@ -13,11 +14,13 @@ use crate::format::segment::SegmentId;
 use crate::shard::replay::survey;
 use crate::shard::sealing::{Opening, Sealing};
 
-/// Decides how far the segments of the opening that wrote the manifest count; with `settle`, what it decides from is made
-/// durable: which segments there are, and what was read.
+/// Decides how far the segments of the opening that wrote the manifest count; with `settle`, after a crash, nothing of it
+/// is read while it may still change, and what it decides from is made durable: which segments there are, and what was
+/// read.
 ///
 /// # Errors
-/// `Corruption` with file and offset if anything that was durable is damaged; `Io`.
+/// `Corruption` with file and offset if anything that was durable is damaged; `Locked` if a dead process still writes;
+/// `Io`.
 pub(crate) fn judge<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest, settle: bool) -> Result<Opening> {
     if settle {
         directory.settle_segments()?;
@@ -25,6 +28,10 @@ pub(crate) fn judge<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest
     let mut sealing = Sealing::new(manifest);
     let is_of_opening = |id: &SegmentId| id.incarnation == manifest.incarnation;
     let all: Vec<SegmentId> = directory.segments()?.into_iter().filter(is_of_opening).collect();
+    if settle {
+        let written = all.iter().filter(|_| !planted(Bug::SegmentsNotFenced));
+        written.copied().try_for_each(|id| directory.fence_segment(id))?;
+    }
     for shard in all.chunk_by(|a, b| a.shard == b.shard) {
         let mut scanned = Vec::new();
         for id in shard {

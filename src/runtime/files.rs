@@ -1,12 +1,16 @@
 //! The files of a database on the real file system, and the lock on their directory.
 //!
 //! - One process at a time: a lock on the file `LOCK`, which names its holder.
+//! - That lock ends with the process, and what it gave to `io_uring` does not: a write may land seconds later. So every
+//!   segment is locked through the open file description it is written through. The kernel keeps that description, and
+//!   with it the lock, until the last request on it has ended.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::base::error::{Error, Result};
 use crate::disk::directory::{LOG, MANIFEST, SNAPSHOTS, naming};
@@ -14,6 +18,10 @@ use crate::disk::file_system::FileSystem;
 
 const LOCK: &str = "LOCK";
 const ZEROS: usize = 1 << 20;
+/// How long a dead process's writes may take before an opening gives up.
+const FENCE_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it looks.
+const FENCE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// An open, locked directory.
 #[derive(Debug)]
@@ -120,6 +128,21 @@ impl FileSystem for Files {
         let entries = std::fs::read_dir(self.path(directory))?;
         let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
         names.filter_map(io::Result::transpose).collect()
+    }
+
+    /// Shared, so that a descriptor for reading is enough on every file system, and not kept: only a living process takes
+    /// such a lock, and there is none but this one.
+    fn fence(&self, file: &str) -> io::Result<()> {
+        let file = FileSystem::open(self, file)?;
+        let deadline = Instant::now() + FENCE_PATIENCE;
+        loop {
+            match file.try_lock_shared() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(FENCE_INTERVAL),
+                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
     }
 
     fn open(&self, file: &str) -> io::Result<File> {

@@ -3,6 +3,7 @@
 //! The only module with unsafe code.
 
 use std::io;
+use std::os::fd::AsRawFd;
 
 /// What stands against `io_uring` here; the text says what to change.
 pub(crate) fn probe_io_uring() -> Result<(), String> {
@@ -88,6 +89,19 @@ pub(crate) fn register_membarrier() {
     const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 16;
     // SAFETY: the call takes two integers and touches no memory of ours. Where it is missing, glommio falls back.
     let _ = unsafe { libc::syscall(libc::SYS_membarrier, REGISTER_PRIVATE_EXPEDITED, 0) };
+}
+
+/// Locks an open file as long as anything holds its open file description: `flock`, exclusive, without waiting.
+///
+/// # Errors
+/// `WouldBlock` if it is locked through another one.
+#[expect(unsafe_code, reason = "the standard library locks its own files only")]
+pub(crate) fn lock(file: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: the call takes two integers, and the descriptor is open as long as the file is borrowed.
+    match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The CPUs this process may run on.

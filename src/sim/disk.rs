@@ -321,7 +321,7 @@ impl Disk {
 
     /// Writes of dead processes land, whole or in part. Returns how many.
     pub(super) fn land_late_writes(&self) -> usize {
-        self.state.borrow_mut().land_late_writes()
+        self.state.borrow_mut().land_late_writes(|_| true)
     }
 
     /// How many writes of dead processes have landed.
@@ -337,7 +337,7 @@ impl Disk {
             Lands::WhenAsked => false,
         };
         if lands {
-            state.land_late_writes();
+            state.land_late_writes(|_| true);
         }
         match state.faults.verdict(operation) {
             Verdict::Go => act(state),
@@ -386,8 +386,10 @@ impl State {
         file.write_sectors(start, &write.bytes[from..], is_durable, || keep == 1_000 || rng.chance(keep));
     }
 
-    fn land_late_writes(&mut self) -> usize {
-        let late = std::mem::take(&mut self.late);
+    fn land_late_writes(&mut self, is_meant: impl Fn(Inode) -> bool) -> usize {
+        let all = std::mem::take(&mut self.late).into_iter();
+        let (late, later): (Vec<_>, Vec<_>) = all.partition(|(inode, _)| is_meant(*inode));
+        self.late = later;
         for (inode, write) in &late {
             let keep = self.any();
             self.land(*inode, write, 0, keep, false);
@@ -451,6 +453,15 @@ impl FileSystem for &Disk {
         let mut bytes = self.read(file)?;
         bytes.truncate(usize::try_from(place.end).unwrap());
         Ok(bytes.split_off(bytes.len().min(usize::try_from(place.start).unwrap())))
+    }
+
+    /// Nothing of a dead process is under way to the file any more.
+    fn fence(&self, file: &str) -> io::Result<()> {
+        self.call(Operation::Fence, |state| {
+            let inode = state.names.get(file).ok_or(io::ErrorKind::NotFound)?;
+            state.land_late_writes(|late| late == inode);
+            Ok(())
+        })
     }
 
     fn length(&self, file: &Inode) -> io::Result<u64> {

@@ -10,6 +10,7 @@ use super::rng::Rng;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {
     List,
+    Fence,
     Open,
     Create,
     Read,
@@ -26,8 +27,9 @@ pub(super) enum Operation {
     Appended,
 }
 
-const OPERATIONS: [Operation; 13] = [
+const OPERATIONS: [Operation; 14] = [
     Operation::List,
+    Operation::Fence,
     Operation::Open,
     Operation::Create,
     Operation::Read,
@@ -49,7 +51,7 @@ impl Operation {
 
     /// Whether it changes nothing: it cannot fail behind what it does.
     const fn only_looks(self) -> bool {
-        matches!(self, Self::List | Self::Open | Self::Read)
+        matches!(self, Self::List | Self::Fence | Self::Open | Self::Read)
     }
 
     const fn is_of_log(self) -> bool {

@@ -270,7 +270,7 @@ fn a_lost_sector_behind_a_whole_record_of_its_block_is_corruption() {
 
 /// The whole block was sealed as valid, and the next look at it found that it is not.
 #[test]
-fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() {
+pub(super) fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() {
     let mut stage = Stage::new(DurabilityMode::Strict);
     stage.execute(RUN, put("a", 1, None));
     for key in ["b", "c"] {
@@ -285,7 +285,7 @@ fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() {
     // The first two of the second batch's sectors were written: the record of `b`, and the start of that of `c`.
     bytes[2 * BLOCK + 1024..].fill(0);
     let judgement = judge(&[survey(&bytes, &header, None)]).expect("a torn tail is no corruption");
-    assert!(judgement.torn.is_some());
+    assert!(judgement.torn.is_some(), "a torn tail is there");
     let mut memory = Memory::new(HistoryRetention::Off);
     let layout = Layout { shards: 1, partitioning: Partitioning::ByRun };
     let target = Target { shard: 0, layout, moved_from: None };

@@ -46,15 +46,20 @@ pub async fn in_memory() -> (Database, RunHandle) {
 
 /// Starts a test of this binary again as a child process that plays another part.
 pub fn spawn_part(test: &str, part: &str, path: &Path) -> Child {
-    Command::new(std::env::current_exe().expect("the test knows itself"))
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+    part_of(test, part, path).spawn().expect("the child starts")
+}
+
+/// How that is done.
+pub fn part_of(test: &str, part: &str, path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the test knows itself"));
+    command
+        .args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads=1"])
         .env("IN_MEM_TEST_PART", part)
         .env("IN_MEM_TEST_PATH", path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the child starts")
+        .stderr(Stdio::piped());
+    command
 }
 
 /// The part that this process plays, and the path it was given; `None` in the test itself.

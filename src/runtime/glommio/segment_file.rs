@@ -3,6 +3,8 @@
 //! - One write is durable when it completes: `O_DIRECT | O_DSYNC`. Where the file system refuses that, a plain write
 //!   and fdatasync on the executor's blocking thread.
 //! - A short write is continued; an error is final.
+//! - A segment is locked before it is written, through the same description: who opens the database after a kill waits
+//!   for that lock, and so for the last write to land.
 
 use std::fs::File;
 use std::io;
@@ -17,6 +19,7 @@ use glommio::io::{DmaFile, OpenOptions};
 
 use crate::disk::progress::Progress;
 use crate::format::BLOCK;
+use crate::runtime::sys::lock;
 
 /// An open segment.
 #[derive(Clone, Debug)]
@@ -26,8 +29,21 @@ pub(super) enum SegmentFile {
 }
 
 impl SegmentFile {
-    /// Opens a segment for writing.
+    /// Opens a segment for writing, and locks it.
     pub(super) async fn open(path: &Path) -> io::Result<Self> {
+        let file = Self::open_unlocked(path).await?;
+        let locked = match &file {
+            Self::Direct(file) => lock(&**file),
+            Self::Buffered(file) => lock(&**file),
+        };
+        if let Err(error) = locked {
+            file.close().await;
+            return Err(io::Error::new(error.kind(), format!("cannot lock: file={} reason={error}", path.display())));
+        }
+        Ok(file)
+    }
+
+    async fn open_unlocked(path: &Path) -> io::Result<Self> {
         // T2: write-only, so that glommio's probe (a read) fails and it never takes the file for a polled one.
         let direct = OpenOptions::new().write(true).custom_flags(libc::O_DSYNC).dma_open(path).await;
         match direct {

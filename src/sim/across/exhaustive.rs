@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::super::disk::{Crash, Disk};
 use super::super::faults::{Fault, Operation, When};
 use super::super::recovery::{Revisions, recover, revisions};
-use super::super::seeds::number;
+use super::super::seeds::{caught, number};
 use super::super::swarm::Mode;
 use super::action::Action;
 use super::cell::{Cell, LASTING_RUNS, STAMPS, run_id};
@@ -24,6 +24,7 @@ use super::program::{ACCOUNTS, NODES, Program, Purpose, account, node};
 use super::swarm::Swarm;
 use super::world::{Stats, World};
 use crate::base::options::{DurabilityMode, HistoryRetention, Partitioning};
+use crate::base::planted::{Bug, plant};
 use crate::base::version::Version;
 use crate::disk::recovery;
 use crate::shard::route::Layout;
@@ -88,6 +89,8 @@ const CLIENTS: usize = 3;
 const OPENINGS: usize = 3;
 /// Behind a fault, one of so many calls of a recovery is where its rehearsal dies.
 const REHEARSED: usize = 29;
+/// What does not hold where segments are not fenced.
+const SEEN: &str = "what somebody has seen who only looked is not changed by what lands late";
 /// A debug build takes one of so many faults.
 const STRIDE: usize = 24;
 
@@ -295,6 +298,9 @@ pub(super) fn rehearse(disk: &Disk, layout: Layout, history: HistoryRetention, s
         }
         let found = recover_copy(&disk, layout, history, true);
         assert_eq!(found, recover_copy(&disk, layout, history, true), "to look changes nothing");
+        let seen = disk.clone();
+        seen.land_late_writes();
+        assert_eq!(found, recover_copy(&seen, layout, history, true), "{SEEN}");
         let whole = disk.clone();
         let before = whole.calls();
         assert_eq!(found, recover_copy(&whole, layout, history, false), "read-only or not, the same is found");
@@ -369,7 +375,7 @@ impl Setting {
         for operation in calls {
             *kinds.entry(*operation).or_default() += 1;
         }
-        assert_eq!(kinds.len(), 12, "the script does every kind of call but removals: {kinds:?}");
+        assert_eq!(kinds.len(), 13, "the script does every kind of call but removals: {kinds:?}");
         assert!(base.stats.across >= 6 && base.stats.read_only >= 4, "{:?}", base.stats);
         let is_whole = number("SIM_RUNS").unwrap_or(1) >= 20;
         let (mut total, mut stumbled) = (Stats::default(), 0);
@@ -454,4 +460,20 @@ fn every_call_of_buffered_dies_and_fails_on_three_shards() {
 fn the_script_is_the_same_every_time() {
     let setting = Setting { mode: Mode::Strict, shards: 3 };
     assert_eq!(setting.run(None, false).trace(), setting.run(None, false).trace());
+}
+
+/// An opening that only reads serves what it finds and writes no decision: what a dead process still writes would come to
+/// light behind it.
+#[test]
+fn segments_that_are_not_fenced_change_what_was_seen() {
+    let setting = Setting { mode: Mode::Strict, shards: 2 };
+    let base = setting.run(None, false);
+    let calls = base.disk.log();
+    let writes = calls.iter().enumerate().filter(|(_, kind)| **kind == Operation::Appended);
+    let fault = Fault::Die { is_after: false };
+    let kill = |at| Case { at, fault, end: Crash::KillLate, stumbles: [None; 2], closes: true };
+    plant(Some(Bug::SegmentsNotFenced));
+    let told = writes.filter_map(|(at, _)| caught(|| setting.run(Some(kill(at)), false)).err()).collect::<Vec<_>>();
+    plant(None);
+    assert!(!told.is_empty() && told.iter().all(|what| what.contains(SEEN)), "{told:?}");
 }

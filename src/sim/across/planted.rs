@@ -75,6 +75,15 @@ fn bugs_of_decisions_and_durability_are_caught() {
     assert_caught(Bug::CutIgnoredAtRecovery, Mode::Buffered, 40);
 }
 
+/// An opening that writes its decisions before it serves is safe without the fence: what lands late is behind every
+/// sealed end.
+#[test]
+fn what_is_decided_in_writing_is_safe_without_the_fence() {
+    for mode in [Mode::Strict, Mode::Buffered] {
+        assert_eq!(seeds_to_catch(Bug::SegmentsNotFenced, mode, 40), None);
+    }
+}
+
 /// Those that take the most seeds; the scenarios catch them at once.
 #[test]
 #[ignore = "a minute in a release build"]
