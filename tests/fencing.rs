@@ -77,10 +77,10 @@ fn an_opening_that_waits_too_long_says_for_what() {
         std::process::abort();
     }
     let (directory, segment) = killed(test);
-    let refused = on_tokio(read(directory.path(), true)).expect_err("a write is under way");
-    assert!(matches!(&refused, Error::Locked { path, .. } if path == directory.path()), "{refused}");
-    let text = refused.to_string();
-    assert!(text.contains("was killed") && text.contains("log/00000001-0000-000000.log"), "{text}");
+    let late = on_tokio(read(directory.path(), true)).expect_err("a write is under way");
+    assert!(matches!(&late, Error::Locked { path, .. } if path == directory.path()), "{late}");
+    let said = late.to_string();
+    assert!(said.contains("was killed") && said.contains("log/00000001-0000-000000.log"), "{said}");
     drop(segment);
     let found = on_tokio(read(directory.path(), false)).expect("it opens");
     assert_eq!(found, Some(1.into()));

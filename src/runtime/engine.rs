@@ -270,8 +270,8 @@ mod tests {
     use crate::primitive::command::KvCommand;
     use crate::runtime::open::{OpenOptions, open};
 
-    fn engine(shards: usize) -> Arc<Engine> {
-        let options = OpenOptions {
+    fn options(shards: usize) -> OpenOptions {
+        OpenOptions {
             path: None,
             mode: DurabilityMode::InMemory,
             shards: Some(shards),
@@ -281,12 +281,34 @@ mod tests {
             spin: Some(Duration::from_micros(40)),
             history: HistoryRetention::Off,
             read_only: false,
-        };
-        Arc::new(open(&options).unwrap())
+        }
+    }
+
+    fn engine(shards: usize) -> Arc<Engine> {
+        Arc::new(open(&options(shards)).unwrap())
     }
 
     fn put(number: i64) -> Command {
         Command::Kv(KvCommand::Put { key: "key".into(), value: number.into(), ttl: None })
+    }
+
+    /// Segments that stay open stay locked, and recovery waits for the locks.
+    #[test]
+    fn a_database_whose_shard_panicked_opens_again_in_the_same_process() {
+        let directory = tempfile::tempdir().unwrap();
+        for round in 0..5 {
+            let options =
+                OpenOptions { path: Some(directory.path().to_owned()), mode: DurabilityMode::Strict, ..options(2) };
+            let started = std::time::Instant::now();
+            let engine = Arc::new(open(&options).unwrap());
+            assert!(started.elapsed() < Duration::from_secs(4), "nothing is locked");
+            for run in (0..8).map(|_| RunId::new()) {
+                drop(futures::executor::block_on(engine.command(run, put(1))).unwrap());
+            }
+            let panic = engine.request(round % 2, Request::Panic);
+            assert!(matches!(futures::executor::block_on(panic), Err(Error::Unavailable(_))));
+            assert!(futures::executor::block_on(engine.close()).is_err());
+        }
     }
 
     #[test]

@@ -116,9 +116,13 @@ impl Disk {
         self.under_way.push(write.boxed_local());
     }
 
-    /// Waits for everything under way and closes the files. No executor may end before that.
+    /// Waits for everything under way and closes the files. No executor may end before that: a file that it leaves open
+    /// stays locked.
     pub(super) async fn finish(&mut self) {
         while let Some(event) = self.under_way.next().await {
+            self.done.push(event);
+        }
+        for event in self.done.drain(..) {
             if let DiskEvent::Opened { index, file: Ok(file), .. } = event {
                 self.files.insert(index, file);
             }
