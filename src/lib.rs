@@ -31,6 +31,10 @@
 //!
 //! Start with [`Database`] and the modules [`prelude`] and [`primitives`].
 
+// What tests share names the crate as they do.
+#[cfg(test)]
+extern crate self as in_mem;
+
 mod api;
 mod base;
 mod commit;

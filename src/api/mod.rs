@@ -12,6 +12,8 @@ pub(crate) mod event_log;
 #[cfg(test)]
 mod every_byte;
 pub(crate) mod extensions;
+#[cfg(test)]
+mod kill_points;
 pub(crate) mod kv_store;
 pub(crate) mod local_run;
 pub(crate) mod op;

@@ -7,6 +7,7 @@
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod key;
+pub(crate) mod kill_point;
 pub(crate) mod limits;
 pub(crate) mod options;
 pub(crate) mod planted;

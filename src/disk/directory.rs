@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::file_system::FileSystem;
 use crate::base::error::{Error, Result};
+use crate::base::kill_point::{KillPoint, kill_point};
 use crate::base::planted::{Bug, planted};
 use crate::format::BLOCK;
 use crate::format::manifest::Manifest;
@@ -76,13 +77,20 @@ impl<F: FileSystem> Directory<F> {
         let write = || {
             let new = self.files.create(name, bytes.len() as u64)?;
             self.files.write_at(&new, &bytes, 0)?;
+            kill_point(KillPoint::ManifestWritten);
             if !planted(Bug::ManifestNotSynced) {
                 self.sync(&new)?;
             }
+            kill_point(KillPoint::ManifestSynced);
             if planted(Bug::ManifestInPlace) { Ok(()) } else { self.files.rename(NEW_MANIFEST, MANIFEST) }
         };
         write().map_err(|error| naming("cannot write", &self.files.path(MANIFEST), &error))?;
-        if planted(Bug::ManifestNameNotSynced) { Ok(()) } else { self.sync_directory(ROOT) }
+        kill_point(KillPoint::ManifestRenamed);
+        if !planted(Bug::ManifestNameNotSynced) {
+            self.sync_directory(ROOT)?;
+        }
+        kill_point(KillPoint::ManifestNamed);
+        Ok(())
     }
 
     /// The segments there are, in order.
@@ -139,13 +147,16 @@ impl<F: FileSystem> Directory<F> {
         let temporary = name.replace(".log", TEMPORARY);
         let make = || {
             let new = self.files.create(&temporary, capacity)?;
+            kill_point(KillPoint::SegmentCreated);
             self.files.write_at(&new, start, 0)?;
             if !planted(Bug::ZerosLeftOut) {
                 self.files.write_zeros(&new, start.len() as u64..capacity)?;
             }
+            kill_point(KillPoint::SegmentZeroed);
             if !planted(Bug::SegmentNotSynced) {
                 self.sync(&new)?;
             }
+            kill_point(KillPoint::SegmentSynced);
             self.files.rename(&temporary, &name)
         };
         if let Err(error) = make() {
@@ -156,7 +167,12 @@ impl<F: FileSystem> Directory<F> {
             };
             return Err(naming(what, &self.files.path(&name), &error));
         }
-        if planted(Bug::SegmentNameNotSynced) { Ok(()) } else { self.sync_directory(LOG) }
+        kill_point(KillPoint::SegmentRenamed);
+        if !planted(Bug::SegmentNameNotSynced) {
+            self.sync_directory(LOG)?;
+        }
+        kill_point(KillPoint::SegmentNamed);
+        Ok(())
     }
 
     /// Waits until nothing of a dead process is on its way into a segment. What is read before that may still change.
@@ -260,10 +276,12 @@ impl<F: FileSystem> Directory<F> {
     pub(crate) fn remove_strays(&self, manifest: &Manifest) -> Result<()> {
         for name in self.list_log()?.iter().filter(|name| name.ends_with(TEMPORARY)) {
             self.remove(&format!("{LOG}/{name}"))?;
+            kill_point(KillPoint::StrayRemoved);
         }
         for id in self.segments()? {
             if !manifest.sealed.iter().any(|segment| segment.id == id) {
                 self.remove_segment(id)?;
+                kill_point(KillPoint::StrayRemoved);
             }
         }
         let named = manifest.snapshot.as_ref().map(|snapshot| snapshot.number);

@@ -6,6 +6,7 @@
 use super::directory::Directory;
 use super::file_system::FileSystem;
 use crate::base::error::Result;
+use crate::base::kill_point::{KillPoint, kill_point};
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::BLOCK;
@@ -31,6 +32,7 @@ pub(crate) fn judge<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest
     if settle {
         let written = all.iter().filter(|_| !planted(Bug::SegmentsNotFenced));
         written.copied().try_for_each(|id| directory.fence_segment(id))?;
+        kill_point(KillPoint::RecoverySettled);
     }
     for shard in all.chunk_by(|a, b| a.shard == b.shard) {
         let mut scanned = Vec::new();
@@ -67,11 +69,14 @@ pub(crate) fn seal<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest,
     manifest.closed = true;
     manifest.clock_reserved = last;
     directory.write_manifest(&manifest)?;
+    kill_point(KillPoint::ClosingSealed);
     for segment in used {
         directory.trim_segment(segment.id, segment.end)?;
+        kill_point(KillPoint::SegmentTrimmed);
     }
     for segment in unused {
         directory.remove_segment(segment.id)?;
+        kill_point(KillPoint::UnusedRemoved);
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use super::file_system::FileSystem;
 use super::regrouping::Regrouping;
 use super::{opening, snapshots};
 use crate::base::error::{Error, Result};
+use crate::base::kill_point::{KillPoint, kill_point};
 use crate::base::options::HistoryRetention;
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
@@ -102,6 +103,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
                 let mut sealed = sealed_before(directory, &manifest)?;
                 if !manifest.closed {
                     let last = opening::judge(directory, &manifest, true)?;
+                    kill_point(KillPoint::RecoveryJudged);
                     report.torn_tails = last.torn.len() as u64;
                     report.latest = report.latest.max(last.latest);
                     sealed.extend(last.sealed);
@@ -115,6 +117,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             let header = directory.read_header(segment.id, &bytes, &database)?;
             Ok::<_, Error>(survey(&bytes, &header, Some(segment.end)).evidence)
         })?;
+        kill_point(KillPoint::RecoveryDecided);
         report.discarded_transactions = discarded.get(&incarnation).copied().unwrap_or_default();
         report.segments = sealed.len() as u64;
         Ok(Self { directory, plan, database, incarnation, reserved, sealed, snapshot, decisions, report })
@@ -205,6 +208,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         built: &[Built],
         start: impl FnOnce(Version) -> Version,
     ) -> Result<(Manifest, RecoveryReport)> {
+        kill_point(KillPoint::RecoveryBuilt);
         for shard in built {
             self.report.records += shard.records;
             self.report.latest = self.report.latest.max(shard.latest);
@@ -229,7 +233,9 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         // Nothing is written at the times of a read-only opening: they need no reservation.
         if !self.plan.read_only {
             self.directory.write_manifest(&manifest)?;
+            kill_point(KillPoint::RecoverySaved);
             self.directory.remove_strays(&manifest)?;
+            kill_point(KillPoint::StraysRemoved);
         }
         Ok((manifest, self.report))
     }

@@ -15,6 +15,7 @@ use super::engine::Health;
 use super::files::Files;
 use super::mailbox::{Mailbox, Message};
 use crate::base::error::{Error, Result};
+use crate::base::kill_point::{KillPoint, hastened, kill_point};
 use crate::disk::directory::Directory;
 use crate::disk::opening::seal;
 use crate::format::manifest::Manifest;
@@ -53,7 +54,8 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// The thread's body.
     pub(crate) fn run(mut self) {
-        let mut extend_at = Instant::now() + RESERVATION / 2;
+        let interval = hastened(RESERVATION / 2);
+        let mut extend_at = Instant::now() + interval;
         loop {
             let task = if self.disk.as_ref().is_some_and(|disk| !disk.read_only) {
                 self.tasks.recv_timeout(extend_at.saturating_duration_since(Instant::now()))
@@ -72,7 +74,7 @@ impl Keeper {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.extend_reservation();
-                    extend_at = Instant::now() + RESERVATION / 2;
+                    extend_at = Instant::now() + interval;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let _ = self.close();
@@ -104,10 +106,12 @@ impl Keeper {
 
     fn extend_reservation(&mut self) {
         let Some(disk) = &mut self.disk else { return };
+        kill_point(KillPoint::ReservationDue);
         let mut manifest = disk.manifest.clone();
         manifest.clock_reserved = self.clock.last().after(RESERVATION);
         match disk.directory.write_manifest(&manifest) {
             Ok(()) => {
+                kill_point(KillPoint::ReservationSaved);
                 self.clock.reserve(manifest.clock_reserved);
                 disk.manifest = manifest;
             }
@@ -121,11 +125,13 @@ impl Keeper {
         let mut first_error = self.health.failed().map(Error::Unavailable);
         let everybody = 0..self.mailboxes.len();
         self.health.close();
+        kill_point(KillPoint::ClosingBegun);
         for (request, shards) in [(Request::Close, everybody.clone()), (Request::Flush, everybody.clone())] {
             if let Err(error) = self.ask(&request, shards) {
                 first_error.get_or_insert(error);
             }
         }
+        kill_point(KillPoint::ClosingFlushed);
         if let Err(error) = self.ask(&Request::Stop, everybody) {
             first_error.get_or_insert(error);
         }

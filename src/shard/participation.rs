@@ -12,6 +12,7 @@ use super::gate::{Departure, Until};
 use super::machine::{Shard, closed};
 use super::transactions::{Open, Promise};
 use crate::base::error::{Error, Result};
+use crate::base::kill_point::{KillPoint, kill_point};
 use crate::base::options::DurabilityMode;
 use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
@@ -73,6 +74,7 @@ impl Shard {
             let id = TransactionId { incarnation: self.config.incarnation, shard: coordinator, number: number.0 };
             let (header, body) = part_record(self.config.shard, id, version, participants, &open.part);
             self.log.stage(header, version, &body).map_err(at_once)?;
+            kill_point(KillPoint::PartLogged);
         }
         self.latest = version;
         self.intents.grant(number, version, &open.part);
@@ -108,7 +110,9 @@ impl Shard {
         let id = TransactionId { incarnation: self.config.incarnation, shard: coordinator, number: number.0 };
         // A version of its own in the log's order: whoever has seen the commit before it does not depend on it.
         self.latest = self.next_version();
-        match self.log.stage(RecordHeader::abort(id), self.latest, &()) {
+        let staged = self.log.stage(RecordHeader::abort(id), self.latest, &());
+        kill_point(KillPoint::AbortLogged);
+        match staged {
             Ok(_) if planted(Bug::AbortNotAwaited) => self.abandoned(number),
             Ok(at) => self.depart(Some(Until::Logged(at)), Departure::Abandoned { transaction: number }),
             Err(_) => self.stick(number),

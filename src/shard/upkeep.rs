@@ -3,6 +3,7 @@
 //! - Nothing here runs while there is nothing to do: an idle shard has no timeout.
 
 use super::machine::Shard;
+use crate::base::kill_point::{KillPoint, kill_point};
 use crate::base::options::DurabilityMode;
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
@@ -80,6 +81,7 @@ impl Shard {
         }
         if let Ok(at) = self.log.stage(RecordHeader::mark(through), self.latest, &()) {
             self.marks.logged(at, through);
+            kill_point(KillPoint::MarkLogged);
             self.log.hurry();
         }
     }

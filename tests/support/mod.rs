@@ -3,6 +3,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
 pub mod placement;
+pub mod steps;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

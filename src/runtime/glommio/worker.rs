@@ -24,9 +24,10 @@ use slab::Slab;
 
 use super::segment_file::SegmentFile;
 use crate::base::error::Result;
+use crate::base::kill_point::{KillPoint, kill_point};
 use crate::base::limits;
 use crate::base::version::Version;
-use crate::commit::message::Envelope;
+use crate::commit::message::{Envelope, Message as PeerMessage};
 use crate::format::record::Position;
 use crate::primitive::output::Reply;
 use crate::runtime::clock::Clock;
@@ -107,10 +108,12 @@ impl Disk {
         let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
         let file = self.files.get(&append.segment).cloned();
         let write = async move {
+            kill_point(KillPoint::BatchBegun);
             let result = match file {
                 Some(file) => file.write(append.bytes, append.offset).await,
                 None => Err(std::io::Error::other("the segment is not open")),
             };
+            kill_point(KillPoint::BatchWritten);
             DiskEvent::Wrote { through, result }
         };
         self.under_way.push(write.boxed_local());
@@ -228,12 +231,16 @@ impl Worker {
                 DiskEvent::Opened { index, capacity, salt, file: Ok(file) } => {
                     disk.files.retain(|old, _| old + 1 >= index);
                     disk.files.insert(index, file);
+                    kill_point(KillPoint::SegmentOpened);
                     self.handle(now, Input::SegmentReady { index, capacity, salt });
                 }
                 DiskEvent::Opened { index, file: Err(error), .. } => {
                     self.handle(now, Input::SegmentFailed { index, reason: error.to_string() });
                 }
-                DiskEvent::Wrote { through, result: Ok(()) } => self.handle(now, Input::Appended { through }),
+                DiskEvent::Wrote { through, result: Ok(()) } => {
+                    self.handle(now, Input::Appended { through });
+                    kill_point(KillPoint::BatchTold);
+                }
                 DiskEvent::Wrote { result: Err(error), .. } => {
                     tracing::error!(shard = self.number, %error, "writing the log failed");
                     self.handle(now, Input::AppendFailed { reason: format!("writing the log failed: {error}") });
@@ -288,9 +295,13 @@ impl Worker {
 
     fn send(&self, to: u32, envelope: Envelope) {
         let from = u32::try_from(self.number).unwrap_or(u32::MAX);
+        let point = point_behind(&envelope.message);
         if let Some(peer) = self.peers.get(to as usize) {
             // One that has ended hears nothing, and has told everybody of its end.
             peer.send_urgent(Message::Peer { from, envelope });
+        }
+        if let Some(point) = point {
+            kill_point(point);
         }
     }
 
@@ -330,6 +341,19 @@ impl Worker {
         }
         timer.map_or(Poll::Pending, |timer| Pin::new(timer).poll(context).map(drop))
     }
+}
+
+/// Where a process can be killed that has just sent this.
+const fn point_behind(message: &PeerMessage) -> Option<KillPoint> {
+    Some(match message {
+        PeerMessage::Prepare { .. } => KillPoint::PrepareSent,
+        PeerMessage::Vote { .. } => KillPoint::VoteSent,
+        PeerMessage::Decide { .. } => KillPoint::DecisionSent,
+        PeerMessage::Abort { .. } => KillPoint::AbortSent,
+        PeerMessage::Mark { .. } => KillPoint::MarkSent,
+        PeerMessage::Marked { .. } => KillPoint::MarkedSent,
+        _ => return None,
+    })
 }
 
 /// A caller's future; `None` when it has ended, and while it is polled.
