@@ -28,7 +28,7 @@ const FENCE_INTERVAL: Duration = Duration::from_millis(10);
 pub(crate) struct Files {
     path: PathBuf,
     /// Held while the directory is open; a damaged one may have none.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Files {
@@ -52,14 +52,14 @@ impl Files {
         }
         let mut lock = lock(path, read_only)?;
         if read_only {
-            return Ok(Self { path: path.to_owned(), _lock: Some(lock) });
+            return Ok(Self { path: path.to_owned(), lock: Some(lock) });
         }
         let holder = this_process();
         lock.set_len(0)
             .and_then(|()| lock.seek(SeekFrom::Start(0)))
             .and_then(|_| lock.write_all(holder.as_bytes()))
             .map_err(|error| naming("cannot write", &path.join(LOCK), &error))?;
-        let files = Self { path: path.to_owned(), _lock: Some(lock) };
+        let files = Self { path: path.to_owned(), lock: Some(lock) };
         files.sync_directory("").map_err(|error| naming("cannot sync the directory", path, &error))?;
         Ok(files)
     }
@@ -85,7 +85,7 @@ impl Files {
             return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
         }
         let lock = if path.join(LOCK).exists() { Some(lock(path, true)?) } else { None };
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
     }
 }
 
@@ -114,6 +114,15 @@ fn lock(path: &Path, read_only: bool) -> Result<File> {
             Err(Error::Locked { path: path.to_owned(), holder })
         }
         Err(TryLockError::Error(error)) => Err(naming("cannot lock", &file, &error)),
+    }
+}
+
+impl Drop for Files {
+    /// Closing the file would do, were there no copy of the descriptor: a process that is being started has one.
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock();
+        }
     }
 }
 
@@ -243,4 +252,20 @@ fn make_directories(path: &Path) -> io::Result<()> {
 /// How a lock names its holder.
 fn this_process() -> String {
     format!("process {}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that another thread is starting has a copy of every descriptor until it begins its program, and a lock
+    /// lasts as long as any copy.
+    #[test]
+    fn a_directory_that_was_given_back_is_free_while_a_process_is_being_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::open(directory.path(), false).unwrap();
+        let _copy = files.lock.as_ref().unwrap().try_clone().unwrap();
+        drop(files);
+        Files::open(directory.path(), false).expect("nobody has it open");
+    }
 }
