@@ -170,6 +170,33 @@ fn a_transaction_of_more_than_64_mib_is_refused_and_takes_nothing_with_it() {
 }
 
 #[test]
+fn a_write_beyond_a_transaction_s_limit_is_refused_and_the_others_are_committed() {
+    on_tokio(async {
+        let (database, run) = in_memory().await;
+        let value = Value::from(vec![7_u8; VALUE_BYTES - 1_000]);
+        let open = database.begin_transaction(run.id()).await.unwrap();
+        for number in 0..4 {
+            open.kv_put(format!("k{number}"), &value).await.unwrap();
+        }
+        for _ in 0..2 {
+            let refused = open.kv_put("larger", &value).await;
+            assert!(matches!(refused, Err(Error::LimitExceeded { limit: 0x400_0000, .. })), "{refused:?}");
+        }
+        open.kv_put("small", 1).await.unwrap();
+        assert!(matches!(open.commit().await, Ok(CommitOutcome::Committed(_))));
+        assert_eq!(run.kv().list(None).await.unwrap(), ["k0", "k1", "k2", "k3", "small"]);
+        // Part of it was written before the limit was met: such a transaction can only be aborted.
+        let open = database.begin_transaction(run.id()).await.unwrap();
+        let refused = open.kv().put_many((0..5).map(|number| (format!("m{number}"), value.clone()))).await;
+        assert!(matches!(refused, Err(Error::LimitExceeded { limit: 0x400_0000, .. })), "{refused:?}");
+        let outcome = open.commit().await;
+        assert!(matches!(outcome, Ok(CommitOutcome::Conflicted(_))), "{outcome:?}");
+        assert_eq!(run.kv().count(Some("m")).await.unwrap(), 0);
+        assert_works(&run).await;
+    });
+}
+
+#[test]
 fn a_value_a_hundred_levels_deep_is_taken_and_a_deeper_one_is_refused() {
     on_tokio(async {
         let directory = directory();

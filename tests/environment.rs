@@ -5,14 +5,11 @@ mod support;
 use std::path::Path;
 
 use in_mem::prelude::*;
-use support::{directory, on_tokio, part, spawn_part};
+use support::{directory, on_tokio, output_of, part, spawn_part};
 
 /// Runs the test again as a child and returns what it printed.
 fn output_of_child(test: &str, part: &str, path: &Path) -> String {
-    let output = spawn_part(test, part, path).wait_with_output().expect("the child ends");
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
-    printed
+    output_of(spawn_part(test, part, path))
 }
 
 fn open_and_print(path: &Path) {

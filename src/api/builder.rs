@@ -34,6 +34,7 @@ impl DatabaseBuilder {
             spin: Some(spin::WINDOW),
             history: HistoryRetention::Forever,
             read_only: false,
+            memory_limit: None,
         };
         Self { options, durability: None }
     }
@@ -92,6 +93,18 @@ impl DatabaseBuilder {
     /// Whether every write is refused, and nothing in the directory is changed.
     pub const fn read_only(mut self, read_only: bool) -> Self {
         self.options.read_only = read_only;
+        self
+    }
+
+    /// About how many bytes of memory everything that is kept may take, old versions and what open transactions have
+    /// written included, on all shards together. Default: no limit.
+    ///
+    /// A write that grows beyond it is refused with [`Error::OutOfMemory`] and leaves no trace; reads, deletes and
+    /// overwrites that do not grow go on. Nothing is evicted. A database that is larger already opens all the same. While
+    /// history keeps old versions, deletes and overwrites free nothing: give a [history](Self::history) that forgets, or
+    /// delete runs.
+    pub const fn memory_limit(mut self, bytes: u64) -> Self {
+        self.options.memory_limit = Some(bytes);
         self
     }
 

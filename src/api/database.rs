@@ -30,7 +30,7 @@ use crate::disk::salvage::SalvageReport;
 use crate::format::FORMAT_VERSION;
 use crate::primitive::command::RunFilter;
 use crate::runtime::backup::{BackupReport, backup};
-use crate::runtime::engine::Engine;
+use crate::runtime::engine::{Engine, Health};
 use crate::runtime::salvage::salvage;
 use crate::shard::input::Request;
 
@@ -59,6 +59,10 @@ pub struct DatabaseInfo {
     pub driver_reason: String,
     /// The version of the on-disk format.
     pub format_version: u32,
+    /// About how many bytes of memory is taken by everything that is kept.
+    pub memory_bytes: u64,
+    /// How many may be.
+    pub memory_limit: Option<u64>,
     /// Whether it works.
     pub health: DatabaseHealth,
 }
@@ -73,6 +77,12 @@ pub enum DatabaseHealth {
     Closed,
     /// A shard has failed; the text says why. Reopen the database.
     Failed(String),
+    /// A shard could not write its log; the text names the file and says why. Nothing is written there any more (in
+    /// `Buffered` mode nowhere), what was acknowledged can be read. Reopen the database.
+    Poisoned(String),
+    /// A shard cannot make the next segment of its log; the text names the file and says why. What the current one has
+    /// no room for is refused, and accepted again when there is room.
+    Short(String),
 }
 
 impl Database {
@@ -196,8 +206,7 @@ impl Database {
         let setup = self.engine.setup();
         let health = match self.engine.failed() {
             Some(reason) => DatabaseHealth::Failed(reason),
-            None if self.engine.health().is_closed() => DatabaseHealth::Closed,
-            None => DatabaseHealth::Healthy,
+            None => state_of(self.engine.health()),
         };
         DatabaseInfo {
             path: setup.path.clone(),
@@ -207,6 +216,8 @@ impl Database {
             driver: setup.driver,
             driver_reason: setup.driver_reason.clone(),
             format_version: FORMAT_VERSION,
+            memory_bytes: setup.usage.total(),
+            memory_limit: setup.usage.limit(),
             health,
         }
     }
@@ -543,4 +554,14 @@ impl Future for BeginRun {
         }
         Poll::Ready(self.run)
     }
+}
+
+fn state_of(health: &Health) -> DatabaseHealth {
+    if health.is_closed() {
+        return DatabaseHealth::Closed;
+    }
+    if let Some(reason) = health.poisoned() {
+        return DatabaseHealth::Poisoned(reason.clone());
+    }
+    health.shortage().map_or(DatabaseHealth::Healthy, DatabaseHealth::Short)
 }

@@ -5,6 +5,7 @@
 //! - No variant stands for a bug: bugs panic, and the panic reaches callers as `Unavailable`.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,9 +43,10 @@ impl fmt::Display for Conflict {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused something.
+    /// The operating system refused something. A write that is refused because the log cannot grow (`StorageFull`,
+    /// `QuotaExceeded`, `FileTooLarge`) left no trace; reads go on, and writes do when there is room again.
     #[error("input or output failed: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     /// A value could not be turned into the asked-for type, or the other way round.
     #[error("serialization failed: {0}")]
     Serialization(String),
@@ -140,6 +142,42 @@ impl Error {
 
     pub(crate) fn limit(what: &str, limit: usize, actual: usize) -> Self {
         Self::LimitExceeded { what: what.into(), limit: limit as u64, actual: actual as u64 }
+    }
+}
+
+/// Why the operating system refused something, to be told to everybody who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IoFailure {
+    kind: io::ErrorKind,
+    what: String,
+}
+
+impl IoFailure {
+    pub(crate) fn new(kind: io::ErrorKind, what: String) -> Self {
+        Self { kind, what }
+    }
+}
+
+impl From<Error> for IoFailure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io(error) => Self { kind: error.kind(), what: error.to_string() },
+            other => Self { kind: io::ErrorKind::Other, what: other.to_string() },
+        }
+    }
+}
+
+impl fmt::Display for IoFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl IoFailure {
+    /// The error of a write that was refused because the log has no room for it.
+    pub(crate) fn refused(&self) -> Error {
+        let what = format!("the write was refused and left no trace, writes go on when there is room: {self}");
+        Error::Io(io::Error::new(self.kind, what))
     }
 }
 

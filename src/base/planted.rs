@@ -85,6 +85,12 @@ pub(crate) enum Bug {
     ExpiryForgotten,
     /// Recovery reads segments into which a dead process still writes.
     SegmentsNotFenced,
+    /// A commit is staged, and applied, though there is no room for it in the log.
+    RoomNotChecked,
+    /// A refused commit is applied to memory all the same.
+    RefusedIsApplied,
+    /// A segment that could not be made once is never asked for again.
+    NeverAskedAgain,
     /// Recovery keeps of each shard what that shard has marked, whatever the others have.
     CutOfOneShard,
     /// A new manifest gets its name before it is synced.
@@ -107,8 +113,6 @@ pub(crate) enum Bug {
     ShortWriteIgnored,
     /// Recovery syncs no segment that it reads.
     NotSettled,
-    /// Recovery syncs segments before it reads them, not behind.
-    SettledBeforeReading,
     /// Recovery does not sync the names of the segments.
     NamesNotSettled,
     /// Recovery believes what it has in memory of a file, though a sync of it may have failed.
@@ -147,7 +151,6 @@ impl Bug {
                 | Self::SegmentNameNotSynced
                 | Self::FailedSyncRetried
                 | Self::NotSettled
-                | Self::SettledBeforeReading
                 | Self::NamesNotSettled
                 | Self::CacheBelieved
                 | Self::TailTrusted

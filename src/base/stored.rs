@@ -40,7 +40,7 @@ pub(crate) enum Stored {
 impl Stored {
     /// About how many bytes it takes, for limits.
     pub(crate) fn weight(&self) -> usize {
-        let texts = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+        let texts = |texts: &[String]| texts.iter().map(|text| text.len() + 8).sum::<usize>();
         match self {
             Self::Value(value) => value.weight(),
             Self::Event(event) => event.event_type.len() + event.payload.weight() + 96,
@@ -48,7 +48,10 @@ impl Stored {
             Self::Trace(trace) => {
                 trace.id.len() + texts(&trace.tags) + trace.metadata.weight() + trace.trace_type.weight() + 32
             }
-            Self::Run(run) => run.name.len() + texts(&run.tags) + run.metadata.weight() + 96,
+            Self::Run(run) => {
+                let error = run.error.as_ref().map_or(0, String::len);
+                run.name.len() + texts(&run.tags) + run.metadata.weight() + error + 96
+            }
             Self::DeletedState(_)
             | Self::RunId(_)
             | Self::RunEnded(_)

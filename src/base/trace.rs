@@ -93,7 +93,7 @@ impl TraceType {
             }
             Self::Decision { question, options, chosen, reasoning } => {
                 question.len()
-                    + options.iter().map(String::len).sum::<usize>()
+                    + options.iter().map(|option| option.len() + 8).sum::<usize>()
                     + chosen.len()
                     + reasoning.as_ref().map_or(0, String::len)
             }

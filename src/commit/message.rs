@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::base::error::Error;
+use crate::base::error::{Error, IoFailure};
 use crate::base::version::Version;
 
 /// Names one attempt of a transaction; chosen by the caller, unique in one opening of the database.
@@ -46,6 +46,8 @@ pub(crate) enum Message {
     Horizon,
     /// In `Buffered` mode: the sender can write no more, so no mark can be completed any more.
     Poisoned { reason: String },
+    /// In `Buffered` mode: why the sender's log has no room for writes; `None` if it has again.
+    Short { reason: Option<IoFailure> },
 }
 
 /// A participant's answer to `Prepare`.

@@ -21,6 +21,9 @@ use crate::store::memory::{Memory, NameRange};
 /// What a key will hold once the transaction has committed; `None` is a delete.
 pub(crate) type Overlaid = Option<(Stored, Version)>;
 
+/// The most bytes that a write takes in the log beside its weight.
+const LOGGED_WITH_WRITE: usize = 64;
+
 /// What one shard keeps of a transaction.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -89,6 +92,16 @@ impl Part {
 
     pub(crate) fn writes(&self) -> &[Write] {
         &self.writes
+    }
+
+    /// About how many bytes its writes take.
+    pub(crate) const fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// The most bytes that its writes take in the log.
+    pub(crate) fn logged_bytes(&self) -> usize {
+        self.weight + self.writes.len() * LOGGED_WITH_WRITE
     }
 
     pub(crate) fn into_writes(self) -> Vec<Write> {
@@ -185,14 +198,15 @@ impl Part {
     }
 
     pub(super) fn push_write(&mut self, write: Write) -> Result<()> {
-        self.weight += write.weight();
-        if self.weight > limits::TRANSACTION_BYTES {
-            return Err(Error::limit("transaction bytes", limits::TRANSACTION_BYTES, self.weight));
+        let weight = self.weight + write.weight();
+        if weight > limits::TRANSACTION_BYTES {
+            return Err(Error::limit("transaction bytes", limits::TRANSACTION_BYTES, weight));
         }
         if self.writes.len() >= limits::TRANSACTION_OPERATIONS {
             return Err(Error::limit("transaction operations", limits::TRANSACTION_OPERATIONS, self.writes.len() + 1));
         }
         self.writes.push(write);
+        self.weight = weight;
         Ok(())
     }
 

@@ -161,11 +161,7 @@ impl<F: FileSystem> Directory<F> {
         };
         if let Err(error) = make() {
             let _ = self.files.remove(&temporary);
-            let what = match error.kind() {
-                io::ErrorKind::FileTooLarge => "a segment is larger than the limit of file sizes, raise it (ulimit -f)",
-                _ => "cannot make the segment",
-            };
-            return Err(naming(what, &self.files.path(&name), &error));
+            return Err(naming("cannot make the segment", &self.files.path(&name), &error));
         }
         kill_point(KillPoint::SegmentRenamed);
         if !planted(Bug::SegmentNameNotSynced) {
@@ -200,14 +196,11 @@ impl<F: FileSystem> Directory<F> {
         let name = segment_name(id);
         let read = || {
             let file = self.files.open(&name)?;
-            if settle && planted(Bug::SettledBeforeReading) {
-                self.sync(&file)?;
-            }
             if settle && !planted(Bug::CacheBelieved) {
                 self.files.drop_cache(&file);
             }
             let bytes = self.files.read(&file)?;
-            if settle && !planted(Bug::NotSettled) && !planted(Bug::SettledBeforeReading) {
+            if settle && !planted(Bug::NotSettled) {
                 self.sync(&file)?;
             }
             Ok(bytes)
@@ -402,9 +395,26 @@ fn temporary_snapshot(id: SnapshotId) -> String {
     snapshot_name(id).replace(".snap", TEMPORARY)
 }
 
-/// An error of the operating system, with the file it is about.
+/// An error of the operating system, with what to do about it and the file it is about.
 pub(crate) fn naming(what: &str, path: &Path, error: &io::Error) -> Error {
-    Error::Io(io::Error::new(error.kind(), format!("{what}: file={} reason={error}", path.display())))
+    let advice = advice(error);
+    Error::Io(io::Error::new(error.kind(), format!("{what}{advice}: file={} reason={error}", path.display())))
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => ", the disk is full, make room on it",
+        io::ErrorKind::QuotaExceeded => ", the quota is used up, make room or raise it",
+        io::ErrorKind::FileTooLarge => ", it is beyond the limit of file sizes, raise it (ulimit -f)",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ", the file system is read-only, mount it writable or open the database with read_only(true)"
+        }
+        io::ErrorKind::PermissionDenied => ", this user may not, change the owner or the mode",
+        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+            ", there are too many open files, raise the limit (ulimit -n)"
+        }
+        _ => "",
+    }
 }
 
 /// Damage in a file.

@@ -257,4 +257,60 @@ impl Command {
             }
         }
     }
+
+    /// Whether it takes away and adds nothing.
+    pub(crate) const fn is_delete(&self) -> bool {
+        matches!(
+            self,
+            Self::Kv(KvCommand::Delete { .. } | KvCommand::DeleteMany { .. })
+                | Self::State(StateCommand::Delete { .. })
+                | Self::Run(RunCommand::Delete | RunCommand::ReleaseName { .. })
+        )
+    }
+
+    /// The most bytes that it logs beside what it finds, which only changes of a run's metadata log again.
+    pub(crate) fn logged_bytes(&self) -> usize {
+        const WRITE: usize = 128;
+        const RECORD: usize = 256;
+        let texts = |texts: &[String]| texts.iter().map(|text| text.len() + 8).sum::<usize>();
+        match self {
+            Self::Kv(command) => match command {
+                KvCommand::Put { key, value, .. } | KvCommand::CompareAndPut { key, value, .. } => {
+                    WRITE + key.len() + value.weight()
+                }
+                KvCommand::PutMany { pairs } => {
+                    pairs.iter().map(|(key, value)| WRITE + key.len() + value.weight()).sum()
+                }
+                KvCommand::Delete { key } => WRITE + key.len(),
+                KvCommand::DeleteMany { keys } => keys.iter().map(|key| WRITE + key.len()).sum(),
+                _ => 0,
+            },
+            Self::Event(command) => match command {
+                EventCommand::Append { event_type, payload, .. } => RECORD + event_type.len() + payload.weight(),
+                EventCommand::AppendMany { events } => {
+                    events.iter().map(|(event_type, payload)| RECORD + event_type.len() + payload.weight()).sum()
+                }
+                _ => 0,
+            },
+            Self::State(command) => match command {
+                StateCommand::Init { name, value }
+                | StateCommand::Set { name, value }
+                | StateCommand::CompareAndSwap { name, value, .. } => WRITE + name.len() + value.weight(),
+                StateCommand::Increment { name, .. } | StateCommand::Delete { name } => WRITE + name.len(),
+                _ => 0,
+            },
+            Self::Trace(TraceCommand::Record { trace, .. }) => {
+                RECORD + texts(&trace.tags) + trace.metadata.weight() + trace.trace_type.weight()
+            }
+            Self::Trace(_) => 0,
+            Self::Run(command) => match command {
+                RunCommand::Create(run) => 2 * RECORD + 2 * run.name.len() + texts(&run.tags) + run.metadata.weight(),
+                RunCommand::UpdateStatus { error, .. } => RECORD + error.as_ref().map_or(0, String::len),
+                RunCommand::AddTags { tags } => RECORD + texts(tags),
+                RunCommand::UpdateMetadata { metadata } => RECORD + metadata.weight(),
+                RunCommand::ClaimName { name, .. } | RunCommand::ReleaseName { name, .. } => RECORD + name.len(),
+                _ => RECORD,
+            },
+        }
+    }
 }

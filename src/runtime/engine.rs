@@ -3,7 +3,7 @@
 //! - It lives as long as the last handle. Dropping it closes the database.
 //! - When a shard panics, the whole engine has failed: every call from then on gets `Unavailable`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -18,6 +18,7 @@ use super::keeper::Task;
 use super::local;
 use super::mailbox::{Mailbox, Message, Refused};
 use super::spin::Spinner;
+use super::usage::Usage;
 use crate::base::error::{Error, Result};
 use crate::base::options::{Driver, DurabilityMode};
 use crate::base::run_id::RunId;
@@ -40,6 +41,7 @@ pub(crate) struct Setup {
     pub(crate) driver: Driver,
     pub(crate) driver_reason: String,
     pub(crate) recovery: RecoveryReport,
+    pub(crate) usage: Arc<Usage>,
 }
 
 /// Whether the engine has failed, and why. Shared with the shards' threads, which must not keep the engine alive.
@@ -48,6 +50,10 @@ pub(crate) struct Health {
     failed: AtomicBool,
     reason: OnceLock<String>,
     closed: AtomicBool,
+    /// Why the first shard that can write no more cannot.
+    poisoned: OnceLock<String>,
+    /// Why shards cannot make their next segments.
+    shortages: Mutex<BTreeMap<usize, String>>,
 }
 
 impl Health {
@@ -56,6 +62,32 @@ impl Health {
         tracing::error!(reason, "a shard failed, the database is unavailable");
         let _ = self.reason.set(reason);
         self.failed.store(true, Ordering::SeqCst);
+    }
+
+    /// Says that a shard's log can no longer be written.
+    pub(crate) fn poison(&self, shard: usize, reason: &str) {
+        tracing::error!(shard, reason, "a shard stopped writing, reopen the database");
+        let _ = self.poisoned.set(reason.to_owned());
+    }
+
+    /// Why the log of some shard can no longer be written, if that is so.
+    pub(crate) fn poisoned(&self) -> Option<&String> {
+        self.poisoned.get()
+    }
+
+    /// Says why a shard cannot make its next segment, or that it can again.
+    pub(crate) fn set_shortage(&self, shard: usize, reason: Option<String>) {
+        let mut shortages = self.shortages.lock().unwrap_or_else(PoisonError::into_inner);
+        match reason {
+            Some(reason) => drop(shortages.insert(shard, reason)),
+            None => drop(shortages.remove(&shard)),
+        }
+    }
+
+    /// Why some shard cannot make its next segment, if that is so.
+    pub(crate) fn shortage(&self) -> Option<String> {
+        let shortages = self.shortages.lock().unwrap_or_else(PoisonError::into_inner);
+        shortages.first_key_value().map(|(_, reason)| reason.clone())
     }
 
     /// Says that the database is closed.
@@ -281,6 +313,7 @@ mod tests {
             spin: Some(Duration::from_micros(40)),
             history: HistoryRetention::Off,
             read_only: false,
+            memory_limit: None,
         }
     }
 

@@ -6,11 +6,15 @@
 //!   with it the lock, until the last request on it has ended.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind::NotFound;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use crate::base::error::{Error, Result};
 use crate::disk::directory::{LOG, MANIFEST, SNAPSHOTS, naming};
@@ -98,6 +102,8 @@ fn lock(path: &Path, read_only: bool) -> Result<File> {
         .create(!read_only)
         .truncate(false)
         .open(&file)
+        // A copy without the file cannot be given one where nothing can be written.
+        .or_else(|error| if read_only && error.kind() == NotFound { File::open(path) } else { Err(error) })
         .map_err(|error| naming("cannot open", &file, &error))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -158,7 +164,7 @@ impl FileSystem for Files {
         File::open(self.path(file))
     }
 
-    /// Refuses a file that is larger than this process may write: the kernel would end the process instead.
+    /// Refuses a file that is larger than this process may write before anything is written.
     fn create(&self, file: &str, bytes: u64) -> io::Result<File> {
         use rustix::process::{Resource, getrlimit};
         if getrlimit(Resource::Fsize).current.is_some_and(|limit| bytes > limit) {
@@ -202,6 +208,11 @@ impl FileSystem for Files {
     }
 
     fn write_zeros(&self, file: &File, place: Range<u64>) -> io::Result<()> {
+        // On a full disk this fails at once, and not after most of what there was has been used up.
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), place.start, place.end - place.start) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
         let zeros = vec![0; ZEROS];
         let mut at = place.start;
         while at < place.end {

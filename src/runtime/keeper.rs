@@ -22,6 +22,9 @@ use crate::format::manifest::Manifest;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::shard::input::Request;
 
+/// When the reservation is tried again that could not be extended.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// What the keeper is asked.
 #[derive(Debug)]
 pub(crate) enum Task {
@@ -73,8 +76,8 @@ impl Keeper {
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.extend_reservation();
-                    extend_at = Instant::now() + interval;
+                    let wait = if self.extend_reservation() { interval } else { RETRY };
+                    extend_at = Instant::now() + wait;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let _ = self.close();
@@ -88,7 +91,7 @@ impl Keeper {
         let Some(mailbox) = self.mailboxes.get(shard as usize) else { return };
         let message = match self.create_segment(shard, index, capacity) {
             Ok(salt) => Message::SegmentReady { index, capacity, salt },
-            Err(error) => Message::SegmentFailed { index, reason: error.to_string() },
+            Err(error) => Message::SegmentFailed { index, reason: error.into() },
         };
         mailbox.send_urgent(message);
     }
@@ -104,8 +107,9 @@ impl Keeper {
         Ok(salt)
     }
 
-    fn extend_reservation(&mut self) {
-        let Some(disk) = &mut self.disk else { return };
+    /// Whether that worked. If not, time goes on up to the old reservation, and a second later this is tried again.
+    fn extend_reservation(&mut self) -> bool {
+        let Some(disk) = &mut self.disk else { return true };
         kill_point(KillPoint::ReservationDue);
         let mut manifest = disk.manifest.clone();
         manifest.clock_reserved = self.clock.last().after(RESERVATION);
@@ -114,8 +118,12 @@ impl Keeper {
                 kill_point(KillPoint::ReservationSaved);
                 self.clock.reserve(manifest.clock_reserved);
                 disk.manifest = manifest;
+                true
             }
-            Err(error) => tracing::error!(%error, "the clock's reservation cannot be extended"),
+            Err(error) => {
+                tracing::error!(%error, "the clock's reservation cannot be extended");
+                false
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use futures::channel::oneshot;
 use futures::future::LocalBoxFuture;
 use futures::task::AtomicWaker;
 
-use crate::base::error::Result;
+use crate::base::error::{IoFailure, Result};
 use crate::base::limits;
 use crate::commit::message::Envelope;
 use crate::primitive::output::Reply;
@@ -50,7 +50,7 @@ pub(crate) enum Message {
     },
     SegmentFailed {
         index: u32,
-        reason: String,
+        reason: IoFailure,
     },
     Spawn(LocalTask),
 }

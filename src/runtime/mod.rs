@@ -18,3 +18,4 @@ pub(crate) mod recovery;
 pub(crate) mod salvage;
 pub(crate) mod spin;
 pub(crate) mod sys;
+pub(crate) mod usage;

@@ -1,7 +1,8 @@
 //! Opening: from options to a running engine.
 //!
 //! - Order: what the machine allows, the directory and its lock, recovery, the threads.
-//! - Runs on a thread of its own, so that `open` blocks nobody's executor.
+//! - Runs on a thread of its own, so that `open` blocks nobody's executor. All other threads come from it, so that none
+//!   of them can be ended by the signal of a file that grows too large.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::glommio::thread::ShardThread;
 use super::keeper::{Disk, Keeper, Task};
 use super::mailbox::mailbox;
 use super::recovery::recover;
+use super::usage::Usage;
 use super::{spin, sys};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
@@ -41,6 +43,7 @@ pub(crate) struct OpenOptions {
     pub(crate) spin: Option<Duration>,
     pub(crate) history: HistoryRetention,
     pub(crate) read_only: bool,
+    pub(crate) memory_limit: Option<u64>,
 }
 
 /// Opens a database; blocks while it does.
@@ -51,7 +54,9 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
     let shards = check(options)?;
     let (driver, driver_reason) = choose_driver(options.driver)?;
     let io_memory = io_memory(shards)?;
+    sys::spare_files(shards).map_err(Error::RuntimeUnavailable)?;
     sys::register_membarrier();
+    sys::block_file_size_signal();
     let directory = match (&options.path, options.mode) {
         (_, DurabilityMode::InMemory) | (None, _) => None,
         (Some(path), _) => Some(Directory::new(Files::open(path, options.read_only)?)),
@@ -71,7 +76,9 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
             (recovered.memories, recovered.clock, Some(disk), recovered.report)
         }
     };
-    let setup = Setup { path, mode: options.mode, layout, driver, driver_reason, recovery };
+    let used = memories.iter().map(|memory| memory.footprint() as u64);
+    let usage = Arc::new(Usage::new(options.memory_limit, used));
+    let setup = Setup { path, mode: options.mode, layout, driver, driver_reason, recovery, usage };
     start(options, setup, memories, Arc::new(clock), disk, io_memory)
 }
 
@@ -149,10 +156,13 @@ fn start(
         let shards = u32::try_from(shards).unwrap_or(u32::MAX);
         let config = ShardConfig { incarnation, shard, shards, mode: setup.mode, read_only: options.read_only };
         let path = setup.path.clone().unwrap_or_default();
+        let mut new_shard = Shard::new(config, memory, clock.start());
+        new_shard.limit_memory(setup.usage.limit());
         let thread = ShardThread {
             engine: id,
             number,
-            shard: Shard::new(config, memory, clock.start()),
+            shard: new_shard,
+            usage: setup.usage.clone(),
             inbox,
             peers: mailboxes.clone(),
             clock: clock.clone(),

@@ -83,6 +83,43 @@ pub(crate) fn locked_memory() -> Result<Option<u64>, String> {
     }
 }
 
+/// Files that each shard needs: those of its executor, and a segment.
+const FILES_OF_SHARD: usize = 5;
+/// Files that opening needs beside those.
+const FILES_OF_OPENING: usize = 8;
+
+/// Makes sure that so many shards can be started. Without it the first of them may panic inside a part of glommio that
+/// is used once in the life of a process, and no database would open in this one any more.
+///
+/// # Errors
+/// What to change, if too few files can be opened.
+pub(crate) fn spare_files(shards: usize) -> Result<(), String> {
+    let needed = FILES_OF_SHARD * shards + FILES_OF_OPENING;
+    let mut spare = Vec::new();
+    for count in 0..needed {
+        spare.push(std::fs::File::open("/dev/null").map_err(|error| {
+            format!(
+                "there are too many open files, raise the limit (ulimit -n, LimitNOFILE=) or open fewer shards: \
+                 needed={needed} free={count} reason={error}"
+            )
+        })?);
+    }
+    Ok(())
+}
+
+/// Lets a write beyond the limit of file sizes fail in this thread and in those that it starts from now on. By default
+/// the signal that comes with it ends the process. What other threads do with it stays theirs.
+#[expect(unsafe_code, reason = "there is no safe wrapper for a thread's signal mask")]
+pub(crate) fn block_file_size_signal() {
+    let mut signals = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the set is filled in before it is used, and the mask of this thread is all that changes.
+    unsafe {
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGXFSZ);
+        libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), std::ptr::null_mut());
+    }
+}
+
 /// Registers for the barrier that executors use when they park, so that the first park does not pay for it.
 #[expect(unsafe_code, reason = "there is no safe wrapper for this system call")]
 pub(crate) fn register_membarrier() {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::door::Caller;
 use super::execution::lost_operation;
 use super::gate::{Departure, Until};
 use super::input::{Acknowledge, Commit, RequestId};
@@ -35,6 +36,13 @@ pub(crate) struct Coordination {
 }
 
 impl Shard {
+    /// Somebody asks for a commit. It is let in when there is room for what this shard alone would log.
+    pub(super) fn ask_commit(&mut self, id: RequestId, number: TransactionNumber, commit: Commit) {
+        let is_alone = matches!(commit.participants[..], [(shard, _)] if shard == self.config.shard);
+        let bytes = if is_alone { self.bytes_of_part(number, 1) } else { 0 };
+        self.knock(bytes, Caller::Commit { id, transaction: number, commit });
+    }
+
     pub(super) fn commit_transaction(&mut self, id: RequestId, number: TransactionNumber, commit: Commit) {
         if commit.acknowledge == Acknowledge::Durable && self.config.mode == DurabilityMode::InMemory {
             self.forget(number);
@@ -101,11 +109,19 @@ impl Shard {
 
     /// Logs and applies the writes of a part that nothing stands against.
     pub(super) fn commit(&mut self, part: Part, output: Output, version: Version) -> Outcome {
+        if let Err(error) = self.check_growth(part.writes()) {
+            return (Err(error), Version::ZERO);
+        }
         if self.config.mode != DurabilityMode::InMemory {
             let transaction =
                 TransactionId { incarnation: self.config.incarnation, shard: self.config.shard, number: self.commits };
             let header = RecordHeader::commit(version, transaction);
-            if let Err(error) = self.log.stage(header, version, &CommitBody { writes: part.writes() }) {
+            let body = CommitBody { writes: part.writes() };
+            let staged = self.check_others().and_then(|()| self.log.stage_if_room(header, version, &body));
+            if let Err(error) = staged {
+                if planted(Bug::RefusedIsApplied) {
+                    self.apply(part, version);
+                }
                 return (Err(error), Version::ZERO);
             }
         }

@@ -4,6 +4,7 @@
 //! - An operation of a transaction reads at the transaction's snapshot and changes its part only.
 //! - Whoever meets the intents of a prepared transaction runs again when its outcome is known.
 
+use super::door::Caller;
 use super::gate::Departure;
 use super::input::RequestId;
 use super::machine::{Outcome, Shard, closed};
@@ -27,7 +28,8 @@ impl Shard {
             let snapshot = self.snapshot();
             self.read(id, run, command, snapshot, false);
         } else {
-            self.write(id, run, command);
+            let bytes = self.bytes_of_command(&run, &command);
+            self.knock(bytes, Caller::Write { id, run, command });
         }
     }
 
@@ -56,7 +58,7 @@ impl Shard {
         }
     }
 
-    fn write(&mut self, id: RequestId, run: RunId, command: Command) {
+    pub(super) fn write(&mut self, id: RequestId, run: RunId, command: Command) {
         if let Err(refused) = self.check_writable() {
             return self.depart(None, Departure::Reply { id, result: Err(refused) });
         }
@@ -146,7 +148,7 @@ impl Shard {
             let limit = limits::TRANSACTION_OPERATIONS;
             return Err(Error::limit("transaction operations", limit, limit + 1));
         }
-        Ok(())
+        if command.is_read() || command.is_delete() { Ok(()) } else { self.check_overlays() }
     }
 
     fn operate(&mut self, id: RequestId, number: TransactionNumber, run: RunId, command: Command) {
@@ -191,6 +193,7 @@ impl Shard {
         open.seen = open.seen.max(seen);
         let seen = open.seen;
         open.broken |= result.is_err() && open.part.wrote_since(&savepoint);
+        self.transactions.weigh(number);
         let outcome: Outcome = (result.map(|output| Reply::in_transaction(output, snapshot)), seen);
         self.answer(id, outcome);
     }
@@ -214,7 +217,7 @@ impl Shard {
             Waiting::Read { id, run, command, snapshot } => self.read(id, run, command, snapshot, true),
             Waiting::Write { id, run, command, barred } => {
                 self.intents.unbar(&barred);
-                self.write(id, run, command);
+                self.execute(id, run, command);
             }
             Waiting::Step { id, transaction, run, command } => {
                 if let Some(open) = self.transactions.get(transaction, self.now) {
@@ -227,7 +230,7 @@ impl Shard {
                 if let Some(open) = self.transactions.get(transaction, self.now) {
                     open.is_committing = false;
                 }
-                self.commit_transaction(id, transaction, commit);
+                self.ask_commit(id, transaction, commit);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use crate::base::error::IoFailure;
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::commit::message::{Envelope, TransactionNumber};
@@ -70,8 +71,10 @@ pub(crate) enum Input {
     Peer { from: u32, envelope: Envelope },
     /// A segment that was asked for is there, all zeros behind its header.
     SegmentReady { index: u32, capacity: u64, salt: u64 },
-    /// A segment that was asked for cannot be made.
-    SegmentFailed { index: u32, reason: String },
+    /// A segment that was asked for cannot be made. The driver says `AskAgain` a while later.
+    SegmentFailed { index: u32, reason: IoFailure },
+    /// Some time has passed since a segment could not be made: the next write that needs one may ask for it again.
+    AskAgain,
     /// The batch in flight is durable; it ends at this position.
     Appended { through: Position },
     /// The batch in flight failed, and nobody knows what of it is on disk.

@@ -5,6 +5,9 @@
 //! - A batch starts on a block boundary, ends on one, and never leaves its segment. The next segment is used only when
 //!   everything in the one before is durable.
 //! - Nothing is ever written twice to the same place.
+//! - A commit is staged only where there is room for it: in the current segment, or in the next one, which is there
+//!   already. So a segment that cannot be made fails nothing that anybody was told or shown.
+//! - Some room is kept back for marks and abort records, which nobody refuses.
 
 use std::collections::VecDeque;
 
@@ -12,8 +15,9 @@ use serde::Serialize;
 
 use super::effect::{Append, Effect};
 use super::gate::RecordCount;
-use crate::base::error::Result;
+use crate::base::error::{IoFailure, Result};
 use crate::base::options::DurabilityMode;
+use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::record::{self, Position, RecordHeader};
 use crate::format::{BLOCK, round_up_to_block};
@@ -26,9 +30,12 @@ const LARGEST_SEGMENT_BYTES: u64 = 64 << 20;
 const BATCH_BYTES: usize = 4 << 20;
 /// `Buffered` writes this much at once without waiting for the interval.
 const BUFFERED_BATCH_BYTES: usize = 1 << 20;
+/// What commits leave of a segment for marks and abort records: each may need a block.
+const KEPT_BACK_BYTES: u64 = 16 * BLOCK as u64;
 /// With this much staged, the shard takes no more requests until a batch is durable.
 const STAGED_BYTES: usize = 64 << 20;
 const _: () = assert!(BUFFERED_BATCH_BYTES <= BATCH_BYTES && BATCH_BYTES <= STAGED_BYTES, "a batch is part of a stage");
+const _: () = assert!(space_for(0) < FIRST_SEGMENT_BYTES / 2, "a segment is for commits");
 const _: () = assert!(LARGEST_SEGMENT_BYTES > (BATCH_BYTES + BLOCK) as u64, "a full batch fits a segment");
 
 /// A segment that is being written or waits to be.
@@ -44,6 +51,19 @@ impl Segment {
     const fn room(&self) -> u64 {
         self.capacity - self.used
     }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    index: u32,
+    capacity: u64,
+}
+
+/// The most that so many staged bytes take in one segment, and what is kept back.
+const fn space_for(staged: usize) -> u64 {
+    // Every batch is rounded up to whole blocks; of two in a row, both together are larger than one may be.
+    let batches = 2 * (staged / BATCH_BYTES) + 2;
+    (staged + batches * BLOCK) as u64 + KEPT_BACK_BYTES
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,9 +85,15 @@ pub(crate) struct Log {
     segment: Option<Segment>,
     next: Option<Segment>,
     /// The segment asked for. Only one at a time, so that a segment in use is never made anew.
-    asked: Option<u32>,
-    /// A segment could not be made ahead of need; it is asked for again when it is needed.
-    refused: bool,
+    asked: Option<Asked>,
+    /// How many bytes somebody waits to stage; 0 if nobody does.
+    wanted: usize,
+    /// Why the last segment asked for could not be made.
+    failed: Option<IoFailure>,
+    /// It is too early to ask for it again.
+    is_too_early: bool,
+    /// A segment of the usual size could not be made: the next try is for the smallest that is of use.
+    is_modest: bool,
     durable: Position,
     durable_records: u64,
     /// Versions of records that are not durable yet, in order; of an abort record or a mark, those of the one before.
@@ -85,7 +111,10 @@ impl Log {
             segment: None,
             next: None,
             asked: None,
-            refused: false,
+            wanted: 0,
+            failed: None,
+            is_too_early: false,
+            is_modest: false,
             durable: Position::START,
             durable_records: 0,
             pending: VecDeque::new(),
@@ -107,6 +136,60 @@ impl Log {
         self.staged_ends.push_back(self.staged.len());
         self.pending.push_back(version);
         Ok(self.logged())
+    }
+
+    /// The same for what may be refused.
+    ///
+    /// # Errors
+    /// `Io` if there is no room and none can be had; nothing is staged then.
+    pub(crate) fn stage_if_room(
+        &mut self,
+        header: RecordHeader,
+        version: Version,
+        body: &impl Serialize,
+    ) -> Result<RecordCount> {
+        let before = self.staged.len();
+        let staged = self.stage(header, version, body)?;
+        let Some(reason) = self.refuses(0) else { return Ok(staged) };
+        let refused = reason.refused();
+        self.staged.truncate(before);
+        self.staged_ends.pop_back();
+        self.pending.pop_back();
+        Err(refused)
+    }
+
+    /// Whether so many more bytes can be staged and written without another segment.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        if planted(Bug::RoomNotChecked) {
+            return true;
+        }
+        let needed = space_for(self.staged.len() + bytes);
+        // What does not fit the current segment is written to the next one, and the current one may be left as it is.
+        [self.segment, self.next].iter().flatten().any(|segment| needed <= segment.room())
+    }
+
+    /// Why so many more bytes are refused; `None` if there is room, or may be soon.
+    pub(crate) fn refuses(&self, bytes: usize) -> Option<&IoFailure> {
+        self.failed.as_ref().filter(|_| self.is_too_early && !self.has_room_for(bytes))
+    }
+
+    /// Why not even the smallest commit has room; `None` if it has, or nobody knows yet.
+    pub(crate) fn shortage(&self) -> Option<&IoFailure> {
+        self.failed.as_ref().filter(|_| !self.has_room_for(0))
+    }
+
+    /// Somebody waits to stage so many bytes; 0 if nobody does any more.
+    pub(crate) const fn want(&mut self, bytes: usize) {
+        self.wanted = bytes;
+    }
+
+    /// Whether something staged waits for a segment that cannot be made.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let needed = self.first_batch_bytes();
+        self.is_too_early
+            && self.flight.is_none()
+            && !self.staged_ends.is_empty()
+            && [self.segment, self.next].iter().flatten().all(|segment| segment.room() < needed)
     }
 
     /// How many records have been logged.
@@ -145,21 +228,29 @@ impl Log {
         self.flight.is_some()
     }
 
+    /// # Panics
+    /// If it is not the segment that was asked for.
     pub(crate) fn segment_ready(&mut self, index: u32, capacity: u64, salt: u64) {
-        assert_eq!(self.asked.take(), Some(index), "the segment that is ready is the one that was asked for");
-        self.refused = false;
+        let asked = self.asked.take().map(|asked| asked.index);
+        assert_eq!(asked, Some(index), "the segment that is ready is the one that was asked for");
         self.next = Some(Segment { index, capacity, salt, used: BLOCK as u64 });
+        (self.failed, self.is_too_early, self.is_modest) = (None, false, false);
     }
 
-    /// A segment cannot be made. Returns whether something waits for it.
-    pub(crate) fn segment_failed(&mut self) -> bool {
-        self.asked = None;
-        let needed = self.first_batch_bytes();
-        let waits = !self.staged_ends.is_empty()
-            && self.flight.is_none()
-            && self.segment.is_none_or(|segment| segment.room() < needed);
-        self.refused = true;
-        waits
+    /// A segment cannot be made. A smaller one may be, and is asked for first; if there is none that would help, the
+    /// log refuses what it has no room for until `ask_again`.
+    pub(crate) fn segment_failed(&mut self, reason: IoFailure) {
+        let asked = self.asked.take();
+        if asked.is_some_and(|asked| asked.capacity > self.least_capacity()) {
+            self.is_modest = true;
+        } else {
+            (self.failed, self.is_too_early) = (Some(reason), true);
+        }
+    }
+
+    /// A segment that could not be made may be asked for again.
+    pub(crate) fn ask_again(&mut self) {
+        self.is_too_early = planted(Bug::NeverAskedAgain) && self.is_too_early;
     }
 
     /// The batch in flight is durable.
@@ -192,8 +283,20 @@ impl Log {
             }
             return self.ask(self.first_batch_bytes());
         }
+        if self.wanted > 0 && !self.has_room_for(self.wanted) && self.can_replace_next() {
+            return self.ask(space_for(self.staged.len() + self.wanted));
+        }
+        // Whoever commits on another shard needs a mark here: there must be room for it before that.
+        let is_needed_elsewhere = matches!(self.mode, DurabilityMode::Buffered { .. }) && !self.has_room_for(0);
         let running_out = self.segment.is_some_and(|segment| segment.room() < segment.capacity / 2);
-        if running_out && self.next.is_none() && !self.refused { self.ask(0) } else { None }
+        let is_due = is_needed_elsewhere || (running_out && self.failed.is_none());
+        if is_due && self.next.is_none() { self.ask(0) } else { None }
+    }
+
+    /// Whether nothing that is staged may need the next segment, so that a larger one can be made in its place.
+    fn can_replace_next(&self) -> bool {
+        let fits = |segment: Segment| space_for(self.staged.len()) <= segment.room();
+        self.next.is_none() || self.staged.is_empty() || self.segment.is_some_and(fits)
     }
 
     /// `Strict` writes whatever is staged; `Buffered` waits for a mark, unless much is staged.
@@ -207,14 +310,25 @@ impl Log {
         round_up_to_block(self.staged_ends.front().copied().unwrap_or(0)) as u64
     }
 
+    /// The smallest segment that is of use to whoever needs one.
+    fn least_capacity(&self) -> u64 {
+        let needed = space_for(self.staged.len() + self.wanted).max(self.first_batch_bytes());
+        FIRST_SEGMENT_BYTES.max(needed + BLOCK as u64).next_multiple_of(BLOCK as u64)
+    }
+
     fn ask(&mut self, needed: u64) -> Option<Effect> {
-        let index = self.segment.map_or(0, |segment| segment.index + 1);
-        let usual = FIRST_SEGMENT_BYTES.checked_shl(index.min(16)).unwrap_or(LARGEST_SEGMENT_BYTES);
-        let capacity = usual.min(LARGEST_SEGMENT_BYTES).max(needed + BLOCK as u64);
-        if self.asked.is_some() {
+        if self.asked.is_some() || self.is_too_early {
             return None;
         }
-        self.asked = Some(index);
+        let index = self.segment.map_or(0, |segment| segment.index + 1);
+        let usual = FIRST_SEGMENT_BYTES.checked_shl(index.min(16)).unwrap_or(LARGEST_SEGMENT_BYTES);
+        let needed = (needed + BLOCK as u64).next_multiple_of(BLOCK as u64);
+        let capacity = if self.is_modest { self.least_capacity() } else { usual.min(LARGEST_SEGMENT_BYTES) };
+        let capacity = capacity.max(needed);
+        // One that is too small is made anew. Whether it is still there if that fails, nobody knows: the new one may have
+        // taken its name before the failure.
+        self.next = None;
+        self.asked = Some(Asked { index, capacity });
         Some(Effect::PrepareSegment { index, capacity })
     }
 

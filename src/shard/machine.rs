@@ -4,15 +4,18 @@
 //! - A read at S raises `latest` to S, so that no commit comes below a snapshot that was served.
 //! - Validation, logging and applying are one synchronous step; so are validation, logging and granting intents.
 //! - What leaves goes through `depart`, which holds it until what it depends on is durable.
+//! - A write is refused when the log has no room for it and can get none (`door`). It leaves no trace.
 //! - After a failed write the shard is poisoned: it refuses writes, answers reads as of the last durable commit
 //!   (`Strict`), and never writes again.
 //!
-//! `execution` runs commands, `committing` commits and coordinates, `participation` promises and decides, `upkeep` marks,
+//! `door` lets writes in, `budget` limits memory, `execution` runs commands, `committing` commits and coordinates, `participation` promises and decides, `upkeep` marks,
 //! sweeps and keeps time.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::budget::Budget;
 use super::committing::Coordination;
+use super::door::{Caller, Door};
 use super::dumping::Dumping;
 use super::effect::Effect;
 use super::gate::{Departure, Gate, RecordCount, Until};
@@ -55,6 +58,8 @@ pub(crate) struct Shard {
     pub(super) transactions: Transactions,
     pub(super) intents: Intents,
     pub(super) waiting: WaitList,
+    pub(super) door: Door,
+    pub(super) budget: Budget,
     /// Transactions over several shards that this one decides.
     pub(super) coordinations: BTreeMap<TransactionNumber, Coordination>,
     /// Failed ones, until an abort record is known to be durable.
@@ -72,6 +77,18 @@ pub(crate) struct Shard {
     is_closing: bool,
     closing: Option<RequestId>,
     stopped: bool,
+    /// Requests that were let in since somebody last looked.
+    #[cfg(test)]
+    pub(crate) let_in: Vec<LetIn>,
+}
+
+/// A request that has entered by the door, and the highest versions before and after it was handled.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LetIn {
+    pub(crate) id: RequestId,
+    pub(crate) before: Version,
+    pub(crate) after: Version,
 }
 
 /// A result and the version it depends on.
@@ -88,6 +105,8 @@ impl Shard {
             transactions: Transactions::default(),
             intents: Intents::default(),
             waiting: WaitList::default(),
+            door: Door::default(),
+            budget: Budget::default(),
             coordinations: BTreeMap::new(),
             failed: BTreeMap::new(),
             dumping: None,
@@ -102,6 +121,8 @@ impl Shard {
             is_closing: false,
             closing: None,
             stopped: false,
+            #[cfg(test)]
+            let_in: Vec::new(),
         }
     }
 
@@ -114,18 +135,27 @@ impl Shard {
                 self.horizons.report(from as usize, envelope.horizon);
                 self.receive(from, envelope.message);
             }
-            Input::SegmentReady { index, capacity, salt } => self.log.segment_ready(index, capacity, salt),
-            Input::SegmentFailed { index, reason } => {
-                if self.log.segment_failed() {
-                    self.fail(&format!("segment {index} cannot be made: {reason}"));
-                }
+            Input::SegmentReady { index, capacity, salt } => {
+                self.log.segment_ready(index, capacity, salt);
+                self.open_door();
             }
+            Input::SegmentFailed { index, reason } => {
+                let what = format!("segment {index} cannot be made: {reason}");
+                self.log.segment_failed(reason);
+                // Marks and abort records wait for room as long as the database is open.
+                if self.is_closing && self.log.is_stuck() {
+                    self.fail(&what);
+                }
+                self.open_door();
+            }
+            Input::AskAgain => self.log.ask_again(),
             Input::Appended { through } => {
                 self.log.appended(through);
                 if let Some(through) = self.marks.appended(self.log.durable()) {
                     self.tell_others(|| Message::Marked { through });
                 }
                 self.release();
+                self.open_door();
             }
             Input::AppendFailed { reason } => {
                 self.log.append_failed();
@@ -133,6 +163,7 @@ impl Shard {
             }
             Input::Tick => self.tick(),
         }
+        self.tell_of_shortage();
     }
 
     /// The next thing to do. Call until there is none, after every batch of inputs.
@@ -142,7 +173,7 @@ impl Shard {
         }
         if self.poisoned.is_none() && !self.stopped {
             self.begin_round_if_due();
-            if let Some(effect) = self.effects.pop_front().or_else(|| self.log.poll()) {
+            if let Some(effect) = self.effects.pop_front().or_else(|| self.poll_log()) {
                 return Some(effect);
             }
         }
@@ -154,9 +185,13 @@ impl Shard {
         Some(Effect::Reply { id, result: self.flushed() })
     }
 
+    fn poll_log(&mut self) -> Option<Effect> {
+        if self.config.read_only { None } else { self.log.poll() }
+    }
+
     /// Whether more requests may be handed in; if not, wait for `Appended`.
     pub(crate) fn has_room(&self) -> bool {
-        self.poisoned.is_some() || self.log.has_room()
+        self.poisoned.is_some() || (self.log.has_room() && !self.door.is_crowded())
     }
 
     /// The highest timestamp that any reply so far may depend on.
@@ -178,7 +213,7 @@ impl Shard {
             Request::Step { transaction, operation, snapshot, run, command } => {
                 self.step(id, transaction, (operation, snapshot), run, command);
             }
-            Request::Commit { transaction, commit } => self.commit_transaction(id, transaction, commit),
+            Request::Commit { transaction, commit } => self.ask_commit(id, transaction, commit),
             Request::Abort { transaction } => {
                 self.forget(transaction);
                 self.answer(id, (Ok(unit()), Version::ZERO));
@@ -214,7 +249,8 @@ impl Shard {
     fn stop(&mut self, id: RequestId) {
         self.stopped = true;
         let waiting = self.waiting.wake_all();
-        for id in waiting.iter().map(Waiting::id).chain(self.closing.replace(id)) {
+        let at_door = self.close_door();
+        for id in waiting.iter().map(Waiting::id).chain(at_door).chain(self.closing.replace(id)) {
             self.effects.push_back(Effect::Reply { id, result: Err(closed()) });
         }
         self.fail_departures("the database is closed");
@@ -322,7 +358,8 @@ impl Shard {
     fn receive(&mut self, from: u32, message: Message) {
         match message {
             Message::Prepare { transaction, operations, participants } => {
-                self.prepare(from, transaction, operations, &participants);
+                let bytes = self.bytes_of_part(transaction, participants.len());
+                self.knock(bytes, Caller::Prepare { from, transaction, operations, participants });
             }
             Message::Vote { transaction, vote } => self.vote(from, transaction, vote),
             Message::Decide { transaction, timestamp } => self.decide(transaction, timestamp),
@@ -340,6 +377,7 @@ impl Shard {
             }
             Message::Horizon => {}
             Message::Poisoned { reason } => self.poison(&reason),
+            Message::Short { reason } => self.others_short(from, reason),
         }
     }
 
@@ -357,6 +395,7 @@ impl Shard {
         self.fail_departures(reason);
         let all = self.waiting.wake_all();
         self.run_again(all);
+        self.open_door();
     }
 
     /// What waits to leave waits for something that will never be known to be durable.
@@ -403,7 +442,11 @@ impl Shard {
             (false, DurabilityMode::Buffered { .. }) => self.gate.is_empty(),
             (false, _) => self.gate.is_empty() && self.log.first_pending().is_none(),
         };
-        is_written && self.coordinations.is_empty() && !self.transactions.is_in_doubt() && self.waiting.is_empty()
+        is_written
+            && self.coordinations.is_empty()
+            && !self.transactions.is_in_doubt()
+            && self.waiting.is_empty()
+            && self.door.is_empty()
     }
 
     #[cfg(test)]
@@ -414,6 +457,22 @@ impl Shard {
     #[cfg(test)]
     pub(crate) const fn is_poisoned(&self) -> bool {
         self.poisoned.is_some()
+    }
+
+    /// Whether something staged waits for a segment that cannot be made.
+    #[cfg(test)]
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.log.is_stuck()
+    }
+
+    /// Whether a request has just been refused because the log has no room.
+    #[cfg(test)]
+    pub(crate) fn has_refused(&self, request: RequestId) -> bool {
+        let is_refusal = |effect: &Effect| match effect {
+            Effect::Reply { id, result } => *id == request && matches!(result, Err(Error::Io(_))),
+            _ => false,
+        };
+        self.effects.iter().any(is_refusal)
     }
 
     #[cfg(test)]

@@ -47,7 +47,7 @@ impl Shard {
         participants: &[u32],
     ) -> Result<Vote, Refusal> {
         let at_once = |error: Error| (error, Version::ZERO);
-        self.check_writable().map_err(at_once)?;
+        self.check_writable().and_then(|()| self.check_others()).map_err(at_once)?;
         if !self.transactions.is_open(number) {
             // Forgotten, or its operations have not come: those that come later come too late.
             self.transactions.refuse(number);
@@ -55,6 +55,8 @@ impl Shard {
             return Err(at_once(lost));
         }
         self.check_part(number, operations).map_err(at_once)?;
+        let part = self.transactions.part(number);
+        part.map_or(Ok(()), |part| self.check_growth(part.writes())).map_err(at_once)?;
         let version = self.next_version();
         let Some(open) = self.transactions.get(number, self.now) else {
             return Err(at_once(lost_operation(RunId::DIRECTORY)));
@@ -73,7 +75,7 @@ impl Shard {
         if self.config.mode != DurabilityMode::InMemory && !is_left_out {
             let id = TransactionId { incarnation: self.config.incarnation, shard: coordinator, number: number.0 };
             let (header, body) = part_record(self.config.shard, id, version, participants, &open.part);
-            self.log.stage(header, version, &body).map_err(at_once)?;
+            self.log.stage_if_room(header, version, &body).map_err(at_once)?;
             kill_point(KillPoint::PartLogged);
         }
         self.latest = version;

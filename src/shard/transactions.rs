@@ -36,6 +36,8 @@ pub(crate) struct Open {
     pub(crate) waits_for: Option<TransactionNumber>,
     /// Set when this shard has voted yes.
     pub(crate) promise: Option<Promise>,
+    /// What it has written so far, in bytes.
+    weight: usize,
     last_used: Version,
 }
 
@@ -55,6 +57,8 @@ pub(crate) struct Transactions {
     open: Vec<(TransactionNumber, Box<Open>)>,
     snapshots: Snapshots,
     promised: usize,
+    /// What all of them have written, in bytes.
+    weight: usize,
     /// Transactions that were refused here before anything of them had come, oldest first.
     refused: VecDeque<TransactionNumber>,
     next_check: Option<Version>,
@@ -72,10 +76,14 @@ impl Transactions {
             waits_for: None,
             is_committing: false,
             promise: None,
+            weight: 0,
             last_used: now,
         };
         match self.place(number) {
-            Ok(at) => *self.open[at].1 = open,
+            Ok(at) => {
+                self.weight -= self.open[at].1.weight;
+                *self.open[at].1 = open;
+            }
             Err(at) => self.open.insert(at, (number, Box::new(open))),
         }
         self.next_check.get_or_insert(now.after(CHECK));
@@ -132,7 +140,26 @@ impl Transactions {
         let (_, open) = self.open.remove(self.place(number).ok()?);
         self.promised -= usize::from(open.promise.is_some());
         self.snapshots.release(open.part.snapshot);
+        self.weight -= open.weight;
         Some(open)
+    }
+
+    /// A transaction may have written something.
+    pub(crate) fn weigh(&mut self, number: TransactionNumber) {
+        let Ok(at) = self.place(number) else { return };
+        let open = &mut self.open[at].1;
+        let before = std::mem::replace(&mut open.weight, open.part.weight());
+        self.weight = self.weight + open.weight - before;
+    }
+
+    /// What all of them have written, in bytes.
+    pub(crate) const fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// What this shard keeps of a transaction.
+    pub(crate) fn part(&self, number: TransactionNumber) -> Option<&Part> {
+        self.find(number).map(|open| &open.part)
     }
 
     pub(crate) fn is_open(&self, number: TransactionNumber) -> bool {

@@ -21,6 +21,8 @@ impl World {
             let at = node.shard.latest();
             let expected = self.oracle.model.dump(Home { shard, shards }, at);
             assert_same(&node.shard.memory().dump(at), &expected, shard);
+            let memory = node.shard.memory();
+            assert_eq!(memory.footprint(), memory.count_footprint(), "the footprint of shard {shard} is exact");
         }
     }
 

@@ -391,7 +391,7 @@ impl State {
         let (late, later): (Vec<_>, Vec<_>) = all.partition(|(inode, _)| is_meant(*inode));
         self.late = later;
         for (inode, write) in &late {
-            let keep = self.any();
+            let keep = if matches!(self.lands, Lands::WhenAsked) { 1_000 } else { self.any() };
             self.land(*inode, write, 0, keep, false);
         }
         self.landed += late.len();

@@ -24,6 +24,7 @@ use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::output::Reply;
 use crate::shard::effect::{Append, Effect};
 use crate::shard::input::{Input, Request, RequestId};
+use crate::shard::machine::LetIn;
 
 /// How many inputs a shard takes before its effects are carried out.
 const BATCH: usize = 16;
@@ -43,8 +44,10 @@ impl World {
         }
         let mut effects = Vec::new();
         while let Some(effect) = self.nodes[shard].shard.poll_effect() {
+            self.nodes[shard].is_preparing |= matches!(effect, Effect::PrepareSegment { .. });
             effects.push(effect);
         }
+        self.nodes[shard].is_asking = self.nodes[shard].is_preparing;
         for effect in effects {
             if self.disk.is_dead() {
                 return;
@@ -91,6 +94,17 @@ impl World {
             self.oracle.ledgers[shard].appended();
         }
         let must_poison = matches!(input, Input::AppendFailed { .. });
+        let has_failed = matches!(input, Input::SegmentFailed { .. });
+        match input {
+            Input::SegmentFailed { .. } => (node.is_short, node.is_refusing, node.is_preparing) = (true, true, false),
+            Input::SegmentReady { .. } => {
+                (node.is_short, node.is_refusing, node.is_preparing) = (false, false, false);
+                self.shortage_ended = self.now;
+            }
+            // Whether it asks is seen when its effects are carried out.
+            Input::AskAgain => (node.is_refusing, node.is_asking) = (false, true),
+            _ => {}
+        }
         let before = node.shard.latest();
         let was_poisoned = node.is_poisoned;
         node.shard.handle(now, input);
@@ -98,20 +112,74 @@ impl World {
         assert!(node.is_poisoned || !(must_poison || was_poisoned), "a failed write poisons the shard for good");
         let after = node.shard.latest();
         assert!(after >= before, "the versions of a shard never fall");
+        let is_strict = self.swarm.mode == DurabilityMode::Strict;
+        // In `Buffered` a mark may wait for room, and a close does not wait with it.
+        let gave_up = has_failed && is_strict && (node.shard.is_stuck() || node.is_poisoned && !was_poisoned);
+        assert!(!gave_up, "shard {shard} has let something in that it has no room for");
         let is_closed = node.is_closing;
-        if let Some((id, request)) = request {
-            node.is_closing |= matches!(request, Request::Close);
-            let is_poisoned = was_poisoned;
-            let heard = if self.stood_still { Version::ZERO } else { self.oracle.heard };
-            let moment = Moment { shard, now, at: self.now, before, after, heard, forgot, is_poisoned, is_closed };
-            self.oracle.handled(moment, id, request);
-        }
-        if node.is_poisoned && !was_poisoned {
+        let heard = if self.stood_still { Version::ZERO } else { self.oracle.heard };
+        let may_be_refused = node.is_refusing;
+        let moment = Moment {
+            shard,
+            now,
+            at: self.now,
+            before,
+            after,
+            heard,
+            forgot,
+            is_poisoned: was_poisoned,
+            is_closed,
+            is_refused: false,
+        };
+        let is_poisoned = node.is_poisoned;
+        self.note_handled(moment, request, may_be_refused);
+        self.had_shortage |= has_failed;
+        if is_poisoned && !was_poisoned {
             // Nothing can be written any more: sooner or later somebody opens the database again.
             let patience = self.rng.below(self.swarm.think * 20);
             let event = if self.rng.chance(500) { Event::Close } else { Event::Crash };
             self.schedule(self.now + patience, event);
         }
+    }
+
+    /// Tells the oracle what was handled: this request, unless it waits at the door, and those that were let in.
+    fn note_handled(&mut self, moment: Moment, request: Option<(RequestId, Request)>, may_be_refused: bool) {
+        let may_be_refused = may_be_refused || self.is_short_elsewhere();
+        let node = &mut self.nodes[moment.shard];
+        let mut handled = Vec::new();
+        let let_in = std::mem::take(&mut node.shard.let_in);
+        if let Some((id, request)) = request {
+            node.is_closing |= matches!(request, Request::Close);
+            let enters = match &request {
+                Request::Execute { command, .. } => !command.is_read(),
+                Request::Commit { .. } => true,
+                _ => false,
+            };
+            if enters && !moment.is_closed && !self.oracle.has_stopped(moment.shard) {
+                node.waiting.insert(id, request);
+            } else {
+                handled.push((moment, id, request));
+            }
+        }
+        for LetIn { id, before, after } in let_in {
+            let request = node.waiting.remove(&id).expect("whoever enters has come");
+            let is_refused = node.shard.has_refused(id);
+            // Whoever waited when the shard was poisoned enters poisoned.
+            let is_poisoned = node.is_poisoned;
+            handled.push((Moment { before, after, is_refused, is_poisoned, is_closed: false, ..moment }, id, request));
+        }
+        for (moment, id, request) in handled {
+            assert!(!moment.is_refused || may_be_refused, "{} refuses what it has room for: {request:?}", moment.shard);
+            self.stats.shortages += u64::from(moment.is_refused);
+            self.oracle.handled(moment, id, request);
+        }
+    }
+
+    /// In `Buffered`, whether some shard has no room and is about to look for it, or had none a moment ago.
+    fn is_short_elsewhere(&self) -> bool {
+        let is_short = self.nodes.iter().any(|node| node.is_short && (node.is_refusing || node.is_asking));
+        let is_news = self.now < self.shortage_ended + 3 * self.swarm.longest_link + 50_000;
+        matches!(self.swarm.mode, DurabilityMode::Buffered { .. }) && (is_short || (self.had_shortage && is_news))
     }
 
     /// Whether the shard has forgotten some of what a step would read.
@@ -339,14 +407,15 @@ impl World {
         }
         if let Err(error) = &made {
             assert!(self.disk.was_reached(), "a segment cannot be made for a reason: {error}");
-            self.stats.faults += 1;
-            self.tell(shard, Input::SegmentFailed { index, reason: error.to_string() });
         }
         if fails {
             self.disk.disarm();
         }
-        if made.is_err() {
-            return;
+        if let Err(error) = made {
+            self.stats.faults += 1;
+            let after = self.rng.below(2 * self.swarm.longest_prepare + 1_000);
+            self.schedule(self.now + after, Event::AskAgain { shard });
+            return self.tell(shard, Input::SegmentFailed { index, reason: error.into() });
         }
         if let Some(old) = old {
             self.disk.recycle(id, old);

@@ -3,7 +3,7 @@
 //! - Recovery and the last steps of a close may crash at any call to the disk, any number of times.
 //! - Writes of a dead process may land at any moment of the recovery, and after it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 
 use super::clock::Clock;
@@ -159,7 +159,9 @@ impl World {
         if !self.disk.fails_for_ever() {
             self.disk.disarm();
         }
-        let is_late = self.stood_still || self.stalled || self.nodes.iter().any(|node| node.is_poisoned);
+        // A mark may have waited for room.
+        let is_late =
+            self.stood_still || self.stalled || self.had_shortage || self.nodes.iter().any(|node| node.is_poisoned);
         let crash = crash.map(|crash| Crash { is_late: crash.is_late || is_late, ..crash });
         self.queue.clear();
         self.mesh.crash();
@@ -322,7 +324,7 @@ impl World {
         let incarnation = self.manifest.as_ref().map_or(0, |manifest| manifest.incarnation);
         let mode = self.swarm.mode;
         self.served = incarnation;
-        (self.stood_still, self.stalled) = (false, false);
+        (self.stood_still, self.stalled, self.had_shortage) = (false, false, false);
         self.progress.clear();
         if self.manifest.is_some() {
             self.arm_fault();
@@ -339,6 +341,11 @@ impl World {
                 is_closing: false,
                 is_stopped: false,
                 is_poisoned: false,
+                waiting: BTreeMap::new(),
+                is_short: false,
+                is_refusing: false,
+                is_preparing: false,
+                is_asking: false,
             }
         };
         self.nodes = memories.into_iter().enumerate().map(node).collect();

@@ -88,6 +88,7 @@ struct Total {
     closes: u64,
     reshards: u64,
     faults: u64,
+    shortages: u64,
     segments: u64,
     rotations: u64,
     messages: u64,
@@ -119,6 +120,7 @@ impl Total {
         self.closes += stats.closes;
         self.reshards += stats.reshards;
         self.faults += stats.faults;
+        self.shortages += stats.shortages;
         self.segments += stats.segments;
         self.rotations += stats.rotations;
         self.messages += stats.messages;

@@ -24,6 +24,7 @@ pub(super) type Outcome = std::result::Result<Output, Refusal>;
 
 /// A shard at the moment it handled a request.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what may stand against a request is independent")]
 pub(super) struct Moment {
     pub(super) shard: usize,
     /// Database time.
@@ -39,6 +40,8 @@ pub(super) struct Moment {
     pub(super) forgot: bool,
     pub(super) is_poisoned: bool,
     pub(super) is_closed: bool,
+    /// The log had no room for it.
+    pub(super) is_refused: bool,
 }
 
 /// What a request must be answered.
@@ -148,6 +151,11 @@ impl Oracle {
     /// Requests that were handled and not answered.
     pub(super) fn unanswered(&self) -> usize {
         self.expected.len()
+    }
+
+    /// Whether a shard was asked to stop.
+    pub(super) fn has_stopped(&self, shard: usize) -> bool {
+        self.stopped.contains(&shard)
     }
 
     /// Requests that a shard handled and did not answer.
@@ -279,6 +287,9 @@ impl Oracle {
         let home = self.home(moment.shard);
         let outcome = Desk { model: &self.model, sheet: &mut sheet, home, now: version }.execute(run, &command);
         if outcome.is_ok() && !sheet.is_clean() {
+            if moment.is_refused {
+                return refusal(Refusal::NoRoom);
+            }
             assert_eq!(moment.after, version, "a write commits: {command:?}");
             let commit = self.committed(moment, sheet, version);
             let commit = Some((commit, Acknowledge::AsUsual));
@@ -397,6 +408,9 @@ impl Oracle {
         let home = self.home(moment.shard);
         let steps = self.ledgers[moment.shard].steps(open.seen);
         let trial = Trial { model: &self.model, home, snapshot: open.snapshot, version, steps };
+        if moment.is_refused {
+            return refusal(Refusal::NoRoom);
+        }
         if moment.after < version {
             self.tally.conflicts += 1;
             let may_lose = trial.may_lose();

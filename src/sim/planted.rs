@@ -60,6 +60,9 @@ impl Bug {
             }
             Self::ReadsUntracked => swarm.transactions = 700,
             Self::PoisonUnheard => (swarm.write_fails, swarm.shards) = (50, 3),
+            Self::Planted(
+                planted::Bug::RoomNotChecked | planted::Bug::RefusedIsApplied | planted::Bug::NeverAskedAgain,
+            ) => swarm.prepare_fails = 500,
             Self::Planted(planted::Bug::ExpiryForgotten) => swarm.ttl = 500,
             Self::Planted(planted::Bug::CutOfOneShard | planted::Bug::CutIgnoredAtRecovery) => {
                 swarm.shards = swarm.shards.max(2);
@@ -77,7 +80,7 @@ mod tests {
     use super::*;
 
     /// How many seeds a bug may hide from.
-    const SEEDS: u64 = 300;
+    const SEEDS: u64 = 600;
 
     fn assert_caught(bug: Bug, mode: Mode) {
         assert_caught_within(SEEDS, bug, mode);
@@ -173,6 +176,14 @@ mod tests {
         assert_caught(Bug::FlushLeftOut, Mode::Buffered);
         assert_caught(Bug::Planted(planted::Bug::CutOfOneShard), Mode::Buffered);
         assert_caught(Bug::Planted(planted::Bug::CutIgnoredAtRecovery), Mode::Buffered);
+    }
+
+    #[test]
+    fn bugs_of_a_log_without_room_are_caught() {
+        assert_caught(Bug::Planted(planted::Bug::RoomNotChecked), Mode::Strict);
+        assert_caught(Bug::Planted(planted::Bug::RefusedIsApplied), Mode::Strict);
+        assert_caught(Bug::Planted(planted::Bug::RefusedIsApplied), Mode::Buffered);
+        assert_caught(Bug::Planted(planted::Bug::NeverAskedAgain), Mode::Strict);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::commit::message::TransactionNumber;
 use crate::disk::progress::Progress;
 use crate::format::manifest::Manifest;
 use crate::format::record::Position;
-use crate::shard::input::{Input, RequestId};
+use crate::shard::input::{Input, Request, RequestId};
 use crate::shard::machine::Shard;
 
 /// What can happen.
@@ -49,6 +49,10 @@ pub(super) enum Event {
         capacity: u64,
         fails: bool,
     },
+    /// A segment that could not be made may be asked for again.
+    AskAgain {
+        shard: usize,
+    },
     /// A client goes on.
     Think {
         client: usize,
@@ -62,6 +66,7 @@ pub(super) enum Event {
 }
 
 /// A shard and what its driver keeps.
+#[expect(clippy::struct_excessive_bools, reason = "what its driver knows of it is independent")]
 pub(super) struct Node {
     pub(super) shard: Shard,
     pub(super) inbox: VecDeque<Input>,
@@ -69,6 +74,16 @@ pub(super) struct Node {
     pub(super) is_closing: bool,
     pub(super) is_stopped: bool,
     pub(super) is_poisoned: bool,
+    /// Requests that wait at the door.
+    pub(super) waiting: BTreeMap<RequestId, Request>,
+    /// A segment could not be made since the last one that was.
+    pub(super) is_short: bool,
+    /// And it was not asked for again.
+    pub(super) is_refusing: bool,
+    /// A segment is being made.
+    pub(super) is_preparing: bool,
+    /// It is, or may be asked for in this step.
+    pub(super) is_asking: bool,
 }
 
 /// What happened how often.
@@ -80,6 +95,7 @@ pub(super) struct Stats {
     pub(super) torn: u64,
     pub(super) late: u64,
     pub(super) closes: u64,
+    pub(super) shortages: u64,
     pub(super) reshards: u64,
     pub(super) faults: u64,
     pub(super) segments: u64,
@@ -125,6 +141,10 @@ pub(super) struct World {
     pub(super) favourite: (Operation, Fault),
     /// How far writes have come that were short.
     pub(super) progress: BTreeMap<Ticket, Progress>,
+    /// Whether a segment could not be made in this opening.
+    pub(super) had_shortage: bool,
+    /// When the last shard that had no room got a segment.
+    pub(super) shortage_ended: u64,
     /// The highest version of the last opening.
     pub(super) highest: Version,
     /// A planted bug: how many steps of a transaction were kept from its shard.
@@ -179,6 +199,8 @@ impl World {
             stalled: false,
             favourite,
             progress: BTreeMap::new(),
+            had_shortage: false,
+            shortage_ended: 0,
             highest: Version::ZERO,
             oracle: Oracle::new(swarm.mode, swarm.history),
             damages: BTreeMap::new(),
@@ -234,6 +256,7 @@ impl World {
             }
             Event::Written { shard, ticket, through, fails } => self.written(shard, ticket, through, fails),
             Event::Prepared { shard, index, capacity, fails } => self.prepared(shard, index, capacity, fails),
+            Event::AskAgain { shard } => self.tell(shard, Input::AskAgain),
             Event::Think { client } => self.think(client),
             Event::Reserve => self.reserve(),
             Event::Crash => return self.crash(),

@@ -3,6 +3,7 @@
 //! - Versions rise along a chain. Two writes of one commit to one key leave the later one.
 //! - Revision i is needed by readers at versions from its own up to the next one's.
 
+use super::footprint;
 use crate::base::options::HistoryRetention;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
@@ -41,6 +42,8 @@ pub(crate) struct Chain {
 #[derive(Clone, Debug, Default)]
 struct Past {
     revisions: Vec<Revision>,
+    /// What they take.
+    footprint: usize,
 }
 
 /// What decides whether an old revision may go.
@@ -96,7 +99,8 @@ impl Chain {
             return None;
         }
         let newest = revisions.pop()?;
-        let older = if revisions.is_empty() { None } else { Some(Box::new(Past { revisions })) };
+        let footprint = revisions.iter().map(footprint::of_revision).sum();
+        let older = if revisions.is_empty() { None } else { Some(Box::new(Past { revisions, footprint })) };
         Some(Self { newest, older })
     }
 
@@ -119,6 +123,11 @@ impl Chain {
         self.older.iter().flat_map(|past| past.revisions.iter()).chain(std::iter::once(&self.newest))
     }
 
+    /// What its revisions take.
+    pub(crate) fn footprint(&self) -> usize {
+        footprint::of_revision(&self.newest) + self.older.as_ref().map_or(0, |past| past.footprint)
+    }
+
     /// Adds a revision on top.
     pub(crate) fn push(&mut self, revision: Revision, retention: Retention) -> Leftover {
         assert!(revision.version >= self.newest.version, "versions rise along a chain");
@@ -127,7 +136,9 @@ impl Chain {
             return self.leftover(retention);
         }
         let before = std::mem::replace(&mut self.newest, revision);
-        self.older.get_or_insert_default().revisions.push(before);
+        let past = self.older.get_or_insert_default();
+        past.footprint += footprint::of_revision(&before);
+        past.revisions.push(before);
         self.prune(retention)
     }
 
@@ -140,7 +151,8 @@ impl Chain {
             let count = past.revisions.len();
             let replaced = |at: usize| past.revisions.get(at + 1).map_or(self.newest.version, |next| next.version);
             let gone = (0..count).take_while(|&at| retention.lets_go(replaced(at), (count - at) as u64)).count();
-            past.revisions.drain(..gone);
+            let freed: usize = past.revisions.drain(..gone).map(|revision| footprint::of_revision(&revision)).sum();
+            past.footprint -= freed;
             if past.revisions.is_empty() {
                 self.older = None;
             }

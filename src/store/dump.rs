@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::chain::{Chain, Leftover, Revision};
-use super::memory::{ALL_SPACES, Memory, RunTable};
+use super::footprint;
+use super::memory::{ALL_SPACES, Memory, RunTable, new_table};
 use crate::base::key::{Name, Space};
 use crate::base::options::HistoryRetention;
 use crate::base::run_id::RunId;
@@ -119,7 +120,8 @@ impl Loader {
         match piece {
             Piece::Run { run, deleted, collected } => {
                 self.end_space();
-                let table = self.memory.runs.entry(run).or_default();
+                let total = &mut self.memory.footprint;
+                let table = self.memory.runs.entry(run).or_insert_with(|| new_table(total));
                 table.deleted = deleted;
                 for (own, dumped) in table.collected.iter_mut().zip(collected) {
                     *own = dumped;
@@ -167,7 +169,12 @@ impl Loader {
     fn end_space(&mut self) {
         let Some((run, space)) = self.place.take() else { return };
         let names: BTreeMap<Name, Chain> = std::mem::take(&mut self.names).into_iter().collect();
-        self.memory.runs.entry(run).or_default().spaces[space.index()] = names;
+        let taken: usize = names.iter().map(|(name, chain)| footprint::of_key(name) + chain.footprint()).sum();
+        let total = &mut self.memory.footprint;
+        let table = self.memory.runs.entry(run).or_insert_with(|| new_table(total));
+        table.spaces[space.index()] = names;
+        table.footprint += taken;
+        self.memory.footprint += taken;
     }
 
     /// Everything is loaded.
@@ -242,6 +249,7 @@ mod tests {
             }
             let copy = loader.finish();
             assert!(copy.dump(at.into()) == expected, "seed {seed}");
+            assert_eq!(copy.footprint(), copy.count_footprint());
             let is_kept = history == HistoryRetention::Forever;
             assert!(!is_kept || histories(&copy) == before, "history, seed {seed}");
         }

@@ -12,10 +12,10 @@ use std::ops::Bound;
 use foldhash::fast::FixedState;
 
 use super::chain::{Chain, Leftover, Retention, Revision, without_history};
+use super::footprint::{self, RUN_BYTES};
 use crate::base::key::{Name, Space, unit_name};
 use crate::base::options::HistoryRetention;
 use crate::base::run_id::RunId;
-#[cfg(test)]
 use crate::base::stored::Stored;
 use crate::base::version::Version;
 
@@ -34,6 +34,8 @@ pub(crate) struct RunTable {
     pub(super) buried: BTreeMap<Name, Chain>,
     /// The latest version at which one of them still held something, or above.
     pub(super) buried_until: Version,
+    /// What its keys take.
+    pub(super) footprint: usize,
 }
 
 impl RunTable {
@@ -79,6 +81,12 @@ impl RunTable {
     }
 }
 
+/// The table of a run that was not there.
+pub(super) fn new_table(footprint: &mut usize) -> RunTable {
+    *footprint += RUN_BYTES;
+    RunTable::default()
+}
+
 /// Every key of a shard.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -87,6 +95,8 @@ pub(crate) struct Memory {
     history: HistoryRetention,
     /// A read at or above this version misses nothing, whatever it reads.
     pub(super) collected: Version,
+    /// What all of it takes.
+    pub(super) footprint: usize,
 }
 
 impl Memory {
@@ -96,6 +106,23 @@ impl Memory {
             sweep: BTreeSet::new(),
             history,
             collected: Version::ZERO,
+            footprint: 0,
+        }
+    }
+
+    /// About how many bytes it takes: see `footprint`.
+    pub(crate) const fn footprint(&self) -> usize {
+        self.footprint
+    }
+
+    /// By how much a key grows at most when it is given this.
+    pub(crate) fn growth(&self, run: &RunId, space: Space, name: &Name, stored: &Stored) -> usize {
+        let added = footprint::of_stored(Some(stored));
+        let Some(table) = self.runs.get(run) else { return RUN_BYTES + footprint::of_key(name) + added };
+        let Some(chain) = table.chain(space, name) else { return footprint::of_key(name) + added };
+        match self.retention(space, Version::MAX).history {
+            HistoryRetention::Off => added.saturating_sub(footprint::of_revision(chain.newest())),
+            _ => added,
         }
     }
 
@@ -196,7 +223,7 @@ impl Memory {
     ) -> Result<(), &'static str> {
         let retention = self.retention(space, horizon);
         let (version, expires) = (revision.version, revision.expires);
-        let table = self.runs.entry(run).or_default();
+        let table = self.runs.entry(run).or_insert_with(|| new_table(&mut self.footprint));
         if table.deleted.is_some_and(|deleted| deleted < version) {
             return Err("a deleted run takes no writes");
         }
@@ -214,7 +241,11 @@ impl Memory {
                     *collected = version.min(horizon).max(*collected);
                     self.collected = self.collected.max(*collected);
                 }
+                let before = chain.get().footprint();
                 let leftover = chain.get_mut().push(revision, retention);
+                let after = chain.get().footprint();
+                table.footprint = table.footprint + after - before;
+                self.footprint = self.footprint + after - before;
                 if leftover == Leftover::Settled && gone_at == Version::MAX {
                     return Ok(());
                 }
@@ -222,6 +253,9 @@ impl Memory {
             }
             Entry::Vacant(_) if revision.stored.is_none() => return Ok(()),
             Entry::Vacant(place) => {
+                let added = footprint::of_key(place.key()) + footprint::of_revision(&revision);
+                table.footprint += added;
+                self.footprint += added;
                 let name = (expires != Version::MAX).then(|| place.key().clone());
                 place.insert(Chain::new(revision));
                 let Some(name) = name else { return Ok(()) };
@@ -238,7 +272,7 @@ impl Memory {
 
     /// Marks a run as deleted.
     pub(crate) fn delete_run(&mut self, run: RunId, version: Version) {
-        let table = self.runs.entry(run).or_default();
+        let table = self.runs.entry(run).or_insert_with(|| new_table(&mut self.footprint));
         table.deleted = Some(table.deleted.map_or(version, |before| before.min(version)));
         self.sweep.insert((version, run, Space::Run, unit_name()));
     }
@@ -265,6 +299,7 @@ impl Memory {
         if table.deleted.is_some_and(|deleted| deleted <= horizon) {
             table.spaces = Default::default();
             table.buried.clear();
+            self.footprint -= std::mem::take(&mut table.footprint);
             table.collected.iter_mut().for_each(|collected| *collected = horizon.max(*collected));
             self.collected = self.collected.max(horizon);
             return;
@@ -273,7 +308,11 @@ impl Memory {
         let Some(chain) = table.spaces[space.index()].get_mut(name.as_slice()) else { return };
         let Revision { version, expires, .. } = *chain.newest();
         let gone_at = chain.newest().gone_at();
+        let before = chain.footprint();
         let leftover = chain.prune(retention);
+        let freed = before - chain.footprint();
+        table.footprint -= freed;
+        self.footprint -= freed;
         if leftover != Leftover::Empty && gone_at <= horizon && retention.history != HistoryRetention::Off {
             table.bury(space, &name, gone_at);
         }
@@ -295,8 +334,12 @@ impl Memory {
                 self.sweep.insert((due, run, space, name));
             }
             Leftover::Empty => {
-                if let Some(table) = self.runs.get_mut(&run) {
-                    table.spaces[space.index()].remove(name.as_slice());
+                if let Some(table) = self.runs.get_mut(&run)
+                    && let Some(chain) = table.spaces[space.index()].remove(name.as_slice())
+                {
+                    let freed = footprint::of_key(&name) + chain.footprint();
+                    table.footprint -= freed;
+                    self.footprint -= freed;
                 }
             }
         }
@@ -307,6 +350,19 @@ impl Memory {
             Space::Kv => Retention { horizon, history: self.history },
             _ => without_history(horizon),
         }
+    }
+
+    /// The footprint, counted again.
+    #[cfg(test)]
+    pub(crate) fn count_footprint(&self) -> usize {
+        let chains = |table: &RunTable| {
+            let all = table.spaces.iter().flatten().chain(&table.buried);
+            all.map(|(name, chain)| {
+                footprint::of_key(name) + chain.revisions().map(footprint::of_revision).sum::<usize>()
+            })
+            .sum::<usize>()
+        };
+        self.runs.values().map(|table| RUN_BYTES + chains(table)).sum()
     }
 
     /// Every revision of every key, for tests that look for who wrote what; those of deleted runs too.

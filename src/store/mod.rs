@@ -6,5 +6,6 @@
 
 pub(crate) mod chain;
 pub(crate) mod dump;
+pub(crate) mod footprint;
 pub(crate) mod memory;
 pub(crate) mod snapshots;

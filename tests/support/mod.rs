@@ -9,7 +9,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use in_mem::prelude::*;
 
@@ -61,6 +61,25 @@ pub fn part_of(test: &str, part: &str, path: &Path) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Waits for a child, which must end well and soon; returns what it printed.
+pub fn output_of(mut child: Child) -> String {
+    let deadline = Instant::now() + Duration::from_secs(100);
+    while child.try_wait().expect("the child can be waited for").is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let output = child.wait_with_output().expect("the child ends");
+            panic!("the child hangs: {}", String::from_utf8_lossy(&output.stdout));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().expect("the child ends");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}\n{printed}\n{errors}", output.status);
+    assert!(!errors.contains("panicked at"), "{errors}");
+    printed
 }
 
 /// The part that this process plays, and the path it was given; `None` in the test itself.

@@ -25,6 +25,7 @@ use crate::runtime::keeper::Task;
 use crate::runtime::local;
 use crate::runtime::mailbox::{Inbox, Mailbox};
 use crate::runtime::spin::Spinner;
+use crate::runtime::usage::Usage;
 use crate::shard::machine::Shard;
 
 /// What a shard's thread is made of.
@@ -32,6 +33,7 @@ pub(crate) struct ShardThread {
     pub(crate) engine: u64,
     pub(crate) number: usize,
     pub(crate) shard: Shard,
+    pub(crate) usage: Arc<Usage>,
     pub(crate) inbox: Inbox,
     /// All shards' mailboxes.
     pub(crate) peers: Vec<Mailbox>,
@@ -88,6 +90,7 @@ impl ShardThread {
             engine: self.engine,
             number,
             shard: RefCell::new(self.shard),
+            usage: self.usage,
             replies: RefCell::new(Slab::new()),
             inbox: self.inbox,
             peers: self.peers,
@@ -100,6 +103,7 @@ impl ShardThread {
             loop_waker: RefCell::new(None),
             local_futures: RefCell::new(Slab::new()),
             last_now: Cell::default(),
+            retry_at: Cell::default(),
         });
         let disk = Rc::new(RefCell::new(Disk::default()));
         let body = run_worker(worker.clone(), disk, started);

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
@@ -23,11 +23,12 @@ use glommio::timer::Timer;
 use slab::Slab;
 
 use super::segment_file::SegmentFile;
-use crate::base::error::Result;
+use crate::base::error::{IoFailure, Result};
 use crate::base::kill_point::{KillPoint, kill_point};
 use crate::base::limits;
 use crate::base::version::Version;
 use crate::commit::message::{Envelope, Message as PeerMessage};
+use crate::disk::directory::naming;
 use crate::format::record::Position;
 use crate::primitive::output::Reply;
 use crate::runtime::clock::Clock;
@@ -36,12 +37,15 @@ use crate::runtime::keeper::Task;
 use crate::runtime::local::{LocalReply, LocalShard};
 use crate::runtime::mailbox::{Inbox, Mailbox, Message, ReplySender};
 use crate::runtime::spin::{Busy, Spinner};
+use crate::runtime::usage::Usage;
 use crate::shard::effect::{Append, Effect};
 use crate::shard::input::{Input, Request, RequestId};
 use crate::shard::machine::Shard;
 
 /// T1: no sleep is longer than this while something is under way.
 const HEARTBEAT: Duration = Duration::from_millis(20);
+/// How long a segment that could not be made is not asked for again.
+const RETRY: Duration = Duration::from_millis(250);
 /// How many heartbeats go on after the last activity.
 const BEATS_AFTER_ACTIVITY: u32 = 3;
 
@@ -50,6 +54,7 @@ pub(super) struct Worker {
     pub(super) engine: u64,
     pub(super) number: usize,
     pub(super) shard: RefCell<Shard>,
+    pub(super) usage: Arc<Usage>,
     pub(super) replies: RefCell<Slab<Option<ReplySender>>>,
     pub(super) inbox: Inbox,
     /// All shards' mailboxes.
@@ -66,6 +71,8 @@ pub(super) struct Worker {
     /// has a waker of (T4): whoever waits for their results would wait for ever too.
     pub(super) local_futures: RefCell<Slab<LocalFuture>>,
     pub(super) last_now: Cell<Version>,
+    /// When a segment that could not be made may be asked for again.
+    pub(super) retry_at: Cell<Option<Instant>>,
 }
 
 enum DiskEvent {
@@ -142,9 +149,11 @@ impl Worker {
         let mut busy = Some(Busy::start());
         let mut beats = 0;
         loop {
+            self.tell_usage();
             let mut worked = self.take_messages(&disk);
             worked |= self.take_disk_events(&disk);
             self.tick_if_due();
+            self.tell_usage();
             if self.carry_out(&disk) {
                 return;
             }
@@ -182,7 +191,7 @@ impl Worker {
                 Message::SegmentReady { index, capacity, salt } => {
                     disk.borrow_mut().open(index, capacity, salt, (self.log_path)(index));
                 }
-                Message::SegmentFailed { index, reason } => self.handle(now, Input::SegmentFailed { index, reason }),
+                Message::SegmentFailed { index, reason } => self.segment_failed(now, index, reason),
                 Message::Spawn(task) => self.spawn(task()),
             }
         }
@@ -232,25 +241,50 @@ impl Worker {
                     disk.files.retain(|old, _| old + 1 >= index);
                     disk.files.insert(index, file);
                     kill_point(KillPoint::SegmentOpened);
+                    self.health.set_shortage(self.number, None);
                     self.handle(now, Input::SegmentReady { index, capacity, salt });
                 }
                 DiskEvent::Opened { index, file: Err(error), .. } => {
-                    self.handle(now, Input::SegmentFailed { index, reason: error.to_string() });
+                    let path = (self.log_path)(index);
+                    self.segment_failed(now, index, naming("cannot open the segment", &path, &error).into());
                 }
                 DiskEvent::Wrote { through, result: Ok(()) } => {
                     self.handle(now, Input::Appended { through });
                     kill_point(KillPoint::BatchTold);
                 }
-                DiskEvent::Wrote { result: Err(error), .. } => {
-                    tracing::error!(shard = self.number, %error, "writing the log failed");
-                    self.handle(now, Input::AppendFailed { reason: format!("writing the log failed: {error}") });
+                DiskEvent::Wrote { through, result: Err(error) } => {
+                    let path = (self.log_path)(through.segment());
+                    let reason = format!("writing the log failed: file={} reason={error}", path.display());
+                    self.health.poison(self.number, &reason);
+                    self.handle(now, Input::AppendFailed { reason });
                 }
             }
         }
         worked
     }
 
+    /// A segment cannot be made. The pace of further tries follows the monotonic clock: database time may stand still
+    /// on a full disk.
+    fn segment_failed(&self, now: Version, index: u32, reason: IoFailure) {
+        tracing::warn!(shard = self.number, segment = index, %reason, "a segment of the log cannot be made");
+        self.health.set_shortage(self.number, Some(reason.to_string()));
+        self.retry_at.set(Some(Instant::now() + RETRY));
+        self.handle(now, Input::SegmentFailed { index, reason });
+    }
+
+    /// Says what the shard uses before anybody hears of what it did, and hears what the others use before it does
+    /// anything.
+    fn tell_usage(&self) {
+        let mut shard = self.shard.borrow_mut();
+        let elsewhere = self.usage.publish(self.number, shard.memory_used());
+        shard.set_memory_elsewhere(elsewhere);
+    }
+
     fn tick_if_due(&self) {
+        if self.retry_at.get().is_some_and(|at| at <= Instant::now()) {
+            self.retry_at.set(None);
+            self.handle(self.clock.now(), Input::AskAgain);
+        }
         let due = self.shard.borrow().poll_timeout();
         if let Some(due) = due {
             let now = self.clock.now();
@@ -308,8 +342,8 @@ impl Worker {
     fn prepare_segment(&self, index: u32, capacity: u64) {
         let shard = u32::try_from(self.number).unwrap_or(u32::MAX);
         if self.keeper.send(Task::PrepareSegment { shard, index, capacity }).is_err() {
-            let reason = "the database is closing".into();
-            self.handle(self.clock.now(), Input::SegmentFailed { index, reason });
+            let reason = IoFailure::new(std::io::ErrorKind::Other, "the database is closing".into());
+            self.segment_failed(self.clock.now(), index, reason);
         }
     }
 
@@ -323,7 +357,8 @@ impl Worker {
         let due = self.shard.borrow().poll_timeout().map(|due| due.since(self.clock.now()));
         let under_way = beat || !self.local_futures.borrow().is_empty() || !disk.borrow().is_idle();
         let longest = if under_way { Some(HEARTBEAT) } else { None };
-        let wait = [due, longest].into_iter().flatten().min();
+        let retry = self.retry_at.get().map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = [due, longest, retry].into_iter().flatten().min();
         let mut timer = wait.map(Timer::new);
         std::future::poll_fn(|context| self.poll_sleep(disk, timer.as_mut(), context)).await;
         self.loop_waker.borrow_mut().take();
@@ -380,7 +415,9 @@ impl LocalShard for Worker {
     fn call(&self, request: Request) -> LocalReply {
         let key = self.replies.borrow_mut().insert(None);
         let id = key as RequestId;
+        self.tell_usage();
         self.handle(self.clock.now(), Input::Request { id, request });
+        self.tell_usage();
         self.catch_up_with(self.shard.borrow().latest());
         let mut answer = None;
         for effect in std::iter::from_fn(|| self.shard.borrow_mut().poll_effect()) {

@@ -9,6 +9,7 @@ use super::super::disk::Write;
 use super::super::faults::{Fault, When};
 use super::super::mesh::Party;
 use super::super::recovery::DATABASE;
+use super::exhaustive::Plan;
 use super::world::{Event, What, World};
 use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
@@ -211,7 +212,13 @@ impl World {
         }
         let input = match made {
             Ok(()) => Input::SegmentReady { index, capacity, salt: header.salt },
-            Err(error) => Input::SegmentFailed { index, reason: error.to_string() },
+            Err(error) => {
+                // Whoever goes on looking for room never rests.
+                self.has_failed |= self.plan.as_ref().is_some_and(Plan::fails_for_ever);
+                let after = 1 + self.rng.below(2 * self.swarm.longest_write);
+                self.schedule(self.now + after, Event::Arrive(shard, Input::AskAgain));
+                Input::SegmentFailed { index, reason: error.into() }
+            }
         };
         self.arrive(shard, input);
     }

@@ -116,6 +116,11 @@ impl Plan {
         self.case.map_or(Crash::Power(Some(0)), |case| case.end)
     }
 
+    /// Whether what fails goes on to fail until the database is opened again.
+    pub(super) fn fails_for_ever(&self) -> bool {
+        matches!(self.case, Some(Case { fault: Fault::Fail { is_for_ever: true, .. }, .. }))
+    }
+
     /// Whether an opening that has come to rest is closed.
     pub(super) fn closes(&self) -> bool {
         match self.case {

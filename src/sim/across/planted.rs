@@ -71,7 +71,7 @@ fn bugs_of_decisions_and_durability_are_caught() {
     assert_caught(Bug::VoteNotDurable, Mode::Strict, 20);
     assert_caught(Bug::ReplyNotDurable, Mode::Strict, 20);
     assert_caught(Bug::AbortRecordIgnored, Mode::Strict, 120);
-    assert_caught(Bug::CutIgnored, Mode::Buffered, 40);
+    assert_caught(Bug::CutIgnored, Mode::Buffered, 200);
     assert_caught(Bug::CutIgnoredAtRecovery, Mode::Buffered, 40);
 }
 

@@ -93,7 +93,7 @@ impl Swarm {
             longest_think: *rng.pick(&[1_000, 20_000, 200_000]),
             grain: *rng.pick(&[1, 1, 100, 10_000, 300_000]),
             write_fails: if poisons { 20 } else { 0 },
-            prepare_fails: if poisons { 20 } else { 0 },
+            prepare_fails: if poisons { 300 } else { 0 },
             crash_in_recovery: 150,
             crash_in_write: *rng.pick(&[0, 5, 30]),
             singles: *rng.pick(&[0, 200, 500]),

@@ -41,6 +41,8 @@ pub(super) enum Refusal {
     Timeout,
     Unavailable,
     Unknown,
+    /// The log has no room.
+    NoRoom,
     Other(String),
 }
 
@@ -57,6 +59,7 @@ impl From<&Error> for Refusal {
             Error::Timeout(_) => Self::Timeout,
             Error::Unavailable(_) => Self::Unavailable,
             Error::CommitUnknown(_) => Self::Unknown,
+            Error::Io(_) => Self::NoRoom,
             other => Self::Other(other.to_string()),
         }
     }

@@ -1,0 +1,31 @@
+//! Footprint: about how many bytes of memory something takes.
+//!
+//! - An estimate with fixed rules, so that what is added and what is taken away agree to the byte: a run, a key and a
+//!   revision count a fixed amount each, a key also its name, a revision also the weight of what it holds.
+//! - Derived entries count as others do. What allocators and maps keep for themselves is in the fixed amounts, roughly.
+
+use super::chain::Revision;
+use crate::base::key::Name;
+use crate::base::stored::Stored;
+
+/// What a run takes without its keys.
+pub(crate) const RUN_BYTES: usize = 1024;
+/// What a key takes beside its name and its revisions.
+const KEY_BYTES: usize = 64;
+/// What a revision takes beside what it holds.
+const REVISION_BYTES: usize = 64;
+
+/// What a key takes without its revisions.
+pub(crate) fn of_key(name: &Name) -> usize {
+    KEY_BYTES + name.len()
+}
+
+/// What a revision takes.
+pub(crate) fn of_revision(revision: &Revision) -> usize {
+    of_stored(revision.stored.as_ref())
+}
+
+/// What a revision takes that holds this.
+pub(crate) fn of_stored(stored: Option<&Stored>) -> usize {
+    REVISION_BYTES + stored.map_or(0, Stored::weight)
+}
