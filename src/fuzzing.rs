@@ -30,9 +30,11 @@ use crate::format::manifest::Manifest;
 use crate::format::record::{self, HEADER_BYTES, Position, RecordHeader};
 use crate::format::round_up_to_block;
 use crate::format::segment::{SegmentHeader, SegmentId};
+use crate::format::snapshot::SnapshotFile;
 use crate::shard::replay::{Extent, Target, replay_segment, survey};
 use crate::shard::route::Layout;
 use crate::shard::sealing::{Sealing, decide};
+use crate::store::dump::Loader;
 use crate::store::memory::Memory;
 
 /// A record: header, checksum, body.
@@ -118,6 +120,53 @@ pub fn manifest(bytes: &[u8]) -> bool {
         true
     };
     read(bytes) | read(&repaired)
+}
+
+/// A snapshot: its frame, its pieces, loaded.
+pub fn snapshot(bytes: &[u8]) -> bool {
+    // As docs/FORMAT.md draws it: the header's checksum at 60, a block's length, place and checksum before its body, and
+    // the footer's checksum at its end.
+    let mut repaired = bytes.to_vec();
+    let salt = repaired.get(48..56).map_or(0, |salt| u64::from_le_bytes(salt.try_into().unwrap_or_default()));
+    let seeded = |bytes: &[u8]| crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), bytes).to_le_bytes();
+    if repaired.len() >= BLOCK + 32 {
+        let crc = crc32c::crc32c(&repaired[..60]).to_le_bytes();
+        repaired[60..64].copy_from_slice(&crc);
+        let footer = repaired.len() - 32;
+        let mut at = BLOCK;
+        while let Some(length) = repaired.get(at + 4..at + 8) {
+            let length = u32::from_le_bytes(length.try_into().unwrap_or_default()) as usize;
+            let end = at + 16 + length;
+            if end > footer {
+                break;
+            }
+            repaired[at + 8..at + 16].copy_from_slice(&(at as u64).to_le_bytes());
+            let crc = seeded(&repaired[at + 4..end]);
+            repaired[at..at + 4].copy_from_slice(&crc);
+            at = end;
+        }
+        let crc = seeded(&repaired[footer..footer + 28]);
+        repaired[footer + 28..].copy_from_slice(&crc);
+    }
+    read_snapshot(bytes) | read_snapshot(&repaired)
+}
+
+fn read_snapshot(bytes: &[u8]) -> bool {
+    let Ok(file) = SnapshotFile::open(bytes) else { return false };
+    let mut loader = Loader::new(HistoryRetention::Forever, file.header.version);
+    let mut pieces = 0;
+    let loaded = file.read(|piece| {
+        pieces += 1;
+        loader.load(piece)
+    });
+    file.rescue(|_| ());
+    if loaded.is_err() {
+        return false;
+    }
+    let memory = loader.finish();
+    let mut dump = memory.dump_at(file.header.version);
+    while memory.next_piece(&mut dump).is_some() {}
+    pieces > 0
 }
 
 /// A whole segment: scanned, judged, its transactions decided, replayed for a shard of its own layout and of another.

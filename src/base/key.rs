@@ -61,6 +61,21 @@ impl Space {
         self as usize
     }
 
+    /// Whether it holds entries by which something else is found.
+    pub(crate) const fn is_index(self) -> bool {
+        matches!(
+            self,
+            Self::EventType
+                | Self::TraceKind
+                | Self::TraceTag
+                | Self::TraceChild
+                | Self::RunAll
+                | Self::RunStatus
+                | Self::RunTag
+                | Self::RunChild
+        )
+    }
+
     /// The primitive, as errors name it.
     pub(crate) const fn primitive(self) -> &'static str {
         match self {

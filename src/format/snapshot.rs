@@ -14,7 +14,7 @@ use crate::base::error::{Error, Result};
 use crate::base::event::EventHead;
 use crate::base::key::{Name, Space};
 use crate::base::run_id::RunId;
-use crate::base::stored::Stored;
+use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
 
 const MAGIC: [u8; 8] = *b"in-mem\x00S";
@@ -51,6 +51,23 @@ pub(crate) enum Piece {
     Run { run: RunId, deleted: Option<Version>, collected: Vec<Version> },
     /// Names of one space of the run, in order, each with its revisions, oldest first.
     Names { run: RunId, space: Space, names: Vec<(Name, Vec<Kept>)> },
+}
+
+impl Piece {
+    /// Whether a shard could have held this: the rest of the database relies on what is where.
+    fn is_possible(&self) -> bool {
+        let Self::Names { run, space, names } = self else { return true };
+        let fits = |name: &Name, held: &Held| match held {
+            Held::Stored(stored) => {
+                let (name, stored) = (name.clone(), stored.clone());
+                Write::Put { run: *run, space: *space, name, stored, expires: None }.is_possible()
+            }
+            Held::EventHead { .. } => *space == Space::EventHead,
+            Held::Count(_) => *space == Space::TraceCount,
+            Held::Marker => space.is_index(),
+        };
+        names.iter().all(|(name, kept)| kept.iter().filter_map(|kept| kept.held.as_ref()).all(|held| fits(name, held)))
+    }
 }
 
 /// A revision of a key.
@@ -306,6 +323,9 @@ impl<'a> SnapshotFile<'a> {
             }
             let (pieces, end): (Vec<Piece>, u64) = self.decode(at)?;
             for piece in pieces {
+                if !piece.is_possible() {
+                    return Err((at, "something is under a key that it does not fit".into()));
+                }
                 visit(piece).map_err(|what| (at, what))?;
             }
             at = end;
@@ -319,7 +339,7 @@ impl<'a> SnapshotFile<'a> {
         let mut wrong = Vec::new();
         for entry in index {
             match self.decode::<Vec<Piece>>(entry.offset) {
-                Ok((pieces, _)) => pieces.into_iter().for_each(&mut visit),
+                Ok((pieces, _)) => pieces.into_iter().filter(Piece::is_possible).for_each(&mut visit),
                 Err(what) => wrong.push(what),
             }
         }

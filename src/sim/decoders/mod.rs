@@ -103,6 +103,11 @@ fn manifests() {
 }
 
 #[test]
+fn snapshots() {
+    check("snapshots", fuzzing::snapshot, sample::snapshot, 200);
+}
+
+#[test]
 fn segments() {
     check("segments", fuzzing::segment, sample::segment, 100);
 }

@@ -9,7 +9,7 @@ use super::super::rng::Rng;
 use crate::base::event::Event;
 use crate::base::key::{Name, Space, number_name, text_number_name, unit_name};
 use crate::base::limits::SHARDS;
-use crate::base::options::Partitioning;
+use crate::base::options::{HistoryRetention, Partitioning};
 use crate::base::run::{RunMetadata, RunStatus};
 use crate::base::run_id::RunId;
 use crate::base::state::State;
@@ -20,7 +20,10 @@ use crate::base::version::Version;
 use crate::format::manifest::{Manifest, SealedSegment};
 use crate::format::record::{self, CommitBody, PartBody, PartHead, Position, RecordHeader, TransactionId};
 use crate::format::segment::{SegmentHeader, SegmentId};
+use crate::format::snapshot::{SnapshotEncoder, SnapshotHeader, SnapshotId};
 use crate::format::{BLOCK, round_up_to_block};
+use crate::primitive::index;
+use crate::store::memory::Memory;
 
 const STATUSES: [RunStatus; 3] = [RunStatus::Active, RunStatus::Paused, RunStatus::Failed];
 
@@ -249,6 +252,25 @@ pub(super) fn forged_segment(rng: &mut Rng) -> Vec<u8> {
     let mut bytes = header.to_block();
     bytes.extend_from_slice(&batch);
     bytes.resize(round_up_to_block(bytes.len()) + BLOCK, 0);
+    bytes
+}
+
+/// What some writes left, each at a version of its own.
+pub(super) fn snapshot(rng: &mut Rng) -> Vec<u8> {
+    let mut memory = Memory::new(HistoryRetention::Forever);
+    let mut version = Version::ZERO;
+    for _ in 0..1 + rng.below(12) {
+        version = version.next();
+        let _ = index::replay(&mut memory, write(rng), version, Version::ZERO);
+    }
+    let id = SnapshotId { number: 1, shard: 0 };
+    let header = SnapshotHeader { id, database: rng.bytes(), version, salt: rng.next() };
+    let (mut encoder, mut bytes) = SnapshotEncoder::new(&header);
+    let mut dump = memory.dump_at(version);
+    while let Some(piece) = memory.next_piece(&mut dump) {
+        bytes.extend(encoder.block(&[piece]).unwrap());
+    }
+    bytes.extend(encoder.finish().unwrap());
     bytes
 }
 
