@@ -155,12 +155,12 @@ fn read_snapshot(bytes: &[u8]) -> bool {
     let Ok(file) = SnapshotFile::open(bytes) else { return false };
     let mut loader = Loader::new(HistoryRetention::Forever, file.header.version);
     let mut pieces = 0;
-    let loaded = file.read(|piece| {
+    let is_sound = file.read(|piece| {
         pieces += 1;
         loader.load(piece)
     });
     file.rescue(|_| ());
-    if loaded.is_err() {
+    if is_sound.is_err() {
         return false;
     }
     let memory = loader.finish();

@@ -259,7 +259,7 @@ pub(super) fn forged_segment(rng: &mut Rng) -> Vec<u8> {
 pub(super) fn snapshot(rng: &mut Rng) -> Vec<u8> {
     let mut memory = Memory::new(HistoryRetention::Forever);
     let mut version = Version::ZERO;
-    for _ in 0..1 + rng.below(12) {
+    for _ in 0..=rng.below(12) {
         version = version.next();
         let _ = index::replay(&mut memory, write(rng), version, Version::ZERO);
     }
