@@ -172,7 +172,13 @@ fn a_damaged_snapshot_is_salvaged_but_for_what_is_damaged() {
         database.close().await.expect("it closes");
         assert!(salvage(&copy, &to).await.is_whole());
         let sound = contents(&to).await;
-        assert_eq!(sound.len(), contents(&copy).await.len());
+        assert_eq!(sound, contents(&copy).await);
+        let manifest = std::fs::read(copy.join("MANIFEST")).expect("it is read");
+        std::fs::remove_file(copy.join("MANIFEST")).expect("it is removed");
+        std::fs::remove_dir_all(&to).expect("it is removed");
+        assert!(salvage(&copy, &to).await.lost_manifest.is_some());
+        assert_eq!(contents(&to).await, sound, "a snapshot says itself what it is");
+        std::fs::write(copy.join("MANIFEST"), manifest).expect("it is written");
         std::fs::remove_dir_all(&to).expect("it is removed");
         let file = copy.join("snapshots/0000000001-0001.snap");
         let length = std::fs::metadata(&file).expect("it is there").len();
@@ -182,6 +188,7 @@ fn a_damaged_snapshot_is_salvaged_but_for_what_is_damaged() {
         assert_eq!((report.damage.len(), &report.damage[0].file), (1, &file), "{report:?}");
         let left = contents(&to).await;
         assert!(left.contains_key(&format!("{RUN} kv later")));
+        assert!(left.iter().all(|(name, value)| sound.get(name) == Some(value) || name.contains(" metadata")));
         assert!(left.len() < sound.len() && left.len() > 10, "{} {} {report:?}", left.len(), sound.len());
     });
 }

@@ -153,8 +153,8 @@ impl Database {
     /// Copies the database into a new directory while others go on reading and writing. The copy is consistent over all
     /// shards, holds what was committed when it began, and opens as a database of its own.
     ///
-    /// `path` must not exist or be empty. A failed backup leaves a directory
-    /// that is no database: remove it.
+    /// `path` must not exist or be empty. Until it is finished the
+    /// directory is no database, and must not be opened: remove what a failed backup leaves.
     ///
     /// # Errors
     /// `InvalidOperation` if there is something at `path`, or if another backup began meanwhile; `Io` if the copy cannot be

@@ -107,7 +107,7 @@ impl<F: FileSystem> Directory<F> {
     ///
     /// # Errors
     /// `Io` if the directory cannot be read.
-    fn snapshots(&self) -> Result<Vec<SnapshotId>> {
+    pub(crate) fn snapshots(&self) -> Result<Vec<SnapshotId>> {
         let names = match self.files.list(SNAPSHOTS) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             names => names.map_err(|error| naming("cannot read", &self.files.path(SNAPSHOTS), &error))?,

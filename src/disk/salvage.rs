@@ -24,7 +24,7 @@ use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
 use crate::format::BLOCK;
-use crate::format::manifest::{Manifest, SealedSegment};
+use crate::format::manifest::{Manifest, SealedSegment, SnapshotRecord};
 use crate::format::record::{RecordHeader, RecordKind, TransactionId, decode_body, decode_part_head};
 use crate::format::rescue::{rescue_segment, salt_of_first_record};
 use crate::format::segment::{SegmentHeader, SegmentId};
@@ -163,11 +163,8 @@ impl<F: FileSystem> Salvage<'_, F> {
 
     /// Adds what a snapshot holds; returns up to which version that is.
     fn read_snapshot(&mut self, transactions: &mut Transactions) -> Version {
-        let Some(snapshot) = self.manifest.as_ref().and_then(|manifest| manifest.snapshot.clone()) else {
-            return Version::ZERO;
-        };
-        for shard in 0..snapshot.shards {
-            let id = SnapshotId { number: snapshot.number, shard };
+        let mut above = Version::ZERO;
+        for id in self.snapshots() {
             let bytes = match self.from.read_snapshot(id) {
                 Ok(bytes) => bytes,
                 Err(error) => {
@@ -177,7 +174,10 @@ impl<F: FileSystem> Salvage<'_, F> {
             };
             let mut found = Vec::new();
             let wrong = match SnapshotFile::open(&bytes) {
-                Ok(file) => file.rescue(|piece| found.extend(writes_of(piece))),
+                Ok(file) => {
+                    above = above.max(file.header.version);
+                    file.rescue(|piece| found.extend(writes_of(piece)))
+                }
                 Err(wrong) => vec![wrong],
             };
             for (offset, what) in wrong {
@@ -190,7 +190,19 @@ impl<F: FileSystem> Salvage<'_, F> {
                 drop_repeated_deletes(all);
             }
         }
-        snapshot.version
+        above
+    }
+
+    /// The files of the snapshot that the manifest names, or of the newest there is.
+    fn snapshots(&self) -> Vec<SnapshotId> {
+        let Some(manifest) = &self.manifest else {
+            let mut all = self.from.snapshots().unwrap_or_default();
+            let newest = all.last().map(|id| id.number);
+            all.retain(|id| Some(id.number) == newest);
+            return all;
+        };
+        let Some(SnapshotRecord { number, shards, .. }) = manifest.snapshot else { return Vec::new() };
+        (0..shards).map(|shard| SnapshotId { number, shard }).collect()
     }
 
     fn read_opening(&mut self, segments: &[SegmentId]) -> Opening {

@@ -41,6 +41,17 @@ pub(crate) fn backup(engine: &Arc<Engine>, path: &Path) -> Result<BackupReport> 
     let started = Instant::now();
     let directory = Directory::new(Files::open_new(path)?);
     let version = begin(engine)?;
+    let report = copy(engine, &directory, version);
+    if report.is_err() {
+        // Nothing is kept any longer for a copy that nobody makes.
+        (0..engine.shards()).for_each(|shard| engine.tell(shard, Request::EndDump { at: version }));
+    }
+    let report = BackupReport { duration: started.elapsed(), ..report? };
+    tracing::info!(%version, keys = report.keys, bytes = report.bytes, took = ?report.duration, "backed up");
+    Ok(report)
+}
+
+fn copy(engine: &Arc<Engine>, directory: &Directory<Files>, version: Version) -> Result<BackupReport> {
     let layout = engine.setup().layout;
     let database = *uuid::Uuid::new_v4().as_bytes();
     let shards = u32::try_from(layout.shards).unwrap_or(u32::MAX);
@@ -48,7 +59,7 @@ pub(crate) fn backup(engine: &Arc<Engine>, path: &Path) -> Result<BackupReport> 
     for shard in 0..shards {
         let id = SnapshotId { number: 1, shard };
         let salt = uuid::Uuid::new_v4().as_u64_pair().0;
-        let mut writer = SnapshotWriter::create(&directory, SnapshotHeader { id, database, version, salt })?;
+        let mut writer = SnapshotWriter::create(directory, SnapshotHeader { id, database, version, salt })?;
         while let Some(pieces) = next_pieces(engine, shard as usize, version)? {
             report.keys += pieces.iter().map(keys).sum::<u64>();
             writer.push(&pieces)?;
@@ -65,8 +76,6 @@ pub(crate) fn backup(engine: &Arc<Engine>, path: &Path) -> Result<BackupReport> 
         sealed: Vec::new(),
         snapshot: Some(SnapshotRecord { number: 1, version, shards, partitioning: layout.partitioning }),
     })?;
-    report.duration = started.elapsed();
-    tracing::info!(%version, keys = report.keys, bytes = report.bytes, took = ?report.duration, "backed up");
     Ok(report)
 }
 
@@ -79,6 +88,9 @@ fn begin(engine: &Arc<Engine>) -> Result<Version> {
     let keep = |shard: usize| ask(engine.request(shard, Request::BeginDump { at: version })).map(drop);
     let all = (0..engine.shards()).try_for_each(keep);
     engine.tell(0, Request::Abort { transaction });
+    if all.is_err() {
+        (0..engine.shards()).for_each(|shard| engine.tell(shard, Request::EndDump { at: version }));
+    }
     all.map(|()| version)
 }
 

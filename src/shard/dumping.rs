@@ -58,6 +58,14 @@ impl Shard {
         Ok(Some(pieces))
     }
 
+    /// Whoever took the dump has failed: what it held back may go.
+    pub(super) fn give_up_dump(&mut self, id: RequestId, at: Version) {
+        if self.dumping.as_ref().is_some_and(|dumping| dumping.at == at) {
+            self.end_dump();
+        }
+        self.answer(id, (Ok(unit()), Version::ZERO));
+    }
+
     /// Ends the dump that goes on, if one does.
     pub(super) fn end_dump(&mut self) {
         if let Some(dumping) = self.dumping.take() {

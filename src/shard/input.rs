@@ -31,6 +31,8 @@ pub(crate) enum Request {
     BeginDump { at: Version },
     /// Hand out the next pieces of the dump at a version. -> `Pieces`: none yet if it is empty, the end if it is `None`
     Dump { at: Version },
+    /// End the dump at a version, if it still goes on.
+    EndDump { at: Version },
     /// Answer when everything acknowledged so far is on disk.
     Flush,
     /// Take no more requests, and answer when nothing is under way any more.

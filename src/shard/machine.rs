@@ -220,6 +220,7 @@ impl Shard {
             }
             Request::BeginDump { at } => self.begin_dump(id, at),
             Request::Dump { at } => self.dump(id, at),
+            Request::EndDump { at } => self.give_up_dump(id, at),
             Request::Flush => self.flush(id),
             #[cfg(test)]
             Request::Panic => panic!("the shard was asked to panic"),

@@ -197,7 +197,9 @@ impl Oracle {
                 self.open.remove(&transaction);
                 plain(Ok(Output::Unit))
             }
-            Request::Panic | Request::BeginDump { .. } | Request::Dump { .. } => unreachable!("nobody asks for that"),
+            Request::Panic | Request::BeginDump { .. } | Request::Dump { .. } | Request::EndDump { .. } => {
+                unreachable!("nobody asks for that")
+            }
             Request::Close if moment.is_poisoned => Expected { closes: true, ..refusal(Refusal::Unavailable) },
             Request::Close => {
                 let is_strict = self.mode == DurabilityMode::Strict;
