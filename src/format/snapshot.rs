@@ -387,11 +387,11 @@ mod tests {
         let names = vec![
             (Name::from_slice(b"a"), kept(Some(Held::Stored(Stored::Value(i64::from(number).into()))))),
             (Name::from_slice(b"b"), kept(None)),
-            (Name::from_slice(b"c"), kept(Some(head))),
         ];
         vec![
             Piece::Run { run, deleted: None, collected: vec![1.into(); 3] },
             Piece::Names { run, space: Space::Kv, names },
+            Piece::Names { run, space: Space::EventHead, names: vec![(Name::new(), kept(Some(head)))] },
         ]
     }
 
