@@ -20,3 +20,8 @@ pub(crate) const BLOCK: usize = 4096;
 pub(crate) const fn round_up_to_block(bytes: usize) -> usize {
     bytes.div_ceil(BLOCK) * BLOCK
 }
+
+/// CRC-32C that starts from a salt: bytes of another life of a file, or of another file, fail it.
+pub(crate) fn seeded_checksum(bytes: &[u8], salt: u64) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), bytes)
+}

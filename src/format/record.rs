@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::seeded_checksum;
 use crate::base::error::{Error, Result};
 use crate::base::planted::{Bug, planted};
 use crate::base::stored::Write;
@@ -281,7 +282,7 @@ pub(crate) fn decode_part_head(body: &[u8]) -> Result<(PartHead, &[u8])> {
 
 /// CRC-32C of a record behind its own checksum field, seeded with the salt.
 fn checksum(record: &[u8], salt: u64) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &record[4..])
+    seeded_checksum(&record[4..], salt)
 }
 
 /// Lets postcard write to the end of a batch.

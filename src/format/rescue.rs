@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::record::{self, HEADER_BYTES, Position, RecordHeader};
+use super::scan::first_nonzero;
 use super::segment::SegmentId;
 use super::{BLOCK, round_up_to_block};
 
@@ -34,7 +35,7 @@ pub(crate) fn rescue_segment<'a>(
             continue;
         }
         let boundary = round_up_to_block(at).min(limit);
-        if boundary > at && is_zero(&bytes[at..boundary]) {
+        if boundary > at && first_nonzero(bytes, at, boundary).is_none() {
             at = boundary;
             continue;
         }
@@ -81,10 +82,6 @@ fn next_record(bytes: &[u8], id: SegmentId, salt: u64, at: usize) -> Option<usiz
         }
         from = found + 1;
     }
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ fn look_behind(bytes: &[u8], from: usize, header: &SegmentHeader, scan: &mut Seg
     }
 }
 
-fn first_nonzero(bytes: &[u8], from: usize, to: usize) -> Option<usize> {
+pub(super) fn first_nonzero(bytes: &[u8], from: usize, to: usize) -> Option<usize> {
     const ZEROS: [u8; BLOCK] = [0; BLOCK];
     let mut blocks = bytes[from..to].chunks(BLOCK).zip((from..).step_by(BLOCK));
     // Compared as a whole first: most of a segment is zeros.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{BLOCK, FORMAT_VERSION};
+use super::{BLOCK, FORMAT_VERSION, seeded_checksum};
 use crate::base::error::{Error, Result};
 use crate::base::event::EventHead;
 use crate::base::key::{Name, Space};
@@ -238,7 +238,7 @@ impl SnapshotEncoder {
             reserved: [0; 4],
             crc: 0.into(),
         };
-        footer.crc = seeded(&footer.as_bytes()[..FOOTER_BYTES - 4], self.salt).into();
+        footer.crc = seeded_checksum(&footer.as_bytes()[..FOOTER_BYTES - 4], self.salt).into();
         bytes.extend_from_slice(footer.as_bytes());
         Ok(bytes)
     }
@@ -252,7 +252,7 @@ impl SnapshotEncoder {
         let length =
             u32::try_from(length).map_err(|_| Error::limit("snapshot block bytes", u32::MAX as usize, length))?;
         bytes[4..8].copy_from_slice(&length.to_le_bytes());
-        let crc = seeded(&bytes[4..], self.salt);
+        let crc = seeded_checksum(&bytes[4..], self.salt);
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
         self.offset += bytes.len() as u64;
         Ok(bytes)
@@ -298,7 +298,7 @@ impl<'a> SnapshotFile<'a> {
         let Some(footer_at) = footer_at else { return Err((0, "the file is cut off".into())) };
         let wrong = |what: &str| (footer_at as u64, what.to_owned());
         let footer = RawFooter::read_from_bytes(&bytes[footer_at..]).map_err(|_| wrong("the footer is cut off"))?;
-        let crc = seeded(&footer.as_bytes()[..FOOTER_BYTES - 4], header.salt);
+        let crc = seeded_checksum(&footer.as_bytes()[..FOOTER_BYTES - 4], header.salt);
         if footer.magic != FOOTER_MAGIC || crc != footer.crc.get() {
             return Err(wrong("the file is cut off, or its footer is damaged"));
         }
@@ -361,16 +361,12 @@ impl<'a> SnapshotFile<'a> {
         let (raw, behind) = RawBlock::read_from_prefix(rest).map_err(|_| wrong("a block is cut off"))?;
         let length = raw.length.get() as usize;
         let body = behind.get(..length).ok_or_else(|| wrong("a block is cut off"))?;
-        let crc = seeded(&rest[4..BLOCK_HEADER_BYTES + length], self.header.salt);
+        let crc = seeded_checksum(&rest[4..BLOCK_HEADER_BYTES + length], self.header.salt);
         if crc != raw.crc.get() || raw.offset.get() != at {
             return Err(wrong("a block's checksum is wrong"));
         }
         Ok((body, at + (BLOCK_HEADER_BYTES + length) as u64))
     }
-}
-
-fn seeded(bytes: &[u8], salt: u64) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), bytes)
 }
 
 #[cfg(test)]
