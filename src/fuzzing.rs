@@ -193,16 +193,7 @@ fn header_of(bytes: &[u8]) -> SegmentHeader {
 
 fn read_segment(bytes: &[u8]) -> bool {
     let header = header_of(bytes);
-    let manifest = Manifest {
-        database: header.database,
-        incarnation: header.id.incarnation,
-        shards: 1,
-        partitioning: Partitioning::ByRun,
-        clock_reserved: Version::ZERO,
-        closed: false,
-        sealed: Vec::new(),
-        snapshot: None,
-    };
+    let manifest = Manifest::new(header.database, header.id.incarnation, 1, Partitioning::ByRun);
     let mut sealing = Sealing::new(&manifest);
     if sealing.add_shard(&[survey(bytes, &header, None)]).is_err() {
         return false;

@@ -56,7 +56,12 @@ use Phase::{CleaningUp, Closing, Failing, Recovering, Writing};
 const fn phase(point: KillPoint) -> Phase {
     use KillPoint as P;
     match point {
-        P::SegmentCreated | P::SegmentZeroed | P::SegmentSynced | P::SegmentRenamed | P::SegmentNamed => Writing(2),
+        P::SegmentCreated
+        | P::SegmentZeroed
+        | P::SegmentSynced
+        | P::SegmentRenamed
+        | P::SegmentNamed
+        | P::SegmentListed => Writing(2),
         P::SegmentOpened | P::ReservationDue | P::ReservationSaved => Writing(2),
         P::ManifestWritten | P::ManifestSynced | P::ManifestRenamed | P::ManifestNamed | P::AbortSent => Writing(3),
         P::MarkLogged | P::MarkSent | P::MarkedSent => Writing(6),

@@ -32,6 +32,8 @@ kill_points! {
     SegmentRenamed,
     /// The name is on disk.
     SegmentNamed,
+    /// The manifest lists it, and its shard does not know.
+    SegmentListed,
     /// Its shard has opened and locked it.
     SegmentOpened,
     /// A batch is given to the kernel next.

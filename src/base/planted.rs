@@ -105,6 +105,8 @@ pub(crate) enum Bug {
     SegmentNotSynced,
     /// The name of a new segment is not synced.
     SegmentNameNotSynced,
+    /// A segment is written to that no manifest lists.
+    SegmentNotListed,
     /// A new segment has no zeros.
     ZerosLeftOut,
     /// A sync that failed is tried again, and believed.
@@ -149,6 +151,7 @@ impl Bug {
                 | Self::ManifestChecksumIgnored
                 | Self::SegmentNotSynced
                 | Self::SegmentNameNotSynced
+                | Self::SegmentNotListed
                 | Self::FailedSyncRetried
                 | Self::NotSettled
                 | Self::NamesNotSettled

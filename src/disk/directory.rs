@@ -277,8 +277,8 @@ impl<F: FileSystem> Directory<F> {
                 kill_point(KillPoint::StrayRemoved);
             }
         }
-        let named = manifest.snapshot.as_ref().map(|snapshot| snapshot.number);
-        for id in self.snapshots()?.into_iter().filter(|id| Some(id.number) != named) {
+        let is_named = |id: &SnapshotId| manifest.snapshots.iter().any(|snapshot| snapshot.number == id.number);
+        for id in self.snapshots()?.into_iter().filter(|id| !is_named(id)) {
             self.remove(&snapshot_name(id))?;
         }
         Ok(())

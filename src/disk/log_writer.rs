@@ -69,14 +69,10 @@ impl<'a, F: FileSystem, S: FnMut() -> u64> LogWriter<'a, F, S> {
         self.end_batch()?;
         self.end_segment()?;
         let manifest = Manifest {
-            database: self.database,
-            incarnation: INCARNATION,
-            shards: 1,
-            partitioning: Partitioning::ByRun,
             clock_reserved: self.latest,
             closed: true,
             sealed: self.sealed,
-            snapshot: None,
+            ..Manifest::new(self.database, INCARNATION, 1, Partitioning::ByRun)
         };
         self.directory.write_manifest(&manifest)?;
         Ok(self.commits)

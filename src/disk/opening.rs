@@ -11,9 +11,31 @@ use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::BLOCK;
 use crate::format::manifest::Manifest;
-use crate::format::segment::SegmentId;
+use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::shard::replay::survey;
 use crate::shard::sealing::{Opening, Sealing};
+
+/// Makes a segment and lists it in the manifest; only then anything may be written to it.
+///
+/// # Errors
+/// `Io` if there is no room; the segment may be there, unused.
+pub(crate) fn add_segment<F: FileSystem>(
+    directory: &Directory<F>,
+    manifest: &mut Manifest,
+    header: &SegmentHeader,
+) -> Result<()> {
+    directory.create_segment(header)?;
+    let SegmentId { shard, index, .. } = header.id;
+    let is_listed = manifest.segments[shard as usize].end > index;
+    if !is_listed && !planted(Bug::SegmentNotListed) {
+        let mut listed = manifest.clone();
+        listed.segments[shard as usize].end = index + 1;
+        directory.write_manifest(&listed)?;
+        *manifest = listed;
+        kill_point(KillPoint::SegmentListed);
+    }
+    Ok(())
+}
 
 /// Decides how far the segments of the opening that wrote the manifest count; with `settle`, after a crash, nothing of it
 /// is read while it may still change, and what it decides from is made durable: which segments there are, and what was
@@ -27,8 +49,13 @@ pub(crate) fn judge<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest
         directory.settle_segments()?;
     }
     let mut sealing = Sealing::new(manifest);
-    let is_of_opening = |id: &SegmentId| id.incarnation == manifest.incarnation;
+    // Those before the first are not needed any more.
+    let first = |shard: u32| manifest.segments.get(shard as usize).map_or(0, |segments| segments.start);
+    let is_of_opening = |id: &SegmentId| id.incarnation == manifest.incarnation && id.index >= first(id.shard);
     let all: Vec<SegmentId> = directory.segments()?.into_iter().filter(is_of_opening).collect();
+    if let Some(id) = manifest.own_segments().find(|id| !all.contains(id)) {
+        return Err(directory.corruption(id, 0, "the segment is missing"));
+    }
     if settle {
         let written = all.iter().filter(|_| !planted(Bug::SegmentsNotFenced));
         written.copied().try_for_each(|id| directory.fence_segment(id))?;
@@ -67,6 +94,7 @@ pub(crate) fn seal<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest,
     let (used, unused): (Vec<_>, Vec<_>) = opening.sealed.into_iter().partition(|segment| segment.end > BLOCK as u64);
     manifest.sealed.extend(used.iter().cloned());
     manifest.closed = true;
+    manifest.segments.fill(0..0);
     manifest.clock_reserved = last;
     directory.write_manifest(&manifest)?;
     kill_point(KillPoint::ClosingSealed);

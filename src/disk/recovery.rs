@@ -92,7 +92,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         let mut report = RecoveryReport::default();
         let before = directory.read_manifest()?;
         report.created = before.is_none();
-        let snapshot = before.as_ref().and_then(|manifest| manifest.snapshot.clone());
+        let snapshot = before.as_ref().and_then(|manifest| manifest.snapshots.last().cloned());
         report.snapshot = snapshot.as_ref().map(|snapshot| snapshot.version);
         report.latest = report.snapshot.unwrap_or_default();
         let (database, incarnation, reserved, mut sealed) = match before {
@@ -220,15 +220,14 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         if planted(Bug::ReservationNotRead) {
             last = self.report.latest;
         }
+        let Layout { shards, partitioning } = self.plan.layout;
+        let incarnation = self.incarnation + u32::from(!planted(Bug::IncarnationNotAdvanced) || self.incarnation == 0);
+        let shards = u32::try_from(shards).unwrap_or(u32::MAX);
         let manifest = Manifest {
-            database: self.database,
-            incarnation: self.incarnation + u32::from(!planted(Bug::IncarnationNotAdvanced) || self.incarnation == 0),
-            shards: u32::try_from(self.plan.layout.shards).unwrap_or(u32::MAX),
-            partitioning: self.plan.layout.partitioning,
             clock_reserved: start(last),
-            closed: false,
             sealed: self.sealed,
-            snapshot: self.snapshot,
+            snapshots: self.snapshot.into_iter().collect(),
+            ..Manifest::new(self.database, incarnation, shards, partitioning)
         };
         // Nothing is written at the times of a read-only opening: they need no reservation.
         if !self.plan.read_only {

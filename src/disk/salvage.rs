@@ -147,8 +147,11 @@ impl<F: FileSystem> Salvage<'_, F> {
             Err(error) => self.report.lost_manifest = Some(error.to_string()),
         }
         let there = self.from.segments()?;
-        let sealed = self.manifest.iter().flat_map(|manifest| &manifest.sealed);
-        let missing: Vec<SegmentId> = sealed.map(|segment| segment.id).filter(|id| !there.contains(id)).collect();
+        let named = |manifest: &Manifest| -> Vec<SegmentId> {
+            manifest.sealed.iter().map(|segment| segment.id).chain(manifest.own_segments()).collect()
+        };
+        let mut missing = self.manifest.as_ref().map(named).unwrap_or_default();
+        missing.retain(|id| !there.contains(id));
         for id in missing {
             self.damaged(id, 0..0, "the segment is missing");
         }
@@ -201,7 +204,7 @@ impl<F: FileSystem> Salvage<'_, F> {
             all.retain(|id| Some(id.number) == newest);
             return all;
         };
-        let Some(SnapshotRecord { number, shards, .. }) = manifest.snapshot else { return Vec::new() };
+        let Some(&SnapshotRecord { number, shards, .. }) = manifest.snapshots.last() else { return Vec::new() };
         (0..shards).map(|shard| SnapshotId { number, shard }).collect()
     }
 

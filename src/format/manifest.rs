@@ -4,6 +4,8 @@
 //! - Whatever a recovery decided (how far each segment counts, where the clock starts) is in it before anything is
 //!   served, so that a second crash, or a late write of a dead process, cannot change the decision.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -68,6 +70,10 @@ pub(crate) struct SnapshotRecord {
     /// How many shards there were, each of which has a file, and how keys were spread over them.
     pub(crate) shards: u32,
     pub(crate) partitioning: Partitioning,
+    /// The opening that wrote it.
+    pub(crate) incarnation: u32,
+    /// By shard: the first segment of that opening that may hold something above the version.
+    pub(crate) log_from: Vec<u32>,
 }
 
 /// What the database consists of.
@@ -84,13 +90,40 @@ pub(crate) struct Manifest {
     pub(crate) clock_reserved: Version,
     /// Whether the opening has ended in good order: all its segments are then among the sealed ones.
     pub(crate) closed: bool,
+    /// By shard: the segments of the opening. Each is durable before it is listed, and listed before anything is written
+    /// to it: one that is missing is noticed.
+    pub(crate) segments: Vec<Range<u32>>,
     /// The segments of earlier openings, in order.
     pub(crate) sealed: Vec<SealedSegment>,
-    /// The snapshot that recovery starts from.
-    pub(crate) snapshot: Option<SnapshotRecord>,
+    /// Where recovery can start from, the newest last. The log goes back to the oldest.
+    pub(crate) snapshots: Vec<SnapshotRecord>,
 }
 
 impl Manifest {
+    /// That of an opening with nothing in it yet.
+    pub(crate) fn new(database: [u8; 16], incarnation: u32, shards: u32, partitioning: Partitioning) -> Self {
+        Self {
+            database,
+            incarnation,
+            shards,
+            partitioning,
+            clock_reserved: Version::ZERO,
+            closed: false,
+            segments: vec![0..0; shards as usize],
+            sealed: Vec::new(),
+            snapshots: Vec::new(),
+        }
+    }
+
+    /// The segments of the opening, in order.
+    pub(crate) fn own_segments(&self) -> impl Iterator<Item = SegmentId> {
+        let incarnation = self.incarnation;
+        let of_shard = move |(shard, indexes): (u32, &Range<u32>)| {
+            indexes.clone().map(move |index| SegmentId { incarnation, shard, index })
+        };
+        (0..).zip(&self.segments).flat_map(of_shard)
+    }
+
     /// The bytes of the file.
     ///
     /// # Panics
@@ -141,8 +174,15 @@ impl Manifest {
     /// Whether anybody would write this: sizes of tables and divisors follow from it.
     fn check(&self) -> Result<(), &'static str> {
         let are_shards = |shards: u32| (1..=SHARDS).contains(&(shards as usize));
-        if self.snapshot.as_ref().is_some_and(|snapshot| !are_shards(snapshot.shards)) {
-            return Err("a snapshot of a number of shards beyond the limit");
+        let is_snapshot = |of: &SnapshotRecord| are_shards(of.shards) && of.log_from.len() == of.shards as usize;
+        if !self.snapshots.iter().all(is_snapshot) {
+            return Err("a snapshot of another number of shards");
+        }
+        if !self.snapshots.is_sorted_by(|a, b| a.number < b.number && a.version <= b.version) {
+            return Err("snapshots out of order, or twice");
+        }
+        if self.segments.len() != self.shards as usize {
+            return Err("segments of another number of shards");
         }
         if !are_shards(self.shards) || self.sealed.iter().any(|segment| !are_shards(segment.shards)) {
             return Err("a number of shards beyond the limit");
@@ -169,12 +209,9 @@ mod tests {
         let id = SegmentId { incarnation: 1, shard: 0, index: 0 };
         let partitioning = Partitioning::ByRun;
         let manifest = Manifest {
-            database: [3; 16],
-            incarnation: 2,
-            shards: 2,
-            partitioning,
             clock_reserved: Version::from(99),
             closed: true,
+            segments: vec![0..0, 1..3],
             sealed: vec![SealedSegment {
                 id,
                 shards: 2,
@@ -184,7 +221,15 @@ mod tests {
                 cut: Version::MAX,
                 has_parts: true,
             }],
-            snapshot: Some(SnapshotRecord { number: 1, version: Version::from(9), shards: 2, partitioning }),
+            snapshots: vec![SnapshotRecord {
+                number: 1,
+                version: Version::from(9),
+                shards: 2,
+                partitioning,
+                incarnation: 1,
+                log_from: vec![0, 3],
+            }],
+            ..Manifest::new([3; 16], 2, 2, partitioning)
         };
         let bytes = manifest.to_bytes();
         assert_eq!(Manifest::read(&bytes), Ok(manifest));

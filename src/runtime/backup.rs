@@ -67,14 +67,17 @@ fn copy(engine: &Arc<Engine>, directory: &Directory<Files>, version: Version) ->
         report.bytes += writer.finish()?;
     }
     directory.write_manifest(&Manifest {
-        database,
-        incarnation: 1,
-        shards,
-        partitioning: layout.partitioning,
         clock_reserved: version,
         closed: true,
-        sealed: Vec::new(),
-        snapshot: Some(SnapshotRecord { number: 1, version, shards, partitioning: layout.partitioning }),
+        snapshots: vec![SnapshotRecord {
+            number: 1,
+            version,
+            shards,
+            partitioning: layout.partitioning,
+            incarnation: 1,
+            log_from: vec![0; layout.shards],
+        }],
+        ..Manifest::new(database, 1, shards, layout.partitioning)
     })?;
     Ok(report)
 }

@@ -17,7 +17,7 @@ use super::mailbox::{Mailbox, Message};
 use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, hastened, kill_point};
 use crate::disk::directory::Directory;
-use crate::disk::opening::seal;
+use crate::disk::opening::{add_segment, seal};
 use crate::format::manifest::Manifest;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::shard::input::Request;
@@ -87,23 +87,24 @@ impl Keeper {
         }
     }
 
-    fn prepare(&self, shard: u32, index: u32, capacity: u64) {
-        let Some(mailbox) = self.mailboxes.get(shard as usize) else { return };
+    fn prepare(&mut self, shard: u32, index: u32, capacity: u64) {
         let message = match self.create_segment(shard, index, capacity) {
             Ok(salt) => Message::SegmentReady { index, capacity, salt },
             Err(error) => Message::SegmentFailed { index, reason: error.into() },
         };
-        mailbox.send_urgent(message);
+        if let Some(mailbox) = self.mailboxes.get(shard as usize) {
+            mailbox.send_urgent(message);
+        }
     }
 
-    fn create_segment(&self, shard: u32, index: u32, capacity: u64) -> Result<u64> {
-        let Some(disk) = &self.disk else {
+    fn create_segment(&mut self, shard: u32, index: u32, capacity: u64) -> Result<u64> {
+        let Some(disk) = &mut self.disk else {
             return Err(Error::InvalidOperation("the database has no directory".into()));
         };
         let salt = uuid::Uuid::new_v4().as_u64_pair().1;
         let id = SegmentId { incarnation: disk.manifest.incarnation, shard, index };
         let header = SegmentHeader { id, database: disk.manifest.database, salt, capacity, strict: disk.strict };
-        disk.directory.create_segment(&header)?;
+        add_segment(&disk.directory, &mut disk.manifest, &header)?;
         Ok(salt)
     }
 
@@ -158,7 +159,7 @@ impl Keeper {
     }
 
     /// Asks shards, and waits until all have answered or one has failed.
-    fn ask(&self, request: &Request, shards: std::ops::Range<usize>) -> Result<()> {
+    fn ask(&mut self, request: &Request, shards: std::ops::Range<usize>) -> Result<()> {
         let mut asked = Vec::new();
         for mailbox in &self.mailboxes[shards] {
             let (reply, receiver) = oneshot::channel();
@@ -166,7 +167,8 @@ impl Keeper {
                 asked.push(receiver);
             }
         }
-        let gone = || Error::Unavailable(self.health.failed().unwrap_or_else(|| "a shard stopped early".into()));
+        let health = self.health.clone();
+        let gone = || Error::Unavailable(health.failed().unwrap_or_else(|| "a shard stopped early".into()));
         let mut result = Ok(());
         for mut receiver in asked {
             loop {
@@ -185,7 +187,7 @@ impl Keeper {
     }
 
     /// A shard that waits for a segment needs this thread once more.
-    fn serve_while_closing(&self) {
+    fn serve_while_closing(&mut self) {
         match self.tasks.recv_timeout(Duration::from_millis(1)) {
             Ok(Task::PrepareSegment { shard, index, capacity }) => self.prepare(shard, index, capacity),
             Ok(Task::Close { .. }) | Err(_) => {}

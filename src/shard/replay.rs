@@ -59,14 +59,14 @@ pub(crate) fn survey(bytes: &[u8], header: &SegmentHeader, end: Option<u64>) -> 
     ScannedSegment { id: header.id, salt: header.salt, strict: header.strict, scan, latest, evidence }
 }
 
-/// Decides how far the log of one shard counts, from all its segments in order.
+/// Decides how far the log of one shard counts, from all its segments in order; `first` is the one it begins with.
 ///
 /// # Errors
 /// The first damage that is no torn tail.
-pub(crate) fn judge(segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
+pub(crate) fn judge(first: u32, segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
     let durable = segments.iter().map(|segment| segment.scan.durable).max().unwrap_or(Position::START);
     let mut judgement = Judgement::default();
-    for (at, (expected, segment)) in (0_u32..).zip(segments).enumerate() {
+    for (at, (expected, segment)) in (first..).zip(segments).enumerate() {
         let damage = |offset: u64, what: String| Damage { segment: segment.id, offset, what };
         if segment.id.index != expected {
             return Err(damage(0, format!("segment {expected} before it is missing")));
@@ -250,12 +250,12 @@ mod tests {
         append(&mut bytes, 1);
         bytes.resize(4 * BLOCK, 0);
         let sound = survey(&bytes, &HEADER, None);
-        assert_eq!(judge(std::slice::from_ref(&sound)).unwrap().ends, [3 * BLOCK as u64]);
+        assert_eq!(judge(0, std::slice::from_ref(&sound)).unwrap().ends, [3 * BLOCK as u64]);
         let second = BLOCK + record::HEADER_BYTES + 1;
         bytes[second + 5] ^= 0x10;
         let scanned = survey(&bytes, &HEADER, None);
         assert!(scanned.scan.may_be_torn);
-        let damage = judge(&[scanned]).unwrap_err();
+        let damage = judge(0, &[scanned]).unwrap_err();
         assert_eq!(damage.offset, second as u64, "{}", damage.what);
     }
 }

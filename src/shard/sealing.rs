@@ -44,7 +44,8 @@ impl<'a> Sealing<'a> {
     /// # Errors
     /// The first damage that is no torn tail.
     pub(crate) fn add_shard(&mut self, scanned: &[ScannedSegment]) -> Result<(), Damage> {
-        let judgement = judge(scanned)?;
+        let first = scanned.first().and_then(|segment| self.manifest.segments.get(segment.id.shard as usize));
+        let judgement = judge(first.map_or(0, |segments| segments.start), scanned)?;
         self.opening.torn.extend(judgement.torn);
         self.opening.latest = self.opening.latest.max(judgement.latest);
         let last = scanned.len().saturating_sub(1);

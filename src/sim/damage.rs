@@ -145,7 +145,6 @@ fn do_damage(disk: &Disk, (kind, name, offset): (Kind, &str, usize), rng: &mut R
             files.push(other);
             return Some(Damage { kind, files, offset: 0 });
         }
-        // Which segments the last opening had is known only when it is sealed.
         Kind::Removed | Kind::CutOff if !is_listed(disk, &name) => return None,
         Kind::Removed => {
             disk.erase(&name);
@@ -162,7 +161,7 @@ fn do_damage(disk: &Disk, (kind, name, offset): (Kind, &str, usize), rng: &mut R
 
 /// Whether it is the manifest or a segment that the manifest lists.
 fn is_listed(disk: &Disk, name: &str) -> bool {
-    name == MANIFEST || disk.sealed().iter().any(|id| segment_name(*id) == name)
+    name == MANIFEST || disk.listed().iter().any(|id| segment_name(*id) == name)
 }
 
 /// What the names of all segments of a log begin with.

@@ -240,10 +240,16 @@ impl Disk {
         state.file_mut(&segment_name(id)).map_or(0, |file| file.claimed.max(BLOCK))
     }
 
-    /// The segments that the manifest lists.
+    /// The segments of earlier openings that the manifest lists.
     pub(super) fn sealed(&self) -> Vec<SegmentId> {
         let manifest = Manifest::read(&self.bytes(MANIFEST)).expect("the manifest is whole");
         manifest.sealed.iter().map(|segment| segment.id).collect()
+    }
+
+    /// Those, and the segments of the opening that wrote it.
+    pub(super) fn listed(&self) -> Vec<SegmentId> {
+        let manifest = Manifest::read(&self.bytes(MANIFEST)).expect("the manifest is whole");
+        self.sealed().into_iter().chain(manifest.own_segments()).collect()
     }
 
     /// How long a segment is.

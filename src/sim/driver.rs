@@ -17,6 +17,7 @@ use crate::base::planted;
 use crate::base::version::Version;
 use crate::commit::message::{Envelope, Message as Word, TransactionNumber};
 use crate::disk::directory::Directory;
+use crate::disk::opening;
 use crate::disk::progress::Progress;
 use crate::format::BLOCK;
 use crate::format::record::Position;
@@ -399,9 +400,10 @@ impl World {
         }
         let fails = fails && !self.disk.is_armed();
         if fails {
-            self.arm_refusal(6);
+            self.arm_refusal(11);
         }
-        let made = Directory::new(&self.disk).create_segment(&header);
+        let manifest = self.manifest.as_mut().expect("a shard that writes has a disk");
+        let made = opening::add_segment(&Directory::new(&self.disk), manifest, &header);
         if self.disk.is_dead() {
             return;
         }

@@ -46,7 +46,7 @@ impl World {
 
     /// It may happen while the next segment of a shard is made.
     fn die_making_a_segment(&mut self) {
-        let Some(manifest) = &self.manifest else { return };
+        let Some(mut manifest) = self.manifest.clone() else { return };
         if self.disk.is_dead() || self.disk.fails_for_ever() || !self.rng.chance(150) {
             return;
         }
@@ -57,8 +57,8 @@ impl World {
         let strict = self.swarm.mode == DurabilityMode::Strict;
         let header = SegmentHeader { id, database: DATABASE, salt: self.rng.next(), capacity: 1 << 20, strict };
         let is_after = self.rng.chance(500);
-        self.disk.arm(When::Call(self.rng.below(6)), Fault::Die { is_after });
-        let made = Directory::new(&self.disk).create_segment(&header);
+        self.disk.arm(When::Call(self.rng.below(11)), Fault::Die { is_after });
+        let made = opening::add_segment(&Directory::new(&self.disk), &mut manifest, &header);
         assert!(made.is_err() && self.disk.disarm(), "the process has died");
     }
 

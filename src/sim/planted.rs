@@ -125,6 +125,7 @@ mod tests {
             planted::Bug::ManifestChecksumIgnored,
             planted::Bug::SegmentNotSynced,
             planted::Bug::SegmentNameNotSynced,
+            planted::Bug::SegmentNotListed,
             planted::Bug::ZerosLeftOut,
             planted::Bug::FailedSyncRetried,
         ] {

@@ -15,6 +15,7 @@ use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
 use crate::base::version::Version;
 use crate::disk::directory::Directory;
+use crate::disk::opening;
 use crate::format::record::Position;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::output::Reply;
@@ -194,16 +195,16 @@ impl World {
     }
 
     pub(super) fn prepared(&mut self, shard: usize, index: u32, capacity: u64, fails: bool) {
-        let manifest = self.manifest.as_ref().expect("a shard that writes has a disk");
+        let manifest = self.manifest.as_mut().expect("a shard that writes has a disk");
         let id = SegmentId { incarnation: manifest.incarnation, shard: u32::try_from(shard).unwrap(), index };
         let strict = self.swarm.mode == DurabilityMode::Strict;
         let header = SegmentHeader { id, database: DATABASE, salt: self.rng.next(), capacity, strict };
         if fails {
             let error = *self.rng.pick(&[io::ErrorKind::Other, io::ErrorKind::StorageFull]);
-            let (is_after, after) = (self.rng.chance(500), self.rng.below(6));
+            let (is_after, after) = (self.rng.chance(500), self.rng.below(11));
             self.disk.arm(When::Call(after), Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
         }
-        let made = Directory::new(&self.disk).create_segment(&header);
+        let made = opening::add_segment(&Directory::new(&self.disk), manifest, &header);
         if self.plan.is_none() {
             self.disk.disarm();
         }

@@ -287,14 +287,10 @@ pub(super) fn manifest(rng: &mut Rng) -> Vec<u8> {
     };
     let count = u32::try_from(rng.below(5)).unwrap();
     let manifest = Manifest {
-        database: rng.bytes(),
-        incarnation: 2,
-        shards,
-        partitioning: Partitioning::ByRun,
         clock_reserved: Version::from(rng.next()),
         closed: rng.chance(500),
         sealed: (0..count).map(segment).collect(),
-        snapshot: None,
+        ..Manifest::new(rng.bytes(), 2, shards, Partitioning::ByRun)
     };
     manifest.to_bytes()
 }
