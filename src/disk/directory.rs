@@ -334,14 +334,20 @@ impl<F: FileSystem> Directory<F> {
         self.sync_directory(SNAPSHOTS)
     }
 
-    /// All of a snapshot's file.
+    /// All of a snapshot's file; with `from_device`, not what is kept in memory of it.
     ///
     /// # Errors
     /// `Io`.
-    pub(crate) fn read_snapshot(&self, id: SnapshotId) -> Result<Vec<u8>> {
+    pub(crate) fn read_snapshot(&self, id: SnapshotId, from_device: bool) -> Result<Vec<u8>> {
         let name = snapshot_name(id);
-        let read = self.files.open(&name).and_then(|file| self.files.read(&file));
-        read.map_err(|error| naming("cannot read", &self.files.path(&name), &error))
+        let read = || {
+            let file = self.files.open(&name)?;
+            if from_device {
+                self.files.drop_cache(&file);
+            }
+            self.files.read(&file)
+        };
+        read().map_err(|error: io::Error| naming("cannot read", &self.files.path(&name), &error))
     }
 
     /// Damage in a snapshot.

@@ -190,7 +190,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         visit: impl FnMut(Piece) -> Result<(), String>,
     ) -> Result<()> {
         let id = SnapshotId { number: snapshot.number, shard: u32::try_from(shard).unwrap_or(u32::MAX) };
-        let bytes = self.directory.read_snapshot(id)?;
+        let bytes = self.directory.read_snapshot(id, false)?;
         let file = snapshots::open(self.directory, &bytes, id, &self.database)?;
         if file.header.version != snapshot.version {
             return Err(self.directory.damaged_snapshot(id, 0, "the snapshot is not the one the manifest names"));

@@ -168,7 +168,7 @@ impl<F: FileSystem> Salvage<'_, F> {
     fn read_snapshot(&mut self, transactions: &mut Transactions) -> Version {
         let mut above = Version::ZERO;
         for id in self.snapshots() {
-            let bytes = match self.from.read_snapshot(id) {
+            let bytes = match self.from.read_snapshot(id, false) {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     self.damaged_file(&snapshot_name(id), 0..0, &error.to_string());

@@ -36,7 +36,7 @@ impl<'a, F: FileSystem> SnapshotWriter<'a, F> {
         self.write(&bytes)
     }
 
-    /// The file is whole: makes it durable, gives it its name, and reads it back. Returns its length.
+    /// The file is whole: makes it durable, gives it its name, and reads it back from the device. Returns its length.
     ///
     /// # Errors
     /// `Io` if it cannot be written, `Corruption` if something else is read than was written.
@@ -44,7 +44,7 @@ impl<'a, F: FileSystem> SnapshotWriter<'a, F> {
         let (keys, last) = (self.encoder.keys(), std::mem::take(&mut self.encoder).finish()?);
         self.write(&last)?;
         self.directory.publish_snapshot(self.header.id, &self.file)?;
-        let bytes = self.directory.read_snapshot(self.header.id)?;
+        let bytes = self.directory.read_snapshot(self.header.id, true)?;
         let file = open(self.directory, &bytes, self.header.id, &self.header.database)?;
         let wrong = |(offset, what): (u64, String)| self.directory.damaged_snapshot(self.header.id, offset, &what);
         file.read(|_| Ok(())).map_err(wrong)?;

@@ -85,6 +85,8 @@ struct State {
     lands: Lands,
     tickets: Ticket,
     faults: Faults,
+    /// What is synced is only said to be on the device.
+    lies: bool,
 }
 
 impl Disk {
@@ -100,6 +102,7 @@ impl Disk {
             lands: Lands::ByChance,
             tickets: 0,
             faults: Faults::default(),
+            lies: false,
         };
         Self { state: RefCell::new(state) }
     }
@@ -120,6 +123,11 @@ impl Disk {
     /// Lets a fault happen at one of the next calls.
     pub(super) fn arm(&self, when: When, fault: Fault) {
         self.state.borrow_mut().faults.arm(when, fault);
+    }
+
+    /// From now on the device says that it has written what is synced, and has not.
+    pub(super) fn lie(&self) {
+        self.state.borrow_mut().lies = true;
     }
 
     /// Whether a fault may still come, or has come and goes on.
@@ -493,7 +501,12 @@ impl FileSystem for &Disk {
 
     fn sync(&self, file: &Inode) -> io::Result<()> {
         let result = self.call(Operation::Sync, |state| {
-            state.files.get_mut(file).expect("an open file is there").sync();
+            let file = state.files.get_mut(file).expect("an open file is there");
+            if state.lies {
+                file.fail_sync(|| false);
+            } else {
+                file.sync();
+            }
             Ok(())
         });
         if result.is_err() && !self.is_dead() {

@@ -29,6 +29,7 @@ mod scenarios;
 mod seeds;
 mod session;
 mod settling;
+mod snapshots;
 mod swarm;
 mod trace;
 mod trial;
