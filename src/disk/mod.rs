@@ -6,7 +6,7 @@
 
 pub(crate) mod directory;
 pub(crate) mod file_system;
-mod log_writer;
+pub(crate) mod log_writer;
 pub(crate) mod opening;
 pub(crate) mod progress;
 pub(crate) mod recovery;

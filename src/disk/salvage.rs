@@ -19,7 +19,6 @@ use super::log_writer::LogWriter;
 use super::regrouping::writes_of;
 use crate::base::error::Result;
 use crate::base::key::Space;
-use crate::base::options::HistoryRetention;
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
@@ -29,14 +28,13 @@ use crate::format::record::{RecordHeader, RecordKind, TransactionId, decode_body
 use crate::format::rescue::{rescue_segment, salt_of_first_record};
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::format::snapshot::{SnapshotFile, SnapshotId};
-use crate::primitive::index;
 use crate::shard::decisions::{Decisions, Evidence, cut_of};
-use crate::store::memory::Memory;
 
 /// What was salvaged, and what is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SalvageReport {
-    /// Why the manifest could not be read; `None` if it was.
+    /// Why the manifest could not be read; `None` if it was. Without it nobody knows whether whole files are missing: they
+    /// are in no other number here.
     pub lost_manifest: Option<String>,
     /// How many log segments were read.
     pub segments: u64,
@@ -56,7 +54,7 @@ pub struct SalvageReport {
 }
 
 impl SalvageReport {
-    /// Whether nothing that was found is damaged.
+    /// Whether nothing is damaged or missing. Never so without a manifest.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.lost_manifest.is_none() && self.damage.is_empty() && self.unfit_transactions == 0
@@ -110,14 +108,18 @@ pub(crate) fn salvage<F: FileSystem>(
     let mut salvage = Salvage { from, report: SalvageReport::default(), manifest: None };
     let transactions = salvage.transactions()?;
     let mut writer = LogWriter::new(to, database, salts);
-    let mut memory = Memory::new(HistoryRetention::Off);
+    let mut deleted = BTreeMap::new();
     let mut events = BTreeMap::new();
     let mut broken = BTreeSet::new();
     for ((version, ..), writes) in transactions {
-        let fits = |write: &Write| index::replay(&mut memory, write.clone(), version, version.previous()).is_ok();
-        if !writes.iter().all(fits) {
+        // Versions rise from one to the next: nothing but this can be in the way.
+        let is_too_late = |write: &Write| deleted.get(&write.run()).is_some_and(|deleted| *deleted < version);
+        if writes.iter().any(|write| deleted_run(write).is_none() && is_too_late(write)) {
             salvage.report.unfit_transactions += 1;
             continue;
+        }
+        for run in writes.iter().filter_map(deleted_run) {
+            deleted.entry(run).or_insert(version);
         }
         for (run, sequence) in writes.iter().filter_map(sequence_of) {
             let next = events.insert(run, sequence + 1).unwrap_or(0);
@@ -329,6 +331,10 @@ fn writes_in(header: &RecordHeader, body: &[u8]) -> Result<Vec<Write>, String> {
         None => return Err(format!("a record of an unknown kind: kind={}", header.kind)),
     };
     decode_body(body).map(|body| body.writes).map_err(|error| error.to_string())
+}
+
+fn deleted_run(write: &Write) -> Option<RunId> {
+    if let Write::DeleteRun { run } = write { Some(*run) } else { None }
 }
 
 /// What a shard is told that is not the home of a run, the home knows from the run's metadata.

@@ -20,3 +20,44 @@ pub(crate) fn salvage(from: &Path, to: &Path) -> Result<SalvageReport> {
     tracing::info!(transactions = report.transactions, damage, from = %from.display(), "salvaged");
     Ok(report)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::key::{Name, Space};
+    use crate::base::run_id::RunId;
+    use crate::base::stored::{Stored, Write};
+    use crate::base::version::Version;
+    use crate::disk::log_writer::LogWriter;
+
+    const KEPT: RunId = RunId::from_bytes([1; 16]);
+    const GONE: RunId = RunId::from_bytes([2; 16]);
+
+    fn put(run: RunId) -> Write {
+        Write::Put { run, space: Space::Kv, name: Name::from_slice(b"k"), stored: Stored::Value(1.into()), expires: None }
+    }
+
+    /// The second transaction ends a run and writes into one that has ended: with what was between, it may have been
+    /// refused, or it came before. What is salvaged behind it must not know of it.
+    #[test]
+    fn a_transaction_that_does_not_fit_leaves_no_trace() {
+        let root = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| root.path().join(name));
+        let directory = Directory::new(Files::open_new(&from).unwrap());
+        let mut writer = LogWriter::new(&directory, [3; 16], || 7);
+        let transactions = [
+            vec![put(KEPT), put(GONE), Write::DeleteRun { run: GONE }],
+            vec![Write::DeleteRun { run: KEPT }, put(GONE)],
+            vec![put(KEPT)],
+            vec![Write::DeleteRun { run: GONE }],
+        ];
+        for (number, writes) in (1..).zip(&transactions) {
+            writer.push(Version::from(number), writes).unwrap();
+        }
+        writer.finish().unwrap();
+        drop(directory);
+        let report = salvage(&from, &to).unwrap();
+        assert_eq!((report.transactions, report.unfit_transactions), (3, 1), "{report:?}");
+        assert!(report.damage.is_empty() && !report.is_whole());
+    }
+}
