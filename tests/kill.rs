@@ -1,92 +1,110 @@
-//! Processes killed with SIGKILL at random moments: what was acknowledged is there, within what the mode promises.
+//! Processes killed with SIGKILL at random moments, in the middle of transactions over two shards: what was acknowledged
+//! is there, within what the mode promises, each transaction whole or not at all, and never without what it had seen.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Child;
 use std::time::Duration;
 
+use in_mem::Partitioning;
 use in_mem::prelude::*;
-use support::{directory, kills, on_tokio, open, part, spawn_part};
+use support::steps::{Setting, Steps, acknowledged, check, write};
+use support::{directory, kills, on_tokio, part, spawn_part};
 
-const MOST_LOST: usize = 64;
-const RUN: RunId = RunId::from_bytes([7; 16]);
+const BUFFERED: DurabilityMode = DurabilityMode::Buffered { flush_interval_ms: 20, max_pending_writes: 64 };
 
-fn buffered() -> DurabilityMode {
-    DurabilityMode::Buffered { flush_interval_ms: 20, max_pending_writes: MOST_LOST }
+/// When a process is killed.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    /// So long after its start.
+    After(Duration),
+    /// When it has acknowledged so many steps.
+    Acknowledged(u32),
 }
 
-/// Writes for ever, and says after each acknowledged write how many there have been.
-async fn write_for_ever(path: &Path, mode: DurabilityMode) {
-    let database = open(path, mode, 2).await;
-    let run = database.run(RUN);
-    let mut acknowledged = run.events().len().await.expect("the length is read");
-    let mut out = std::io::stdout().lock();
-    loop {
-        let step = run.transaction(async |txn| {
-            let sequence = txn.event_append("step", acknowledged).await?;
-            txn.kv_put(format!("key-{sequence}"), sequence).await?;
-            txn.state_set("last", sequence).await?;
-            Ok(sequence)
-        });
-        acknowledged = step.await.expect("the step commits") + 1;
-        writeln!(out, "acknowledged {acknowledged}").and_then(|()| out.flush()).expect("the parent listens");
+impl When {
+    /// The moments differ from kill to kill without being left to chance.
+    fn of(kill: u32) -> Self {
+        if kill.is_multiple_of(2) {
+            Self::After(Duration::from_micros(u64::from(30_000 + kill.wrapping_mul(7_919) % 100 * 1_000)))
+        } else {
+            Self::Acknowledged(1 + kill.wrapping_mul(37) % 90)
+        }
     }
 }
 
-/// Kills a writer after a while and returns what it had acknowledged.
-fn kill_a_writer(test: &str, part: &str, path: &Path, after: Duration) -> usize {
-    let mut child = spawn_part(test, part, path);
-    let lines = BufReader::new(child.stdout.take().expect("the child's output"));
-    let killer = std::thread::spawn(move || {
-        std::thread::sleep(after);
-        child.kill().expect("the child is killed");
-        let _ = child.wait();
-    });
-    let count = |line: String| line.strip_prefix("acknowledged ")?.parse().ok();
-    let last = lines.lines().map_while(Result::ok).filter_map(count).last().unwrap_or(0);
-    killer.join().expect("the killer ends");
-    last
+/// Returns what the writer had acknowledged when it was killed; what it had said and nobody had read counts as well.
+fn kill_a_writer(mut child: Child, when: When) -> Steps {
+    let mut left = match when {
+        When::After(time) => {
+            std::thread::sleep(time);
+            child.kill().unwrap();
+            0
+        }
+        When::Acknowledged(steps) => steps,
+    };
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut told = Steps::new();
+    for (writer, step) in lines.filter_map(|line| acknowledged(&line)) {
+        told.insert(writer, step);
+        if left == 1 {
+            child.kill().unwrap();
+        }
+        left = left.saturating_sub(1);
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(9), "it was to be killed, and ended by itself: {}\n{said}", output.status);
+    told
 }
 
-async fn check(path: &Path, mode: DurabilityMode, acknowledged: usize, may_lose: usize) -> usize {
-    let database = open(path, mode, 2).await;
-    let run = database.run(RUN);
-    let events = usize::try_from(run.events().len().await.expect("the length is read")).expect("it fits");
-    assert!(events + may_lose >= acknowledged, "acknowledged={acknowledged} recovered={events}");
-    let chain = run.events().verify_chain().await.expect("the chain is checked");
-    assert!(chain.is_valid, "{chain:?}");
-    assert_eq!(run.kv().count(Some("key-")).await.expect("the keys are counted"), events as u64, "all or nothing");
-    let last = run.states().read("last").await.expect("the state is read");
-    assert_eq!(last.map(|state| state.version), (events > 0).then_some(events as u64), "all or nothing");
-    database.close().await.expect("the database closes");
-    events
-}
-
-fn survive(test: &str, mode: DurabilityMode, may_lose: usize) {
+fn survive(test: &str, mode: DurabilityMode, partitioning: Partitioning) {
+    let setting = Setting { mode, partitioning };
     if let Some((_, path)) = part() {
-        return on_tokio(write_for_ever(&path, mode));
+        return on_tokio(async { write(&setting.open(&path).await, u32::MAX).await });
     }
     let directory = directory();
-    let mut recovered = 0;
-    let mut total = 0;
-    for kill in 0..kills(25) {
-        // The moments differ from kill to kill without being left to chance: 30 to 130 ms after the start.
-        let after = Duration::from_micros(30_000 + u64::from(kill).wrapping_mul(7_919) % 100 * 1_000);
-        let acknowledged = kill_a_writer(test, "writer", directory.path(), after).max(recovered);
-        total += acknowledged - recovered;
-        recovered = on_tokio(check(directory.path(), mode, acknowledged, may_lose));
+    let mut found = Steps::new();
+    for kill in 0..kills(14) {
+        let told = kill_a_writer(spawn_part(test, "writer", directory.path()), When::of(kill));
+        found = on_tokio(check(directory.path(), setting, &told, &found));
     }
-    println!("{} kills, {total} acknowledged steps", kills(25));
-    assert!(total > 0, "the writers must have written something");
+    let steps: i64 = found.values().sum();
+    println!("{} kills, {steps} steps", kills(14));
+    assert!(steps > 0, "something must have been written");
 }
 
 #[test]
-fn strict_loses_nothing_that_was_acknowledged() {
-    survive("strict_loses_nothing_that_was_acknowledged", DurabilityMode::Strict, 0);
+fn strict_transactions_over_two_runs_survive() {
+    survive("strict_transactions_over_two_runs_survive", DurabilityMode::Strict, Partitioning::ByRun);
 }
 
 #[test]
-fn buffered_loses_at_most_its_bound() {
-    survive("buffered_loses_at_most_its_bound", buffered(), MOST_LOST);
+fn buffered_transactions_over_two_runs_are_a_prefix() {
+    survive("buffered_transactions_over_two_runs_are_a_prefix", BUFFERED, Partitioning::ByRun);
+}
+
+#[test]
+fn strict_transactions_over_spread_keys_survive() {
+    survive("strict_transactions_over_spread_keys_survive", DurabilityMode::Strict, Partitioning::ByKey);
+}
+
+#[test]
+fn buffered_transactions_over_spread_keys_are_a_prefix() {
+    survive("buffered_transactions_over_spread_keys_are_a_prefix", BUFFERED, Partitioning::ByKey);
+}
+
+/// A writer that panics is no writer that was killed: a test that cannot tell is happy with any bug of the writer's.
+#[test]
+#[should_panic(expected = "ended by itself")]
+fn a_writer_that_fails_is_noticed() {
+    if part().is_some() {
+        std::process::exit(101);
+    }
+    let child = spawn_part("a_writer_that_fails_is_noticed", "writer", Path::new(""));
+    kill_a_writer(child, When::Acknowledged(1));
 }

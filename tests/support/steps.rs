@@ -78,6 +78,7 @@ async fn step(txn: &MultiTransaction, runs: [RunId; 2], writer: i64) -> Result<i
     for run in [&here, &there] {
         run.kv_put(step_of(writer), next).await?;
         run.event_append(step_of(writer), next).await?;
+        run.state_set(step_of(writer), next).await?;
     }
     let amount = next % 7 - 3;
     let (left, right) = (number(&here, "money").await?, number(&there, "money").await?);
@@ -158,6 +159,9 @@ pub async fn check(path: &Path, setting: Setting, acknowledged: &Steps, found_be
             let events = run.events().read_by_type(step_of(writer)).await.unwrap();
             let told: Vec<i64> = events.iter().filter_map(|event| event.payload.as_i64()).collect();
             assert_eq!(told, (1..=step).collect::<Vec<_>>(), "every step once, in order: writer={writer}");
+            let state = run.states().read(step_of(writer)).await.unwrap();
+            let times = state.map_or(0, |state| state.version.cast_signed());
+            assert_eq!(times, step, "all or nothing: writer={writer}");
         }
         let alone = number(if writer % 2 == 0 { &there } else { &here }, &alone_of(writer)).await.unwrap();
         assert!(alone == step || alone + 1 == step, "nothing is missing before it: writer={writer} {alone} {step}");
