@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -150,18 +153,140 @@ fn a_backup_needs_a_place_of_its_own_and_damage_in_it_is_named() {
         database.backup(&to).await.expect("it is backed up");
         database.close().await.expect("it closes");
         let file = to.join("snapshots/0000000001-0000.snap");
-        let whole = std::fs::read(&file).expect("it is read");
+        let whole = fs::read(&file).expect("it is read");
         let places = (0..64).chain((4096..whole.len()).step_by(whole.len() / 40)).chain(whole.len() - 32..whole.len());
         for at in places {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x10;
-            std::fs::write(&file, &damaged).expect("it is written");
+            fs::write(&file, &damaged).expect("it is written");
             let message = Database::open(&to).await.expect_err("it does not open").to_string();
             assert!(message.contains(".snap") && message.contains("offset="), "{message}");
         }
-        std::fs::write(&file, &whole[..whole.len() - 1]).expect("it is written");
+        fs::write(&file, &whole[..whole.len() - 1]).expect("it is written");
         assert!(matches!(Database::open(&to).await, Err(Error::Corruption(_))));
-        std::fs::write(&file, &whole).expect("it is written");
+        fs::write(&file, &whole).expect("it is written");
         Database::open(&to).await.expect("it opens again").close().await.expect("it closes");
+    });
+}
+
+/// A copy that opens, and what is in it.
+async fn copy_of_a_filled_database(root: &Path) -> String {
+    let database = open(&root.join("from"), DurabilityMode::Strict, 2).await;
+    fill(&database).await;
+    database.backup(root.join("copy")).await.expect("it is backed up");
+    let expected = contents(&database).await;
+    database.close().await.expect("it closes");
+    expected
+}
+
+fn copy_some_files(from: &Path, to: &Path, files: &[(&str, &str)]) {
+    for (name, new) in files {
+        let to = to.join(new);
+        fs::create_dir_all(to.parent().expect("it is in a directory")).expect("a directory is made");
+        fs::copy(from.join(name), to).expect("the file is copied");
+    }
+}
+
+#[test]
+fn what_is_left_of_a_copy_that_was_not_finished_does_not_open() {
+    const SNAPSHOT: &str = "snapshots/0000000001-0000.snap";
+    const PARTS: [&[(&str, &str)]; 6] = [
+        &[(SNAPSHOT, SNAPSHOT)],
+        &[(SNAPSHOT, "snapshots/0000000001-0000.tmp")],
+        &[(SNAPSHOT, "snapshots/.0000000001-0000.snap.Xy5tQ2")],
+        &[(SNAPSHOT, "log/0000000001-0000-000000.tmp")],
+        &[("LOCK", "LOCK"), ("MANIFEST", "MANIFEST.tmp"), (SNAPSHOT, SNAPSHOT)],
+        &[(SNAPSHOT, SNAPSHOT), ("snapshots/0000000001-0001.snap", "snapshots/0000000001-0001.snap")],
+    ];
+    on_tokio(async {
+        let root = directory();
+        copy_of_a_filled_database(root.path()).await;
+        let copy = root.path().join("copy");
+        for (number, files) in PARTS.into_iter().enumerate() {
+            let part = root.path().join(format!("part {number}"));
+            copy_some_files(&copy, &part, files);
+            let refused = Database::open(&part).await.expect_err("it is not whole");
+            assert!(matches!(&refused, Error::Corruption(what) if what.contains("unfinished copy")), "{refused}");
+            let refused = Database::builder().path(&part).read_only(true).open().await;
+            assert!(matches!(refused, Err(Error::InvalidOperation(_))), "{refused:?}");
+        }
+        let unfinished = root.path().join("unfinished");
+        copy_some_files(&copy, &unfinished, &[(SNAPSHOT, SNAPSHOT)]);
+        fs::write(unfinished.join("MANIFEST"), "in-mem: a copy that is not finished\n").expect("it is written");
+        for read_only in [false, true] {
+            let refused = Database::builder().path(&unfinished).read_only(read_only).open().await;
+            let refused = refused.expect_err("it is not whole");
+            assert!(matches!(&refused, Error::Corruption(what) if what.contains("make it again")), "{refused}");
+        }
+        // What a process leaves that was killed while it made a new database.
+        let new = root.path().join("new");
+        copy_some_files(&copy, &new, &[("LOCK", "LOCK"), ("MANIFEST", "MANIFEST.tmp")]);
+        fs::create_dir(new.join("log")).and_then(|()| fs::create_dir(new.join("snapshots"))).expect("they are made");
+        assert!(open(&new, DurabilityMode::Strict, 1).await.last_recovery().created);
+    });
+}
+
+#[test]
+fn what_a_snapshot_leaves_that_was_not_finished_is_removed() {
+    const STRAYS: [&str; 4] =
+        ["0000000001-0000.tmp", "0000000002-0000.tmp", "0000000002-0000.snap", "0000000002-0001.snap"];
+    on_tokio(async {
+        let root = directory();
+        let expected = copy_of_a_filled_database(root.path()).await;
+        let snapshots = root.path().join("copy/snapshots");
+        let names = || -> BTreeSet<_> {
+            let entries = fs::read_dir(&snapshots).expect("it is read");
+            entries.map(|entry| entry.expect("an entry").file_name()).collect()
+        };
+        let before = names();
+        for stray in STRAYS {
+            fs::write(snapshots.join(stray), "half of it").expect("it is written");
+        }
+        let database = open(&root.path().join("copy"), DurabilityMode::Strict, 2).await;
+        assert_eq!(names(), before);
+        assert_eq!(contents(&database).await, expected);
+    });
+}
+
+#[test]
+fn a_copy_without_its_empty_directories_is_read_and_salvaged() {
+    on_tokio(async {
+        let root = directory();
+        let expected = copy_of_a_filled_database(root.path()).await;
+        let (copy, salvaged) = (root.path().join("copy"), root.path().join("salvaged"));
+        fs::remove_dir(copy.join("log")).expect("it is empty");
+        let reader = Database::builder().path(&copy).read_only(true).open().await.expect("it can be read");
+        assert_eq!(contents(&reader).await, expected);
+        reader.close().await.expect("it closes");
+        let report = Database::salvage(&copy, &salvaged).await.expect("it is salvaged");
+        assert!(report.is_whole(), "{report:?}");
+        assert_eq!(contents(&open(&salvaged, DurabilityMode::Strict, 1).await).await, expected);
+        assert_eq!(contents(&open(&copy, DurabilityMode::Strict, 1).await).await, expected);
+    });
+}
+
+#[test]
+fn a_target_that_cannot_be_written_is_an_error_and_the_database_goes_on() {
+    on_tokio(async {
+        let root = directory();
+        let database = open(&root.path().join("from"), DurabilityMode::Strict, 2).await;
+        fill(&database).await;
+        let file = root.path().join("file");
+        fs::write(&file, "no directory").expect("it is written");
+        let refused = database.backup(&file).await.expect_err("this is no directory");
+        assert!(matches!(&refused, Error::Io(error) if error.kind() == ErrorKind::NotADirectory), "{refused}");
+        let refused = database.backup(file.join("below")).await.expect_err("this is below no directory");
+        assert!(matches!(&refused, Error::Io(_)) && refused.to_string().contains("file="), "{refused}");
+        // Two at once into one place: one of them has it.
+        let twice = root.path().join("twice");
+        let (one, other) = futures::future::join(database.backup(&twice), database.backup(&twice)).await;
+        let refused = match (one, other) {
+            (Ok(_), Err(refused)) | (Err(refused), Ok(_)) => refused,
+            both => panic!("one of them is refused: {both:?}"),
+        };
+        assert!(matches!(refused, Error::InvalidOperation(_)), "{refused}");
+        assert_eq!(contents(&open(&twice, DurabilityMode::Strict, 2).await).await, contents(&database).await);
+        database.kv().put(RUN, "after", 1).await.expect("the database goes on");
+        database.backup(root.path().join("another")).await.expect("it is backed up");
     });
 }

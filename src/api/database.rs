@@ -140,8 +140,8 @@ impl Database {
     /// again.
     ///
     /// # Errors
-    /// `InvalidOperation` if there is no log in `from`, or if there is something in `to`; `Locked`; `Io` if the new
-    /// directory cannot be written.
+    /// `InvalidOperation` if there is nothing of a database in `from`, or if there is something in `to`; `Locked`; `Io` if
+    /// the new directory cannot be written.
     ///
     /// # Cancel safety
     /// The salvage goes on; its report is lost.
@@ -153,8 +153,8 @@ impl Database {
     /// Copies the database into a new directory while others go on reading and writing. The copy is consistent over all
     /// shards, holds what was committed when it began, and opens as a database of its own.
     ///
-    /// `path` must not exist or be empty. Until it is finished the
-    /// directory is no database, and must not be opened: remove what a failed backup leaves.
+    /// `path` must not exist or be empty. Until it is finished the directory is no database, and opening it is refused:
+    /// remove what a failed or killed backup leaves.
     ///
     /// # Errors
     /// `InvalidOperation` if there is something at `path`, or if another backup began meanwhile; `Io` if the copy cannot be

@@ -25,6 +25,8 @@ const ROOT: &str = "";
 /// The file that says what the database consists of.
 pub(crate) const MANIFEST: &str = "MANIFEST";
 const NEW_MANIFEST: &str = "MANIFEST.tmp";
+/// What stands in place of the manifest while a copy is made: whatever becomes of it, it does not look like a new database.
+pub(crate) const UNFINISHED: &[u8] = b"in-mem: a copy that is not finished\n";
 /// How the name of a file ends that is being made.
 const TEMPORARY: &str = ".tmp";
 
@@ -47,22 +49,27 @@ impl<F: FileSystem> Directory<F> {
     /// The manifest; `None` if the directory is new.
     ///
     /// # Errors
-    /// `Corruption` if it is damaged, or missing though there are segments.
+    /// `Corruption` if it is damaged, or missing though there are other files: it is written before any of them, unless
+    /// they are copies; or if a copy into the directory was not finished.
     pub(crate) fn read_manifest(&self) -> Result<Option<Manifest>> {
         let path = || self.files.path(MANIFEST);
         let bytes = match self.files.open(MANIFEST).and_then(|file| self.files.read(&file)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.segments()?.is_empty() && self.snapshots()?.is_empty() {
-                    return Ok(None);
-                }
+                let Some(other) = self.any_file()? else { return Ok(None) };
                 return Err(Error::Corruption(format!(
-                    "the manifest is missing though there are log segments or snapshots: file={}",
-                    path().display()
+                    "the manifest is missing though there are other files, remove the directory if it is an unfinished \
+                     copy, and salvage it if it was a database: file={} found={}",
+                    path().display(),
+                    self.files.path(&other).display()
                 )));
             }
             Err(error) => return Err(naming("cannot read", &path(), &error)),
         };
+        if bytes == UNFINISHED {
+            let what = "a backup or a salvage into this directory was not finished, remove it and make it again";
+            return Err(corruption(&path(), 0, what));
+        }
         let manifest = Manifest::read(&bytes).map_err(|what| corruption(&path(), 0, &what))?;
         Ok(Some(manifest))
     }
@@ -98,7 +105,7 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Io` if the directory cannot be read.
     pub(crate) fn segments(&self) -> Result<Vec<SegmentId>> {
-        let mut ids: Vec<SegmentId> = self.list_log()?.iter().filter_map(|name| SegmentId::parse(name)).collect();
+        let mut ids: Vec<SegmentId> = self.list(LOG)?.iter().filter_map(|name| SegmentId::parse(name)).collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -108,11 +115,7 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Io` if the directory cannot be read.
     pub(crate) fn snapshots(&self) -> Result<Vec<SnapshotId>> {
-        let names = match self.files.list(SNAPSHOTS) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            names => names.map_err(|error| naming("cannot read", &self.files.path(SNAPSHOTS), &error))?,
-        };
-        let mut ids: Vec<SnapshotId> = names.iter().filter_map(|name| SnapshotId::parse(name)).collect();
+        let mut ids: Vec<SnapshotId> = self.list(SNAPSHOTS)?.iter().filter_map(|name| SnapshotId::parse(name)).collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -261,15 +264,17 @@ impl<F: FileSystem> Directory<F> {
         Ok(header)
     }
 
-    /// Removes segments that the manifest does not name: made ahead of need by an earlier opening and never used, or
-    /// not made to their end; and snapshots that it does not name.
+    /// Removes what the manifest does not name: segments that an earlier opening made ahead of need and never used,
+    /// snapshots, and files that were not made to their end.
     ///
     /// # Errors
     /// `Io` if they cannot be removed.
     pub(crate) fn remove_strays(&self, manifest: &Manifest) -> Result<()> {
-        for name in self.list_log()?.iter().filter(|name| name.ends_with(TEMPORARY)) {
-            self.remove(&format!("{LOG}/{name}"))?;
-            kill_point(KillPoint::StrayRemoved);
+        for directory in [LOG, SNAPSHOTS] {
+            for name in self.list(directory)?.iter().filter(|name| name.ends_with(TEMPORARY)) {
+                self.remove(&format!("{directory}/{name}"))?;
+                kill_point(KillPoint::StrayRemoved);
+            }
         }
         for id in self.segments()? {
             if !manifest.sealed.iter().any(|segment| segment.id == id) {
@@ -280,6 +285,7 @@ impl<F: FileSystem> Directory<F> {
         let is_named = |id: &SnapshotId| manifest.snapshots.iter().any(|snapshot| snapshot.number == id.number);
         for id in self.snapshots()?.into_iter().filter(|id| !is_named(id)) {
             self.remove(&snapshot_name(id))?;
+            kill_point(KillPoint::StrayRemoved);
         }
         Ok(())
     }
@@ -365,8 +371,22 @@ impl<F: FileSystem> Directory<F> {
         self.corruption(damage.segment, damage.offset, &damage.what)
     }
 
-    fn list_log(&self) -> Result<Vec<String>> {
-        self.files.list(LOG).map_err(|error| naming("cannot read", &self.files.path(LOG), &error))
+    /// What is in a directory; a copy may lack one that was empty.
+    fn list(&self, directory: &str) -> Result<Vec<String>> {
+        match self.files.list(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            names => names.map_err(|error| naming("cannot read", &self.files.path(directory), &error)),
+        }
+    }
+
+    /// Something that is there beside the manifest.
+    fn any_file(&self) -> Result<Option<String>> {
+        for directory in [LOG, SNAPSHOTS] {
+            if let Some(name) = self.list(directory)?.first() {
+                return Ok(Some(format!("{directory}/{name}")));
+            }
+        }
+        Ok(None)
     }
 
     fn remove(&self, name: &str) -> Result<()> {

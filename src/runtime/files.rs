@@ -17,7 +17,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use crate::base::error::{Error, Result};
-use crate::disk::directory::{LOG, MANIFEST, SNAPSHOTS, naming};
+use crate::disk::directory::{LOG, MANIFEST, SNAPSHOTS, UNFINISHED, naming};
 use crate::disk::file_system::FileSystem;
 
 const LOCK: &str = "LOCK";
@@ -41,10 +41,7 @@ impl Files {
     /// # Errors
     /// `Locked` if it is open elsewhere, `Io` if it cannot be made, read or written.
     pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self> {
-        if path.exists() && !path.is_dir() {
-            let what = "a database is a directory and this is something else, give another path";
-            return Err(naming(what, path, &io::ErrorKind::NotADirectory.into()));
-        }
+        refuse_other_than_directory(path)?;
         if read_only && !path.join(MANIFEST).exists() {
             return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
         }
@@ -68,29 +65,54 @@ impl Files {
         Ok(files)
     }
 
-    /// Opens a new directory.
+    /// Opens a new directory for a copy; until that has a manifest, the directory says that it is not finished.
     ///
     /// # Errors
     /// `InvalidOperation` if there is something in it, and those of [`open`](Self::open).
     pub(crate) fn open_new(path: &Path) -> Result<Self> {
-        if path.exists() && std::fs::read_dir(path)?.next().is_some() {
+        let taken = || {
             let what = "a copy needs a directory of its own, give a new or an empty one";
-            return Err(Error::InvalidOperation(format!("{what}: path={}", path.display())));
+            Error::InvalidOperation(format!("{what}: path={}", path.display()))
+        };
+        refuse_other_than_directory(path)?;
+        make_directories(path).map_err(|error| naming("cannot make the directory", path, &error))?;
+        let mut entries = std::fs::read_dir(path).map_err(|error| naming("cannot read", path, &error))?;
+        if entries.next().is_some() {
+            return Err(taken());
         }
-        Self::open(path, false)
+        let manifest = path.join(MANIFEST);
+        let begin = || {
+            let mut file = File::create_new(&manifest)?;
+            file.write_all(UNFINISHED)?;
+            file.sync_all()?;
+            File::open(path)?.sync_all()
+        };
+        match begin() {
+            Ok(()) => Self::open(path, false),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
+            Err(error) => Err(naming("cannot write", &manifest, &error)),
+        }
     }
 
     /// Opens a directory of which anything may be missing, to read it.
     ///
     /// # Errors
-    /// `Locked` if it is open elsewhere, `InvalidOperation` if there is no log, `Io`.
+    /// `Locked` if it is open elsewhere, `InvalidOperation` if nothing of a database is there, `Io`.
     pub(crate) fn open_damaged(path: &Path) -> Result<Self> {
-        if !path.join(LOG).is_dir() {
+        if !path.join(LOG).is_dir() && !path.join(SNAPSHOTS).is_dir() {
             return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
         }
         let lock = if path.join(LOCK).exists() { Some(lock(path, true)?) } else { None };
         Ok(Self { path: path.to_owned(), lock })
     }
+}
+
+fn refuse_other_than_directory(path: &Path) -> Result<()> {
+    if path.exists() && !path.is_dir() {
+        let what = "a database is a directory and this is something else, give another path";
+        return Err(naming(what, path, &io::ErrorKind::NotADirectory.into()));
+    }
+    Ok(())
 }
 
 /// Takes the lock of a directory.
