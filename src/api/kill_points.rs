@@ -2,6 +2,7 @@
 //!
 //! - A cycle: a process writes and dies at the point; often another one dies in the recovery behind it; then the test
 //!   opens the database and holds what it finds against what was acknowledged. `tests/support/steps.rs` says how.
+//! - In some cycles it makes a backup meanwhile: that has all that was acknowledged before it began, or does not open.
 //! - One number decides a cycle: the mode, how keys are spread, for the how many-eth time the process comes to the point,
 //!   which points come before and behind it.
 //! - Every point must be come to. The points are a type, so that one that stands nowhere in the code is a warning.
@@ -9,8 +10,10 @@
 //!   two minutes or three.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -18,6 +21,7 @@ use tempfile::TempDir;
 
 use self::steps::{Setting, Steps};
 use super::database::Database;
+use crate::base::error::Error;
 use crate::base::kill_point::{KillPoint, arm};
 use crate::base::options::{DurabilityMode, Partitioning};
 
@@ -27,6 +31,9 @@ mod steps;
 /// What the process that is to die is told, in this variable.
 const ORDERS: &str = "IN_MEM_KILL_ORDERS";
 const TEST: &str = "api::kill_points::every_point_is_survived";
+/// What such a process says when it begins a backup, and when it has one.
+const BACKING_UP: &str = "backing up";
+const BACKED_UP: &str = "backed up";
 /// How many tests go on at once, each with directories of its own.
 const LANES: u64 = 2;
 /// After so many cycles a lane begins a new database, so that logs stay short.
@@ -43,13 +50,15 @@ enum Phase {
     CleaningUp,
     /// While it writes: sooner or later for every time asked for, up to this many.
     Writing(u64),
+    /// While it makes a backup, up to so many times.
+    BackingUp(u64),
     /// While it closes the database.
     Closing,
     /// When writes fail on one shard and not on the other.
     Failing,
 }
 
-use Phase::{CleaningUp, Closing, Failing, Recovering, Writing};
+use Phase::{BackingUp, CleaningUp, Closing, Failing, Recovering, Writing};
 
 /// When a process comes to a point.
 #[expect(clippy::match_same_arms, reason = "one line for each part of the database")]
@@ -67,6 +76,10 @@ const fn phase(point: KillPoint) -> Phase {
         P::MarkLogged | P::MarkSent | P::MarkedSent => Writing(6),
         P::BatchBegun | P::BatchWritten | P::BatchTold => Writing(30),
         P::PrepareSent | P::PartLogged | P::VoteSent | P::DecisionSent => Writing(30),
+        P::SnapshotCreated | P::SnapshotSynced | P::SnapshotRenamed | P::SnapshotNamed => BackingUp(2),
+        P::SnapshotChecked => BackingUp(2),
+        P::SnapshotWritten => BackingUp(6),
+        P::BackupCopied => BackingUp(1),
         P::RecoverySettled | P::RecoveryJudged | P::RecoveryDecided | P::RecoveryBuilt => Recovering,
         P::RecoverySaved | P::StraysRemoved => Recovering,
         P::StrayRemoved => CleaningUp,
@@ -118,14 +131,15 @@ fn on_tokio<T>(future: impl Future<Output = T>) -> T {
 /// How the process goes on, should it come so far.
 fn obey(orders: &str, path: &Path) {
     let orders: Vec<&str> = orders.split(' ').collect();
-    let [point, times, is_buffered, is_by_key] = orders[..] else { panic!("no orders: {orders:?}") };
+    let [point, times, is_buffered, is_by_key, backs_up] = orders[..] else { panic!("no orders: {orders:?}") };
     let point = KillPoint::ALL.iter().find(|known| format!("{known:?}") == point).unwrap();
     arm(*point, times.parse().unwrap());
     let setting = setting(is_buffered == "true", is_by_key == "true");
     on_tokio(async {
         let database = setting.open(path).await;
         match phase(*point) {
-            Writing(_) => steps::write(&database, u32::MAX).await,
+            Writing(_) | BackingUp(_) if backs_up == "true" => back_up_and_write(&database, path).await,
+            Writing(_) | BackingUp(_) => steps::write(&database, u32::MAX).await,
             Recovering | CleaningUp => steps::write(&database, 3).await,
             Closing => {
                 let before = second_segments(path);
@@ -143,9 +157,24 @@ fn obey(orders: &str, path: &Path) {
     });
 }
 
+/// Where backups of a database go.
+fn backup_of(path: &Path) -> PathBuf {
+    path.with_extension("backup")
+}
+
+async fn back_up_and_write(database: &Database, path: &Path) {
+    steps::write(database, 3).await;
+    let back_up = async {
+        println!("{BACKING_UP}");
+        database.backup(backup_of(path)).await.unwrap();
+        println!("{BACKED_UP}");
+    };
+    futures::future::join(back_up, steps::write(database, u32::MAX)).await;
+}
+
 /// How many shards of this opening and others have more than one segment.
 fn second_segments(path: &Path) -> usize {
-    let names = std::fs::read_dir(path.join("log")).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = fs::read_dir(path.join("log")).unwrap().map(|entry| entry.unwrap().file_name());
     names.filter(|name| name.to_string_lossy().ends_with("-000001.log")).count()
 }
 
@@ -164,8 +193,18 @@ async fn fail_on_one_shard(database: &Database) {
 
 // The test.
 
-/// Lets a process die at a point. Returns what it had acknowledged, and whether it came to the point.
-fn run_to(point: KillPoint, times: u64, setting: Setting, path: &Path) -> (Steps, bool) {
+/// What a process had done when it ended.
+#[derive(Default)]
+struct Ended {
+    acknowledged: Steps,
+    is_killed: bool,
+    /// What was acknowledged when it began a backup.
+    before_backup: Option<Steps>,
+    is_backed_up: bool,
+}
+
+/// Lets a process die at a point.
+fn run_to(point: KillPoint, times: u64, setting: Setting, backs_up: bool, path: &Path) -> Ended {
     let is_buffered = matches!(setting.mode, DurabilityMode::Buffered { .. });
     let is_by_key = setting.partitioning == Partitioning::ByKey;
     // A write behind the limit of file sizes is an error, and no signal.
@@ -173,7 +212,7 @@ fn run_to(point: KillPoint, times: u64, setting: Setting, path: &Path) -> (Steps
         .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
-        .env(ORDERS, format!("{point:?} {times} {is_buffered} {is_by_key}"))
+        .env(ORDERS, format!("{point:?} {times} {is_buffered} {is_by_key} {backs_up}"))
         .env("IN_MEM_TEST_PATH", path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -181,17 +220,41 @@ fn run_to(point: KillPoint, times: u64, setting: Setting, path: &Path) -> (Steps
         .spawn();
     let mut child = child.unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let (mut told, mut is_killed) = (Steps::new(), false);
+    let mut ended = Ended::default();
     for line in lines {
         // The first stands behind the name of the test.
         let line = line.rsplit("... ").next().unwrap_or_default();
-        told.extend(steps::acknowledged(line));
-        is_killed |= line == format!("killed at {point:?}");
+        ended.acknowledged.extend(steps::acknowledged(line));
+        ended.is_killed |= line == format!("killed at {point:?}");
+        if line == BACKING_UP {
+            ended.before_backup = Some(ended.acknowledged.clone());
+        }
+        ended.is_backed_up |= line == BACKED_UP;
     }
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(is_killed || output.status.success(), "{point:?} {times} {setting:?} {}\n{said}", output.status);
-    (told, is_killed)
+    let ends_well = if ended.is_killed { output.status.signal() == Some(9) } else { output.status.success() };
+    assert!(ends_well, "{point:?} {times} {setting:?} {}\n{said}", output.status);
+    ended
+}
+
+/// A backup has everything that was acknowledged before it began, and is consistent, or it does not open.
+fn check_backup(point: KillPoint, setting: Setting, ended: &Ended, path: &Path) {
+    let Some(before) = &ended.before_backup else { return };
+    let path = backup_of(path);
+    if !fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
+        return assert!(!ended.is_backed_up);
+    }
+    match on_tokio(async { Database::open(&path).await }) {
+        Ok(database) => {
+            on_tokio(database.close()).unwrap();
+            assert!(!matches!(phase(point), BackingUp(_)), "it is not finished: {point:?}");
+            let setting = Setting { mode: DurabilityMode::Strict, ..setting };
+            on_tokio(steps::check(&path, setting, before, &Steps::new()));
+        }
+        Err(Error::Corruption(what)) => assert!(!ended.is_backed_up, "{point:?}: {what}"),
+        Err(error) => panic!("{point:?}: {error}"),
+    }
 }
 
 /// What a lane works on.
@@ -216,22 +279,25 @@ impl Lane {
         let mut dice = Dice(seed);
         let phase = phase(point);
         let setting = setting(is_buffered_only(point).unwrap_or(dice.below(2) == 0), dice.below(2) == 0);
+        let backs_up = matches!(phase, BackingUp(_)) || (matches!(phase, Writing(_)) && dice.below(2) == 0);
+        let path = self.directory.path().join("database");
         let (mut told, mut kills) = (Steps::new(), 0);
-        let mut run = |point, times| {
-            let (acknowledged, is_killed) = run_to(point, times, setting, self.directory.path());
-            told.extend(acknowledged);
-            kills += u64::from(is_killed);
-            is_killed
+        let mut run = |point, times, backs_up| {
+            let ended = run_to(point, times, setting, backs_up, &path);
+            check_backup(point, setting, &ended, &path);
+            told.extend(&ended.acknowledged);
+            kills += u64::from(ended.is_killed);
+            ended.is_killed
         };
         let makes_a_segment = [KillPoint::SegmentCreated, KillPoint::SegmentZeroed, KillPoint::SegmentSynced];
         let writes = [KillPoint::BatchBegun, KillPoint::BatchTold, KillPoint::VoteSent, KillPoint::ReservationDue];
         match phase {
-            CleaningUp => assert!(run(dice.pick(&makes_a_segment), 1)),
-            Recovering => assert!(run(dice.pick(&writes), 1 + dice.below(20))),
-            Writing(_) | Closing | Failing => {}
+            CleaningUp => assert!(run(dice.pick(&makes_a_segment), 1, false)),
+            Recovering => assert!(run(dice.pick(&writes), 1 + dice.below(20), false)),
+            Writing(_) | BackingUp(_) | Closing | Failing => {}
         }
-        let times = if let Writing(most) = phase { 1 + dice.below(most) } else { 1 };
-        assert!(run(point, times), "nobody comes to it: {point:?} times={times} {setting:?}");
+        let times = if let Writing(most) | BackingUp(most) = phase { 1 + dice.below(most) } else { 1 };
+        assert!(run(point, times, backs_up), "nobody comes to it: {point:?} times={times} {setting:?}");
         // After a close in good order there may be nothing to judge: then that process ends by itself.
         let recovers = [
             KillPoint::RecoverySettled,
@@ -243,9 +309,12 @@ impl Lane {
             KillPoint::StrayRemoved,
         ];
         for _ in 0..dice.below(3) {
-            run(dice.pick(&recovers), 1);
+            run(dice.pick(&recovers), 1, false);
         }
-        self.found = on_tokio(steps::check(self.directory.path(), setting, &told, &self.found));
+        self.found = on_tokio(steps::check(&path, setting, &told, &self.found));
+        if backs_up {
+            let _ = fs::remove_dir_all(backup_of(&path));
+        }
         kills
     }
 }

@@ -50,6 +50,20 @@ kill_points! {
     ManifestRenamed,
     /// The name is on disk.
     ManifestNamed,
+    /// A snapshot's file has its temporary name, and nothing in it.
+    SnapshotCreated,
+    /// A part of it is written.
+    SnapshotWritten,
+    /// It is on disk.
+    SnapshotSynced,
+    /// It has its name.
+    SnapshotRenamed,
+    /// The name is on disk.
+    SnapshotNamed,
+    /// It was read back, and is as it should be.
+    SnapshotChecked,
+    /// A backup has all its snapshots, and no manifest.
+    BackupCopied,
     /// Recovery has made durable which segments there are, and nobody writes to them.
     RecoverySettled,
     /// It knows how far they count.

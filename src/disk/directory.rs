@@ -313,7 +313,10 @@ impl<F: FileSystem> Directory<F> {
     /// `Io`.
     pub(crate) fn create_snapshot(&self, id: SnapshotId) -> Result<F::File> {
         let name = temporary_snapshot(id);
-        self.files.create(&name, 0).map_err(|error| naming("cannot make", &self.files.path(&name), &error))
+        let file = self.files.create(&name, 0);
+        let file = file.map_err(|error| naming("cannot make", &self.files.path(&name), &error))?;
+        kill_point(KillPoint::SnapshotCreated);
+        Ok(file)
     }
 
     /// Writes a part of a snapshot.
@@ -323,7 +326,9 @@ impl<F: FileSystem> Directory<F> {
     pub(crate) fn write_snapshot(&self, id: SnapshotId, file: &F::File, bytes: &[u8], offset: u64) -> Result<()> {
         let name = temporary_snapshot(id);
         let written = self.files.write_at(file, bytes, offset);
-        written.map_err(|error| naming("cannot write", &self.files.path(&name), &error))
+        written.map_err(|error| naming("cannot write", &self.files.path(&name), &error))?;
+        kill_point(KillPoint::SnapshotWritten);
+        Ok(())
     }
 
     /// Makes a snapshot durable, and its name.
@@ -334,10 +339,14 @@ impl<F: FileSystem> Directory<F> {
         let name = snapshot_name(id);
         let publish = || {
             self.files.sync(file)?;
+            kill_point(KillPoint::SnapshotSynced);
             self.files.rename(&temporary_snapshot(id), &name)
         };
         publish().map_err(|error| naming("cannot write", &self.files.path(&name), &error))?;
-        self.sync_directory(SNAPSHOTS)
+        kill_point(KillPoint::SnapshotRenamed);
+        self.sync_directory(SNAPSHOTS)?;
+        kill_point(KillPoint::SnapshotNamed);
+        Ok(())
     }
 
     /// All of a snapshot's file; with `from_device`, not what is kept in memory of it.

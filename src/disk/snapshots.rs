@@ -3,6 +3,7 @@
 use super::directory::Directory;
 use super::file_system::FileSystem;
 use crate::base::error::Result;
+use crate::base::kill_point::{KillPoint, kill_point};
 use crate::format::snapshot::{Piece, SnapshotEncoder, SnapshotFile, SnapshotHeader, SnapshotId};
 
 /// Writes the snapshot of one shard.
@@ -51,6 +52,7 @@ impl<'a, F: FileSystem> SnapshotWriter<'a, F> {
         if file.header != self.header || file.keys != keys {
             return Err(wrong((0, "the file is not the one that was written".into())));
         }
+        kill_point(KillPoint::SnapshotChecked);
         Ok(self.offset)
     }
 

@@ -8,6 +8,7 @@ use super::call::{Call, Progress};
 use super::engine::Engine;
 use super::files::Files;
 use crate::base::error::{Error, Result};
+use crate::base::kill_point::{KillPoint, kill_point};
 use crate::base::version::Version;
 use crate::disk::directory::Directory;
 use crate::disk::snapshots::SnapshotWriter;
@@ -66,6 +67,7 @@ fn copy(engine: &Arc<Engine>, directory: &Directory<Files>, version: Version) ->
         }
         report.bytes += writer.finish()?;
     }
+    kill_point(KillPoint::BackupCopied);
     directory.write_manifest(&Manifest {
         clock_reserved: version,
         closed: true,
