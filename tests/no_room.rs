@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use in_mem::DatabaseHealth;
 use in_mem::prelude::*;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::{BUFFERED, directory, on_tokio, open, output_of, part, part_of, spawn_part};
+use support::mount::on_small_disks;
+use support::{BUFFERED, as_nobody, directory, on_tokio, open, output_of, part, part_of, spawn_part};
 
 const RUN: RunId = RunId::from_bytes([1; 16]);
 const KIB: usize = 1 << 10;
@@ -38,21 +38,10 @@ fn in_a_child<F: Future<Output = ()>>(test: &str, body: impl FnOnce(PathBuf) -> 
     let own = directory();
     output_of(spawn_part(test, "child", own.path()));
     let other = directory();
-    match spawn_as_nobody(test, other.path()) {
+    match as_nobody(part_of(test, "nobody", other.path()), other.path()) {
         Ok(child) => drop(output_of(child)),
         Err(why) => println!("not tried as an unprivileged user: {why}"),
     }
-}
-
-const NOBODY: u32 = 65_534;
-
-fn spawn_as_nobody(test: &str, path: &Path) -> std::io::Result<Child> {
-    use std::os::unix::process::CommandExt;
-    if !rustix::process::geteuid().is_root() {
-        return Err(ErrorKind::PermissionDenied.into());
-    }
-    std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
-    part_of(test, "nobody", path).uid(NOBODY).gid(NOBODY).spawn()
 }
 
 /// What was written, and must be there.
@@ -90,7 +79,11 @@ impl Acknowledged {
             assert!(Instant::now() < deadline, "writes do not go on: {error}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(database.info().health, DatabaseHealth::Healthy);
+        // Another shard may not have tried again yet.
+        while database.info().health != DatabaseHealth::Healthy {
+            assert!(Instant::now() < deadline, "it is not well: {:?}", database.info().health);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
@@ -237,165 +230,190 @@ fn opening_with_too_few_files_is_an_error_that_says_so() {
     });
 }
 
-/// A small file system of its own, in a file; needs root. Unmounted when dropped.
-struct Mount {
-    image: tempfile::TempDir,
-}
-
-impl Mount {
-    /// `None`, and why, where that cannot be done.
-    fn new(mebibytes: u64) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: a file system of its own needs root");
-            return None;
-        }
-        let image = directory();
-        let file = image.path().join("image");
-        std::fs::create_dir(image.path().join("mounted")).expect("a directory is made");
-        std::fs::File::create(&file).and_then(|made| made.set_len(mebibytes << 20)).expect("an image is made");
-        let mount = Self { image };
-        let image = file.to_string_lossy().into_owned();
-        let mounted = mount.path().to_string_lossy().into_owned();
-        let steps: [&[&str]; 2] = [
-            &["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", &image],
-            &["mount", "-o", "loop", &image, &mounted],
-        ];
-        for step in steps {
-            if !run(step) {
-                println!("skipped: this fails here: {step:?}");
-                return None;
-            }
-        }
-        Some(mount)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.image.path().join("mounted")
-    }
-
-    fn remount(&self, how: &str) -> bool {
-        run(&["mount", "-o", &format!("remount,{how}"), &self.path().to_string_lossy()])
-    }
-
-    /// Uses up all room but so many bytes.
-    fn use_up(&self, but: u64) {
-        let all = rustix::fs::statvfs(self.path()).expect("the file system says how full it is");
-        let file = std::fs::File::create(self.ballast()).expect("a file is made");
-        let bytes = (all.f_bavail * all.f_frsize).saturating_sub(but);
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).expect("there is room");
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.path().join("ballast")
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = run(&["umount", "-l", &self.path().to_string_lossy()]);
-    }
-}
-
-fn run(command: &[&str]) -> bool {
-    std::process::Command::new(command[0])
-        .args(&command[1..])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
 #[test]
 fn a_full_disk_refuses_writes_until_there_is_room() {
-    for mode in DURABLE {
-        let Some(mount) = Mount::new(48) else { return };
-        on_tokio(async {
-            let path = mount.path().join("database");
-            let database = open(&path, mode, 2).await;
-            let mut acknowledged = Acknowledged::default();
-            acknowledged.put(&database, "before".into(), 10).await.expect("there is room");
-            mount.use_up(3 << 20);
-            let refused = acknowledged.fill(&database, "many", 100 * KIB).await;
-            assert_refused(&refused, Some(ErrorKind::StorageFull), "make room");
-            let large = acknowledged.put(&database, "large".into(), 10 * MIB).await.expect_err("there is no room");
-            assert_refused(&large, Some(ErrorKind::StorageFull), "make room");
-            let run = RunId::from_bytes([2; 16]);
-            let transaction = database.transaction_across([RUN, run], async |txn| {
-                txn.run(RUN).kv_put("left", vec![7_u8; 200 * KIB]).await?;
-                txn.run(run).kv_put("right", vec![7_u8; 200 * KIB]).await
+    on_small_disks("a_full_disk_refuses_writes_until_there_is_room", 48, |mount| {
+        for mode in DURABLE {
+            on_tokio(async {
+                let path = mount.path().join("database");
+                let database = open(&path, mode, 2).await;
+                let mut acknowledged = Acknowledged::default();
+                acknowledged.put(&database, "before".into(), 10).await.expect("there is room");
+                mount.use_up(3 << 20);
+                let refused = acknowledged.fill(&database, "many", 100 * KIB).await;
+                assert_refused(&refused, Some(ErrorKind::StorageFull), "make room");
+                let large = acknowledged.put(&database, "large".into(), 10 * MIB).await.expect_err("there is no room");
+                assert_refused(&large, Some(ErrorKind::StorageFull), "make room");
+                let run = RunId::from_bytes([2; 16]);
+                let transaction = database.transaction_across([RUN, run], async |txn| {
+                    txn.run(RUN).kv_put("left", vec![7_u8; 200 * KIB]).await?;
+                    txn.run(run).kv_put("right", vec![7_u8; 200 * KIB]).await
+                });
+                let refused = transaction.await.expect_err("there is no room");
+                assert_refused(&refused, Some(ErrorKind::StorageFull), "make room");
+                assert_eq!(database.kv().count(run, None).await.expect("reads go on"), 0);
+                acknowledged.assert_there(&database).await;
+                mount.make_room();
+                acknowledged.assert_resumes(&database, "after", 100 * KIB).await;
+                acknowledged.assert_resumes(&database, "large", 10 * MIB).await;
+                database.close().await.expect("it closes in good order");
+                acknowledged.assert_there(&open(&path, mode, 1).await).await;
+                std::fs::remove_dir_all(&path).expect("it is removed");
             });
-            let refused = transaction.await.expect_err("there is no room");
-            assert_refused(&refused, Some(ErrorKind::StorageFull), "make room");
-            assert_eq!(database.kv().count(run, None).await.expect("reads go on"), 0);
-            acknowledged.assert_there(&database).await;
-            std::fs::remove_file(mount.ballast()).expect("room is made");
-            acknowledged.assert_resumes(&database, "after", 100 * KIB).await;
-            acknowledged.assert_resumes(&database, "large", 10 * MIB).await;
-            database.close().await.expect("it closes in good order");
-            acknowledged.assert_there(&open(&path, mode, 1).await).await;
-        });
-    }
+        }
+    });
 }
 
 #[test]
 fn a_database_on_a_full_disk_loses_nothing_when_it_is_closed_there_or_opened() {
-    let Some(mount) = Mount::new(32) else { return };
-    on_tokio(async {
-        let path = mount.path().join("database");
-        let mut acknowledged = Acknowledged::default();
-        let database = open(&path, DurabilityMode::Strict, 1).await;
-        for number in 0..20 {
-            acknowledged.put(&database, number.to_string(), 10 * KIB).await.expect("there is room");
-        }
-        mount.use_up(256 << 10);
-        let mut rest = std::fs::OpenOptions::new().append(true).open(mount.ballast()).expect("it is there");
-        while std::io::Write::write_all(&mut rest, &[7; 4 * KIB]).is_ok() {}
-        drop(rest);
-        let closed = database.close().await;
-        println!("closed on a full disk: {closed:?}");
-        assert!(matches!(closed, Ok(()) | Err(Error::Io(_))), "{closed:?}");
-        match Database::open(&path).await {
-            Ok(database) => acknowledged.assert_there(&database).await,
-            Err(Error::Io(error)) => {
-                assert!(error.to_string().contains("make room"), "{error}");
-                let reader = Database::builder().path(&path).read_only(true).open().await.expect("it can be read");
-                acknowledged.assert_there(&reader).await;
+    let test = "a_database_on_a_full_disk_loses_nothing_when_it_is_closed_there_or_opened";
+    on_small_disks(test, 32, |mount| {
+        on_tokio(async {
+            let path = mount.path().join("database");
+            let mut acknowledged = Acknowledged::default();
+            let database = open(&path, DurabilityMode::Strict, 1).await;
+            for number in 0..20 {
+                acknowledged.put(&database, number.to_string(), 10 * KIB).await.expect("there is room");
             }
-            Err(error) => panic!("{error}"),
-        }
-        std::fs::remove_file(mount.ballast()).expect("room is made");
-        let database = open(&path, DurabilityMode::Strict, 2).await;
-        acknowledged.assert_there(&database).await;
-        acknowledged.assert_resumes(&database, "after", 100).await;
+            mount.use_up_all();
+            let closed = database.close().await;
+            println!("closed on a full disk: {closed:?}");
+            assert!(matches!(closed, Ok(()) | Err(Error::Io(_))), "{closed:?}");
+            match Database::open(&path).await {
+                Ok(database) => acknowledged.assert_there(&database).await,
+                Err(Error::Io(error)) => {
+                    assert!(error.to_string().contains("make room"), "{error}");
+                    let reader = Database::builder().path(&path).read_only(true).open().await.expect("it can be read");
+                    acknowledged.assert_there(&reader).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+            mount.make_room();
+            let database = open(&path, DurabilityMode::Strict, 2).await;
+            acknowledged.assert_there(&database).await;
+            acknowledged.assert_resumes(&database, "after", 100).await;
+        });
+    });
+}
+
+#[test]
+fn a_backup_onto_a_full_or_read_only_disk_is_refused_and_the_database_goes_on() {
+    let test = "a_backup_onto_a_full_or_read_only_disk_is_refused_and_the_database_goes_on";
+    on_small_disks(test, 32, |mount| {
+        on_tokio(async {
+            let database = open(&mount.elsewhere().join("database"), DurabilityMode::Strict, 2).await;
+            let mut acknowledged = Acknowledged::default();
+            for number in 0..40 {
+                acknowledged.put(&database, number.to_string(), 100 * KIB).await.expect("there is room");
+            }
+            let copy = mount.path().join("copy");
+            let left = || std::fs::remove_dir_all(&copy).expect("what is left is removed");
+            for but in [Some(3 << 20), Some(64 << 10), None] {
+                but.map_or_else(|| mount.use_up_all(), |but| mount.use_up(but));
+                let refused = database.backup(&copy).await.expect_err("there is no room");
+                assert!(matches!(&refused, Error::Io(error) if error.kind() == ErrorKind::StorageFull), "{refused}");
+                let text = refused.to_string();
+                assert!(text.contains("make room") && text.contains("file="), "{text}");
+                mount.make_room();
+                if copy.exists() {
+                    let opened = Database::open(&copy).await.expect_err("it is not whole");
+                    assert!(matches!(opened, Error::Corruption(_)), "{opened}");
+                    left();
+                }
+                acknowledged.put(&database, "more".into(), 100 * KIB).await.expect("the database goes on");
+            }
+            mount.remount("ro");
+            let refused = database.backup(&copy).await.expect_err("nothing can be written");
+            assert!(matches!(&refused, Error::Io(error) if error.kind() == ErrorKind::ReadOnlyFilesystem), "{refused}");
+            assert!(refused.to_string().contains("mount it writable"), "{refused}");
+            mount.remount("rw");
+            acknowledged.assert_there(&database).await;
+            assert_eq!(database.info().health, DatabaseHealth::Healthy);
+            database.backup(&copy).await.expect("there is room");
+            acknowledged.assert_there(&open(&copy, DurabilityMode::Strict, 1).await).await;
+            left();
+            database.close().await.expect("it closes in good order");
+        });
     });
 }
 
 #[test]
 fn a_read_only_file_system_can_be_read_and_says_what_to_do_when_written() {
-    let Some(mount) = Mount::new(32) else { return };
-    on_tokio(async {
-        let path = mount.path().join("database");
-        let mut acknowledged = Acknowledged::default();
-        let database = open(&path, DurabilityMode::Strict, 1).await;
-        acknowledged.put(&database, "key".into(), 10).await.expect("it is written");
-        database.close().await.expect("it closes");
-        for has_lock in [true, false] {
-            if !has_lock {
-                assert!(mount.remount("rw"));
-                std::fs::remove_file(path.join("LOCK")).expect("the lock's file is there");
+    let test = "a_read_only_file_system_can_be_read_and_says_what_to_do_when_written";
+    on_small_disks(test, 32, |mount| {
+        on_tokio(async {
+            let path = mount.path().join("database");
+            let mut acknowledged = Acknowledged::default();
+            let database = open(&path, DurabilityMode::Strict, 1).await;
+            acknowledged.put(&database, "key".into(), 10).await.expect("it is written");
+            database.close().await.expect("it closes");
+            for has_lock in [true, false] {
+                if !has_lock {
+                    mount.remount("rw");
+                    std::fs::remove_file(path.join("LOCK")).expect("the lock's file is there");
+                }
+                mount.remount("ro");
+                let refused = Database::open(&path).await.expect_err("nothing can be written");
+                assert!(
+                    matches!(&refused, Error::Io(error) if error.kind() == ErrorKind::ReadOnlyFilesystem),
+                    "{refused}"
+                );
+                assert!(refused.to_string().contains("read_only(true)"), "{refused}");
+                let reader = Database::builder().path(&path).read_only(true).open().await.expect("it can be read");
+                acknowledged.assert_there(&reader).await;
+                let refused = reader.kv().put(RUN, "more", 1).await;
+                assert!(matches!(refused, Err(Error::InvalidOperation(_))), "{refused:?}");
             }
-            assert!(mount.remount("ro"));
-            let refused = Database::open(&path).await.expect_err("nothing can be written");
-            assert!(matches!(&refused, Error::Io(error) if error.kind() == ErrorKind::ReadOnlyFilesystem), "{refused}");
-            assert!(refused.to_string().contains("read_only(true)"), "{refused}");
-            let reader = Database::builder().path(&path).read_only(true).open().await.expect("it can be read");
-            acknowledged.assert_there(&reader).await;
-            let refused = reader.kv().put(RUN, "more", 1).await;
-            assert!(matches!(refused, Err(Error::InvalidOperation(_))), "{refused:?}");
-        }
-        let elsewhere = Database::open(mount.path().join("new")).await.expect_err("nothing can be made");
-        assert!(elsewhere.to_string().contains("mount it writable"), "{elsewhere}");
+            let elsewhere = Database::open(mount.path().join("new")).await.expect_err("nothing can be made");
+            assert!(elsewhere.to_string().contains("mount it writable"), "{elsewhere}");
+        });
     });
+}
+
+/// From now on the kernel answers this process as it answers whoever asks for more room than his quota gives.
+fn use_up_the_quota() {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+    let arch: TargetArch = std::env::consts::ARCH.try_into().expect("seccompiler knows the architecture");
+    let deny = SeccompAction::Errno(libc::EDQUOT.unsigned_abs());
+    let asks = [(libc::SYS_fallocate, vec![])].into();
+    let filter = SeccompFilter::new(asks, SeccompAction::Allow, deny, arch).expect("the filter is right");
+    let program: BpfProgram = filter.try_into().expect("the filter compiles");
+    seccompiler::apply_filter_all_threads(&program).expect("the filter applies");
+}
+
+#[test]
+fn a_quota_refuses_writes_and_nothing_is_lost() {
+    for (number, mode) in DURABLE.into_iter().enumerate() {
+        if let Some((part, path)) = part() {
+            if part != number.to_string() {
+                continue;
+            }
+            on_tokio(async {
+                let database = open(&path, mode, 2).await;
+                let mut acknowledged = Acknowledged::default();
+                acknowledged.put(&database, "before".into(), 10).await.expect("there is room");
+                use_up_the_quota();
+                let refused = acknowledged.fill(&database, "many", 100 * KIB).await;
+                assert_refused(&refused, Some(ErrorKind::QuotaExceeded), "the quota is used up, make room or raise it");
+                let health = database.info().health;
+                assert!(matches!(&health, DatabaseHealth::Short(why) if why.contains("quota")), "{health:?}");
+                acknowledged.assert_there(&database).await;
+                println!("\nacknowledged {}", acknowledged.0.len());
+                database.close().await.expect("it closes in good order");
+            });
+            continue;
+        }
+        let directory = directory();
+        let test = "a_quota_refuses_writes_and_nothing_is_lost";
+        let printed = output_of(spawn_part(test, &number.to_string(), directory.path()));
+        let acknowledged = printed.lines().find_map(|line| line.strip_prefix("acknowledged "));
+        let acknowledged: u64 = acknowledged.expect("it says how many").parse().expect("it is a number");
+        on_tokio(async {
+            let database = open(directory.path(), mode, 1).await;
+            assert_eq!(database.kv().count(RUN, None).await.expect("it is read"), acknowledged);
+            database.kv().put(RUN, "after", vec![7_u8; MIB]).await.expect("there is room");
+        });
+    }
 }
 
 #[test]
@@ -434,7 +452,7 @@ fn what_this_user_may_not_do_is_an_error_that_says_so() {
     let closed = other.path().join("closed");
     std::fs::create_dir(&closed).expect("a directory is made");
     std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("it is ours");
-    match spawn_as_nobody(test, other.path()) {
+    match as_nobody(part_of(test, "nobody", other.path()), other.path()) {
         Ok(child) => drop(output_of(child)),
         Err(why) => println!("not tried as an unprivileged user: {why}"),
     }

@@ -456,3 +456,29 @@ fn advice(error: &io::Error) -> &'static str {
 fn corruption(path: &Path, offset: u64, what: &str) -> Error {
     Error::Corruption(format!("{what}: file={} offset={offset}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_is_named_with_its_kind_the_file_and_what_to_do() {
+        use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let all = [
+            (libc::ENOSPC, Some(StorageFull), "the disk is full, make room"),
+            (libc::EDQUOT, Some(QuotaExceeded), "the quota is used up, make room or raise it"),
+            (libc::EFBIG, Some(FileTooLarge), "ulimit -f"),
+            (libc::EROFS, Some(ReadOnlyFilesystem), "mount it writable"),
+            (libc::EACCES, Some(PermissionDenied), "change the owner or the mode"),
+            (libc::EMFILE, None, "ulimit -n"),
+            (libc::ENFILE, None, "ulimit -n"),
+        ];
+        for (number, kind, advice) in all {
+            let refused = io::Error::from_raw_os_error(number);
+            let Error::Io(error) = naming("cannot write", Path::new("a/file"), &refused) else { panic!("{number}") };
+            assert!(kind.is_none_or(|kind| error.kind() == kind), "{number}: {error:?}");
+            let text = error.to_string();
+            assert!(text.contains(advice) && text.contains("file=a/file") && text.contains("os error"), "{text}");
+        }
+    }
+}

@@ -80,7 +80,8 @@ impl Fault {
         if rng.chance(400) {
             return Self::Die { is_after };
         }
-        let error = *rng.pick(&[io::ErrorKind::Other, io::ErrorKind::Other, io::ErrorKind::StorageFull]);
+        use io::ErrorKind::{Other, QuotaExceeded, StorageFull};
+        let error = *rng.pick(&[Other, Other, StorageFull, Other, Other, QuotaExceeded]);
         Self::Fail { error, is_after, is_for_ever: rng.chance(400), keep: *rng.pick(&[0, 500, 1_000]) }
     }
 }
@@ -102,7 +103,7 @@ pub(super) enum How {
     FailsBefore,
     FailsAfter,
     FailsForEver,
-    /// There is no room.
+    /// There is no room, on the disk or for this user.
     Full,
     /// The device takes less than it was given.
     Short,
@@ -258,7 +259,8 @@ impl Faults {
                 (io::Error::other("the process died"), is_after, how)
             }
             Fault::Fail { error, is_after, is_for_ever, .. } => {
-                let has_room = error != io::ErrorKind::StorageFull || !operation.needs_room();
+                let is_for_room = matches!(error, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+                let has_room = !is_for_room || !operation.needs_room();
                 let error = if has_room { io::ErrorKind::Other } else { error };
                 let is_after = is_after && !operation.only_looks() && !operation.is_of_log();
                 let how = match is_after {

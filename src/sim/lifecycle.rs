@@ -363,7 +363,8 @@ impl World {
 
     /// One of the next calls to the disk fails.
     pub(super) fn arm_refusal(&mut self, calls: u64) {
-        let error = *self.rng.pick(&[io::ErrorKind::Other, io::ErrorKind::StorageFull]);
+        use io::ErrorKind::{Other, QuotaExceeded, StorageFull};
+        let error = *self.rng.pick(&[Other, StorageFull, Other, QuotaExceeded]);
         let (is_after, after) = (self.rng.chance(500), self.rng.below(calls));
         self.disk.arm(When::Call(after), Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
     }

@@ -2,9 +2,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #![allow(clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
+pub mod mount;
 pub mod placement;
 pub mod steps;
 
+use std::ffi::OsStr;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,9 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use in_mem::prelude::*;
 
-/// A directory on a real file system, removed when dropped.
+/// A directory on a real file system, removed when dropped; where another user has built the test, in `TMPDIR`.
 pub fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory is made")
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).or_else(|_| tempfile::tempdir()).expect("a directory is made")
 }
 
 /// The buffered mode most tests use.
@@ -52,8 +54,16 @@ pub fn spawn_part(test: &str, part: &str, path: &Path) -> Child {
 
 /// How that is done.
 pub fn part_of(test: &str, part: &str, path: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("the test knows itself"));
+    part_behind(&[], test, part, path)
+}
+
+/// The same behind another command, which starts it.
+pub fn part_behind(before: &[&str], test: &str, part: &str, path: &Path) -> Command {
+    let own = std::env::current_exe().expect("the test knows itself");
+    let mut all = before.iter().map(OsStr::new).chain([own.as_os_str()]);
+    let mut command = Command::new(all.next().expect("there is one"));
     command
+        .args(all)
         .args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads=1"])
         .env("IN_MEM_TEST_PART", part)
         .env("IN_MEM_TEST_PATH", path)
@@ -61,6 +71,20 @@ pub fn part_of(test: &str, part: &str, path: &Path) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Starts a child as an unprivileged user, to whom its directory is given.
+///
+/// # Errors
+/// Why that cannot be done.
+pub fn as_nobody(mut command: Command, path: &Path) -> std::io::Result<Child> {
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return Err(std::io::ErrorKind::PermissionDenied.into());
+    }
+    std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
+    command.uid(NOBODY).gid(NOBODY).spawn()
 }
 
 /// Waits for a child, which must end well and soon; returns what it printed.

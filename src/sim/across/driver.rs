@@ -200,7 +200,8 @@ impl World {
         let strict = self.swarm.mode == DurabilityMode::Strict;
         let header = SegmentHeader { id, database: DATABASE, salt: self.rng.next(), capacity, strict };
         if fails {
-            let error = *self.rng.pick(&[io::ErrorKind::Other, io::ErrorKind::StorageFull]);
+            use io::ErrorKind::{Other, QuotaExceeded, StorageFull};
+            let error = *self.rng.pick(&[Other, StorageFull, Other, QuotaExceeded]);
             let (is_after, after) = (self.rng.chance(500), self.rng.below(11));
             self.disk.arm(When::Call(after), Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
         }
