@@ -2,11 +2,11 @@
 //! each time recovery reads what is left.
 //!
 //! - The files are those that running shards have written: as a process leaves them that dies while nothing is under
-//!   way (a copy), and as a close leaves them.
+//!   way (a copy), as a close leaves them, and as a backup and what was written to it leave them.
 //! - What is recovered is held against the state after each commit, which is kept in plain maps.
 //! - Recovery is called as opening calls it, without the threads of the shards; `tests/corruption.rs` opens a sample.
 //! - `SIM_RUNS=n` flips n bits of every byte that something was written to, cuts at n times as many lengths, and looks
-//!   at n times as many of the zeros behind.
+//!   at n times as many of the zeros behind. Of snapshots, every byte and every length behind the header is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -23,7 +23,7 @@ use crate::base::options::{DurabilityMode, HistoryRetention, Partitioning};
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
-use crate::disk::directory::Directory;
+use crate::disk::directory::{Directory, LOG, SNAPSHOTS};
 use crate::disk::recovery::Plan;
 use crate::format::BLOCK;
 use crate::format::record::Position;
@@ -77,16 +77,17 @@ fn directory() -> TempDir {
 }
 
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to.join("log")).unwrap();
     fs::copy(from.join("MANIFEST"), to.join("MANIFEST")).unwrap();
-    for entry in fs::read_dir(from.join("log")).unwrap() {
-        let file = entry.unwrap();
-        fs::copy(file.path(), to.join("log").join(file.file_name())).unwrap();
+    for directory in [LOG, SNAPSHOTS] {
+        fs::create_dir_all(to.join(directory)).unwrap();
+        for file in files_in(from, directory) {
+            fs::copy(&file, to.join(directory).join(file.file_name().unwrap())).unwrap();
+        }
     }
 }
 
-fn log_files(path: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(path.join("log")).unwrap();
+fn files_in(path: &Path, directory: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path.join(directory)).unwrap();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
@@ -134,7 +135,7 @@ async fn fill(database: &Database) -> Vec<Change> {
 
 /// Makes the segments of an image as small as they can be, as if they had been made so: recovery reads them whole.
 fn shrink(path: &Path) {
-    for file in log_files(path) {
+    for file in files_in(path, LOG) {
         let bytes = fs::read(&file).unwrap();
         let mut header = SegmentHeader::read(&bytes).unwrap();
         let end = scan_segment(&bytes, &header, None, |_, _, _| {}).end;
@@ -165,6 +166,30 @@ fn image(is_strict: bool, is_closed: bool) -> Image {
     File::create(directory.path().join("LOCK")).unwrap();
     let whole = state(&changes, |_| true);
     Image { directory, is_strict, is_closed, changes, whole }
+}
+
+/// A backup that was opened, filled once more and closed: snapshots and logs.
+fn image_of_a_backup() -> Image {
+    let (written, directory) = (directory(), directory());
+    let (from, to) = (written.path().join("from"), written.path().join("to"));
+    let changes = futures::executor::block_on(async {
+        let database = DatabaseBuilder::new().path(&from).shards(SHARDS).await.unwrap();
+        let mut changes = fill(&database).await;
+        database.backup(&to).await.unwrap();
+        let copy = DatabaseBuilder::new().path(&to).shards(SHARDS).await.unwrap();
+        for shard in 0..SHARDS {
+            let run = run_on(&copy, shard);
+            copy.kv().put(run, "later", 1).await.unwrap();
+            let sets = vec![(format!("{run} later"), "1".into())];
+            changes.push(Change { shards: [shard].into(), sets, removes: vec![] });
+        }
+        copy.close().await.unwrap();
+        changes
+    });
+    copy(&to, directory.path());
+    File::create(directory.path().join("LOCK")).unwrap();
+    let whole = state(&changes, |_| true);
+    Image { directory, is_strict: true, is_closed: true, changes, whole }
 }
 
 /// The state after the commits of which `counts` says that they count.
@@ -234,8 +259,9 @@ impl Image {
 
     /// The files whose damage matters.
     fn files(&self) -> Vec<PathBuf> {
-        let mut files = log_files(self.directory.path());
+        let mut files = files_in(self.directory.path(), LOG);
         files.push(self.directory.path().join("MANIFEST"));
+        files.extend(files_in(self.directory.path(), SNAPSHOTS));
         files
     }
 }
@@ -253,6 +279,15 @@ fn places(bytes: &[u8], written: usize, zeros: usize) -> Vec<usize> {
         at.is_multiple_of((share / runs()).max(1))
     };
     (0..bytes.len()).filter(is_looked_at).collect()
+}
+
+/// The same of a file: behind the header of a snapshot, all of them.
+fn places_of(file: &Path, bytes: &[u8], written: usize) -> Vec<usize> {
+    if file.extension().is_none_or(|extension| extension != "snap") {
+        return places(bytes, written, ZEROS);
+    }
+    let header = places(&bytes[..BLOCK], written, ZEROS);
+    header.into_iter().chain(BLOCK..bytes.len()).collect()
 }
 
 /// The bytes of a log whose damage can look like a torn tail, and how many commits are then lost: the lengths of the
@@ -281,7 +316,7 @@ fn flip_every_byte(image: &Image) -> Outcomes {
             (0..image.changes.len()).map(|end| state(&image.changes, |at| at < end)).collect()
         };
         let damaged = OpenOptions::new().write(true).open(file).unwrap();
-        for at in places(&bytes, 1, ZEROS) {
+        for at in places_of(file, &bytes, 1) {
             let may_be_lost = if lengths.contains(&at) { &may_be_lost[..] } else { &[] };
             for bit in 0..runs().min(8) {
                 damaged.write_all_at(&[bytes[at] ^ (1 << ((at + bit) % 8))], at as u64).unwrap();
@@ -298,7 +333,7 @@ fn cut_at_every_length(image: &Image) -> Outcomes {
     for file in image.files() {
         let bytes = fs::read(&file).unwrap();
         let damaged = OpenOptions::new().write(true).open(&file).unwrap();
-        for length in places(&bytes, CUTS, ZEROS).into_iter().rev() {
+        for length in places_of(&file, &bytes, CUTS).into_iter().rev() {
             damaged.set_len(length as u64).unwrap();
             image.look(&file, &format!("cut {} at {length}", file.display()), &[], &mut outcomes);
         }
@@ -307,30 +342,37 @@ fn cut_at_every_length(image: &Image) -> Outcomes {
     outcomes
 }
 
-fn damage_everywhere(is_strict: bool, is_closed: bool) {
-    let image = image(is_strict, is_closed);
+fn damage_everywhere(image: &Image) {
+    let Image { is_strict, is_closed, .. } = image;
     assert_eq!(image.open().unwrap(), image.whole, "undamaged, it is whole");
-    println!("strict={is_strict} closed={is_closed} flips: {:?}", flip_every_byte(&image));
-    println!("strict={is_strict} closed={is_closed} cuts: {:?}", cut_at_every_length(&image));
+    println!("strict={is_strict} closed={is_closed} flips: {:?}", flip_every_byte(image));
+    println!("strict={is_strict} closed={is_closed} cuts: {:?}", cut_at_every_length(image));
     assert_eq!(image.open().unwrap(), image.whole, "mended, it is whole");
 }
 
 #[test]
 fn of_a_strict_database_whose_process_died() {
-    damage_everywhere(true, false);
+    damage_everywhere(&image(true, false));
 }
 
 #[test]
 fn of_a_strict_database_that_was_closed() {
-    damage_everywhere(true, true);
+    damage_everywhere(&image(true, true));
 }
 
 #[test]
 fn of_a_buffered_database_whose_process_died() {
-    damage_everywhere(false, false);
+    damage_everywhere(&image(false, false));
 }
 
 #[test]
 fn of_a_buffered_database_that_was_closed() {
-    damage_everywhere(false, true);
+    damage_everywhere(&image(false, true));
+}
+
+#[test]
+fn of_a_backup_that_was_written_to() {
+    let image = image_of_a_backup();
+    assert_eq!(files_in(image.directory.path(), SNAPSHOTS).len(), SHARDS);
+    damage_everywhere(&image);
 }
