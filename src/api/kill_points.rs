@@ -79,7 +79,7 @@ const fn phase(point: KillPoint) -> Phase {
         P::SnapshotCreated | P::SnapshotSynced | P::SnapshotRenamed | P::SnapshotNamed => BackingUp(2),
         P::SnapshotChecked => BackingUp(2),
         P::SnapshotWritten => BackingUp(6),
-        P::BackupCopied => BackingUp(1),
+        P::BackupBegun | P::BackupCopied => BackingUp(1),
         P::RecoverySettled | P::RecoveryJudged | P::RecoveryDecided | P::RecoveryBuilt => Recovering,
         P::RecoverySaved | P::StraysRemoved => Recovering,
         P::StrayRemoved => CleaningUp,

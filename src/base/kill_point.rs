@@ -50,6 +50,8 @@ kill_points! {
     ManifestRenamed,
     /// The name is on disk.
     ManifestNamed,
+    /// A backup has its directory, and nothing in it.
+    BackupBegun,
     /// A snapshot's file has its temporary name, and nothing in it.
     SnapshotCreated,
     /// A part of it is written.

@@ -115,7 +115,8 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Io` if the directory cannot be read.
     pub(crate) fn snapshots(&self) -> Result<Vec<SnapshotId>> {
-        let mut ids: Vec<SnapshotId> = self.list(SNAPSHOTS)?.iter().filter_map(|name| SnapshotId::parse(name)).collect();
+        let mut ids: Vec<SnapshotId> =
+            self.list(SNAPSHOTS)?.iter().filter_map(|name| SnapshotId::parse(name)).collect();
         ids.sort_unstable();
         Ok(ids)
     }

@@ -41,6 +41,7 @@ pub struct BackupReport {
 pub(crate) fn backup(engine: &Arc<Engine>, path: &Path) -> Result<BackupReport> {
     let started = Instant::now();
     let directory = Directory::new(Files::open_new(path)?);
+    kill_point(KillPoint::BackupBegun);
     let version = begin(engine)?;
     let report = copy(engine, &directory, version);
     if report.is_err() {

@@ -34,7 +34,13 @@ mod tests {
     const GONE: RunId = RunId::from_bytes([2; 16]);
 
     fn put(run: RunId) -> Write {
-        Write::Put { run, space: Space::Kv, name: Name::from_slice(b"k"), stored: Stored::Value(1.into()), expires: None }
+        Write::Put {
+            run,
+            space: Space::Kv,
+            name: Name::from_slice(b"k"),
+            stored: Stored::Value(1.into()),
+            expires: None,
+        }
     }
 
     /// The second transaction ends a run and writes into one that has ended: with what was between, it may have been

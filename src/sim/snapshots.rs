@@ -35,5 +35,8 @@ fn a_snapshot_that_a_device_did_not_keep_is_not_taken_for_one() {
     let disk = Disk::new(Rng::new(1)).steady_copy();
     disk.lie();
     let refused = write_snapshot(&disk).expect_err("the device has something else");
-    assert!(matches!(&refused, Error::Corruption(what) if what.contains(".snap") && what.contains("offset=")), "{refused}");
+    assert!(
+        matches!(&refused, Error::Corruption(what) if what.contains(".snap") && what.contains("offset=")),
+        "{refused}"
+    );
 }
