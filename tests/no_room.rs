@@ -312,8 +312,8 @@ fn a_backup_onto_a_full_or_read_only_disk_is_refused_and_the_database_goes_on() 
                 but.map_or_else(|| mount.use_up_all(), |but| mount.use_up(but));
                 let refused = database.backup(&copy).await.expect_err("there is no room");
                 assert!(matches!(&refused, Error::Io(error) if error.kind() == ErrorKind::StorageFull), "{refused}");
-                let text = refused.to_string();
-                assert!(text.contains("make room") && text.contains("file="), "{text}");
+                let message = refused.to_string();
+                assert!(message.contains("make room") && message.contains("file="), "{message}");
                 mount.make_room();
                 if copy.exists() {
                     let opened = Database::open(&copy).await.expect_err("it is not whole");

@@ -6,6 +6,12 @@ use std::io;
 
 use super::rng::Rng;
 
+/// What a system says that has no room: on the disk, or for this user.
+const NO_ROOM: [io::ErrorKind; 2] = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+/// What is wrong with a call that fails.
+pub(super) const ERRORS: [io::ErrorKind; 4] =
+    [io::ErrorKind::Other, io::ErrorKind::StorageFull, io::ErrorKind::Other, io::ErrorKind::QuotaExceeded];
+
 /// What the disk is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {
@@ -80,8 +86,7 @@ impl Fault {
         if rng.chance(400) {
             return Self::Die { is_after };
         }
-        use io::ErrorKind::{Other, QuotaExceeded, StorageFull};
-        let error = *rng.pick(&[Other, Other, StorageFull, Other, Other, QuotaExceeded]);
+        let error = *rng.pick(&ERRORS);
         Self::Fail { error, is_after, is_for_ever: rng.chance(400), keep: *rng.pick(&[0, 500, 1_000]) }
     }
 }
@@ -259,8 +264,7 @@ impl Faults {
                 (io::Error::other("the process died"), is_after, how)
             }
             Fault::Fail { error, is_after, is_for_ever, .. } => {
-                let is_for_room = matches!(error, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-                let has_room = !is_for_room || !operation.needs_room();
+                let has_room = !NO_ROOM.contains(&error) || !operation.needs_room();
                 let error = if has_room { io::ErrorKind::Other } else { error };
                 let is_after = is_after && !operation.only_looks() && !operation.is_of_log();
                 let how = match is_after {

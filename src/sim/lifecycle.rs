@@ -4,12 +4,11 @@
 //! - Writes of a dead process may land at any moment of the recovery, and after it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
 
 use super::clock::Clock;
 use super::damage;
 use super::disk::Crash as End;
-use super::faults::{Fault, Operation, When};
+use super::faults::{ERRORS, Fault, Operation, When};
 use super::ledger::{Crash, Ledger, assert_cut};
 use super::model::{Home, Model};
 use super::planted::Bug;
@@ -363,8 +362,7 @@ impl World {
 
     /// One of the next calls to the disk fails.
     pub(super) fn arm_refusal(&mut self, calls: u64) {
-        use io::ErrorKind::{Other, QuotaExceeded, StorageFull};
-        let error = *self.rng.pick(&[Other, StorageFull, Other, QuotaExceeded]);
+        let error = *self.rng.pick(&ERRORS);
         let (is_after, after) = (self.rng.chance(500), self.rng.below(calls));
         self.disk.arm(When::Call(after), Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
     }

@@ -23,14 +23,14 @@ impl Mount {
         std::fs::File::create(&image).and_then(|made| made.set_len(mebibytes << 20)).expect("an image is made");
         let image = image.to_string_lossy().into_owned();
         run(&["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", &image])?;
-        Self::mount(directory, &["-o", "loop", &image])
+        Self::made_of(directory, &["-o", "loop", &image])
     }
 
     fn in_memory(directory: &Path, mebibytes: u64) -> Result<Self, String> {
-        Self::mount(directory, &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
+        Self::made_of(directory, &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
     }
 
-    fn mount(directory: &Path, what: &[&str]) -> Result<Self, String> {
+    fn made_of(directory: &Path, what: &[&str]) -> Result<Self, String> {
         let mount = Self { directory: directory.to_owned() };
         std::fs::create_dir_all(mount.path()).expect("a directory is made");
         let at = mount.path().to_string_lossy().into_owned();

@@ -6,7 +6,7 @@
 use std::io;
 
 use super::super::disk::Write;
-use super::super::faults::{Fault, When};
+use super::super::faults::{ERRORS, Fault, When};
 use super::super::mesh::Party;
 use super::super::recovery::DATABASE;
 use super::exhaustive::Plan;
@@ -200,8 +200,7 @@ impl World {
         let strict = self.swarm.mode == DurabilityMode::Strict;
         let header = SegmentHeader { id, database: DATABASE, salt: self.rng.next(), capacity, strict };
         if fails {
-            use io::ErrorKind::{Other, QuotaExceeded, StorageFull};
-            let error = *self.rng.pick(&[Other, StorageFull, Other, QuotaExceeded]);
+            let error = *self.rng.pick(&ERRORS);
             let (is_after, after) = (self.rng.chance(500), self.rng.below(11));
             self.disk.arm(When::Call(after), Fault::Fail { error, is_after, is_for_ever: false, keep: 500 });
         }
