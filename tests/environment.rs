@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 
 use in_mem::prelude::*;
-use support::{directory, on_tokio, output_of, part, spawn_part};
+use support::{as_nobody, directory, on_tokio, output_of, part, part_of, spawn_part};
 
 /// Runs the test again as a child and returns what it printed.
 fn output_of_child(test: &str, part: &str, path: &Path) -> String {
@@ -35,6 +35,32 @@ fn too_little_locked_memory_is_refused_with_the_limit_to_raise() {
     let printed = output_of_child(test, "little memory", directory.path());
     assert!(printed.contains("unavailable: there is too little locked memory"), "{printed}");
     assert!(printed.contains("ulimit -l"), "{printed}");
+}
+
+/// The kernel gives locked memory back some time after whoever held it has closed it.
+#[test]
+fn a_database_is_opened_again_and_again_where_locked_memory_suffices_for_one() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let test = "a_database_is_opened_again_and_again_where_locked_memory_suffices_for_one";
+    if part().is_some() {
+        let enough = Rlimit { current: Some(1 << 20), maximum: Some(1 << 20) };
+        setrlimit(Resource::Memlock, enough).expect("a limit can be lowered");
+        return on_tokio(async {
+            for _ in 0..20 {
+                let database = support::sharded(4).await;
+                database.kv().put(RunId::from_bytes([1; 16]), "key", 1).await.expect("the key is written");
+                database.close().await.expect("the database closes");
+            }
+        });
+    }
+    let directory = directory();
+    // The limit is none for root.
+    if rustix::process::geteuid().is_root() {
+        let child = as_nobody(part_of(test, "nobody", directory.path()), directory.path());
+        output_of(child.expect("root may start it"));
+    } else {
+        output_of_child(test, "child", directory.path());
+    }
 }
 
 #[test]
