@@ -4,10 +4,12 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 /// What stands against `io_uring` here; the text says what to change.
 pub(crate) fn probe_io_uring() -> Result<(), String> {
-    let mut ring = io_uring::IoUring::new(4).map_err(|error| why_refused(&error))?;
+    let ring = with_locked_memory(|| io_uring::IoUring::new(4), io::Error::raw_os_error);
+    let mut ring = ring.map_err(|error| why_refused(&error))?;
     let mut probe = io_uring::Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(|error| why_refused(&error))?;
     let needed = [
@@ -60,6 +62,26 @@ fn why_refused(error: &io::Error) -> String {
     }
 }
 
+/// Tries for a while what needs locked memory: the kernel gives it back some time after rings were closed.
+pub(crate) fn with_locked_memory<T, E>(
+    mut make: impl FnMut() -> Result<T, E>,
+    number_of: impl Fn(&E) -> Option<i32>,
+) -> Result<T, E> {
+    let deadline = Instant::now() + MEMORY_PATIENCE;
+    loop {
+        match make() {
+            Err(error) if number_of(&error) == Some(libc::ENOMEM) && Instant::now() < deadline => {
+                std::thread::sleep(MEMORY_INTERVAL);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// How long the kernel may take to give back locked memory.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is asked.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(10);
 /// The least locked memory that glommio starts with.
 const LOCKED_MEMORY_BYTES: u64 = 512 << 10;
 

@@ -11,11 +11,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{GlommioError, LocalExecutorBuilder, Placement, PoolPlacement};
 use slab::Slab;
 
 use super::worker::{Disk, Worker};
@@ -26,13 +25,9 @@ use crate::runtime::keeper::Task;
 use crate::runtime::local;
 use crate::runtime::mailbox::{Inbox, Mailbox};
 use crate::runtime::spin::Spinner;
+use crate::runtime::sys;
 use crate::runtime::usage::Usage;
 use crate::shard::machine::Shard;
-
-/// How long the kernel may take to give back the locked memory of rings that were closed.
-const MEMORY_PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is asked.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What a shard's thread is made of.
 pub(crate) struct ShardThread {
@@ -67,29 +62,18 @@ impl ShardThread {
         Ok((thread, starting))
     }
 
-    /// Tries for a while if there is no memory for it: the one of a database that was closed may come back any moment.
-    fn make_executor(&self) -> std::result::Result<LocalExecutor, GlommioError<()>> {
-        let deadline = Instant::now() + MEMORY_PATIENCE;
-        loop {
-            let placement = self.core.map_or(Placement::Unbound, Placement::Fixed);
-            let made = LocalExecutorBuilder::new(placement)
-                .name(&format!("in-mem-{}", self.number))
-                .io_memory(self.io_memory)
-                .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-                .make();
-            match made {
-                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && Instant::now() < deadline => {
-                    std::thread::sleep(MEMORY_INTERVAL);
-                }
-                made => return made,
-            }
-        }
-    }
-
     fn run(self, started: oneshot::Sender<Result<()>>) {
         let health = self.health.clone();
         let number = self.number;
-        let executor = match self.make_executor() {
+        let placement = self.core.map_or(Placement::Unbound, Placement::Fixed);
+        let make = || {
+            LocalExecutorBuilder::new(placement.clone())
+                .name(&format!("in-mem-{number}"))
+                .io_memory(self.io_memory)
+                .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+                .make()
+        };
+        let executor = match sys::with_locked_memory(make, GlommioError::raw_os_error) {
             Ok(executor) => executor,
             Err(error) => {
                 let hint = match error.raw_os_error() {
