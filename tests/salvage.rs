@@ -87,6 +87,7 @@ fn a_sound_database_is_salvaged_whole_with_and_without_its_manifest() {
             assert!(matches!(Database::open(&from).await, Err(Error::Corruption(_))));
             let blind = salvage(&from, &again).await;
             assert!(blind.lost_manifest.is_some() && blind.damage.is_empty(), "{blind:?}");
+            assert!(!blind.is_whole(), "nobody knows whether files are missing");
             assert_eq!(blind.transactions, report.transactions);
             let salvaged = contents(&to).await;
             assert_eq!(salvaged.len() as u64, 2 * KEYS + 2 + 1 + 4, "pairs and events, both, the counter, the runs");
