@@ -283,7 +283,7 @@ impl Log {
             }
             return self.ask(self.first_batch_bytes());
         }
-        if self.wanted > 0 && !self.has_room_for(self.wanted) && self.can_replace_next() {
+        if self.wants_room() && self.can_replace_next() {
             return self.ask(space_for(self.staged.len() + self.wanted));
         }
         // Whoever commits on another shard needs a mark here: there must be room for it before that.
@@ -293,16 +293,23 @@ impl Log {
         if is_due && self.next.is_none() { self.ask(0) } else { None }
     }
 
+    /// Whether somebody waits for room that there is not.
+    fn wants_room(&self) -> bool {
+        self.wanted > 0 && !self.has_room_for(self.wanted)
+    }
+
     /// Whether nothing that is staged may need the next segment, so that a larger one can be made in its place.
     fn can_replace_next(&self) -> bool {
         let fits = |segment: Segment| space_for(self.staged.len()) <= segment.room();
         self.next.is_none() || self.staged.is_empty() || self.segment.is_some_and(fits)
     }
 
-    /// `Strict` writes whatever is staged; `Buffered` waits for a mark, unless much is staged.
+    /// `Strict` writes whatever is staged; `Buffered` waits for a mark, unless much is staged or it is in somebody's way.
     fn is_due(&self) -> bool {
         let waits = matches!(self.mode, DurabilityMode::Buffered { .. });
-        !self.staged_ends.is_empty() && (!waits || self.hurry || self.staged.len() >= BUFFERED_BATCH_BYTES)
+        let is_in_the_way = || self.wants_room() && !self.can_replace_next();
+        let is_wanted = || self.hurry || self.staged.len() >= BUFFERED_BATCH_BYTES || is_in_the_way();
+        !self.staged_ends.is_empty() && (!waits || is_wanted())
     }
 
     /// The bytes of the smallest batch that makes progress: one record.

@@ -354,6 +354,23 @@ pub(super) fn a_commit_that_may_never_become_durable_is_not_denied() {
     assert!(matches!(table.answer(commit), Some(Err(Error::CommitUnknown(_)))), "{:?}", table.answer(commit));
 }
 
+/// Buffered. A part waited in the log for a mark, its transaction was refused elsewhere, and what came then was larger than
+/// the next segment: that one could not be replaced because of the part, and nobody was in a hurry to write the part.
+#[test]
+fn a_part_that_nobody_waits_for_holds_up_no_larger_write() {
+    let mut table = Table::new(DurabilityMode::Buffered { flush_interval_ms: 1_000, max_pending_writes: 1_000 }, 2);
+    let begun = table.step(0, 1, 0, None, put("a", 1));
+    let snapshot = table.snapshot(begun);
+    table.step(1, 1, 0, Some(snapshot), put("b", 1));
+    let refused = table.commit(0, 1, &[(0, 1), (1, 2)]);
+    table.settle();
+    assert!(matches!(table.answer(refused), Some(Err(Error::TransactionConflict(_)))), "an operation was lost");
+    let value = "x".repeat(2 << 20).into();
+    let large = table.execute(0, KvCommand::Put { key: "c".into(), value, ttl: None });
+    table.settle();
+    assert!(matches!(table.answer(large), Some(Ok(_))), "{:?}", table.answer(large));
+}
+
 /// What a dump of a shard holds of a transaction that was promised before it began, and whether it waited.
 fn dumped_beside_a_promise() -> (bool, bool) {
     let mut table = Table::new(DurabilityMode::InMemory, 2);
