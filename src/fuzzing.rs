@@ -54,7 +54,7 @@ fn read_record(bytes: &[u8]) -> bool {
     let (position, salt) = (Position::from_raw(header.position.get()), header.salt.get());
     let Some((header, body)) = record::read(bytes, position, salt) else { return false };
     let mut again = bytes[..HEADER_BYTES + body.len()].to_vec();
-    record::seal(&mut again, position, header.durable(), salt);
+    record::seal_record(&mut again, position, header.durable(), salt);
     assert_eq!(again, bytes[..again.len()]);
     let _ = (header.kind(), header.version(), header.transaction());
     true
@@ -64,7 +64,7 @@ fn read_record(bytes: &[u8]) -> bool {
 fn repair_record(bytes: &mut [u8], position: Position, salt: u64) -> Option<usize> {
     let (header, _) = RecordHeader::read_from_prefix(bytes).ok()?;
     let length = HEADER_BYTES.checked_add(usize::try_from(header.length.get()).ok()?)?;
-    record::seal(bytes.get_mut(..length)?, position, header.durable(), salt);
+    record::seal_record(bytes.get_mut(..length)?, position, header.durable(), salt);
     Some(length)
 }
 

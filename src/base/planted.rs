@@ -77,6 +77,8 @@ pub(crate) enum Bug {
     ChecksumsIgnored,
     /// A scan steps over what it cannot read and goes on behind it.
     BadRecordSkipped,
+    /// A scan takes zeros behind any record of a batch for its end.
+    BatchEndIgnored,
     /// Recovery forgets deletes.
     DeletesForgotten,
     /// Recovery applies the first write of a commit only.
@@ -160,6 +162,7 @@ impl Bug {
                 | Self::TornTailKept
                 | Self::WholeRecordTorn
                 | Self::DurableIgnored
+                | Self::BatchEndIgnored
                 | Self::HeaderNotCompared
         )
     }

@@ -2,7 +2,8 @@
 //!
 //! - A record is a 64-byte header and a body. The CRC-32C covers the header behind it and the body, and starts from
 //!   the segment's salt, so that bytes of a recycled segment, or bytes meant for another place, fail.
-//! - `position` and `durable` are filled in when the batch is sealed: only then is the place known.
+//! - `position`, `durable` and `is_last` are filled in when the batch is sealed: only then is the place known, and that no
+//!   more follows.
 //! - `durable` is a position known to be on disk when the record was written. Damage below it is corruption.
 
 use serde::{Deserialize, Serialize};
@@ -94,12 +95,13 @@ pub(crate) struct RecordHeader {
     pub(crate) transaction_number: U64,
     /// 1 = commit, 2 = part, 3 = abort, 4 = mark.
     pub(crate) kind: u8,
-    reserved: u8,
+    /// 1 = the last record of its batch: zeros follow up to the next block; 0 = another record follows.
+    is_last: u8,
     /// This part's number, from 0, of a transaction over several shards.
     pub(crate) part: U16,
     /// How many parts the transaction has.
     pub(crate) parts: U16,
-    reserved_too: U16,
+    reserved: U16,
     /// The segment's salt.
     pub(crate) salt: U64,
 }
@@ -144,10 +146,10 @@ impl RecordHeader {
             transaction_shard: transaction.shard.into(),
             transaction_number: transaction.number.into(),
             kind,
-            reserved: 0,
+            is_last: 0,
             part: 0.into(),
             parts: 1.into(),
-            reserved_too: 0.into(),
+            reserved: 0.into(),
             salt: 0.into(),
         }
     }
@@ -166,6 +168,11 @@ impl RecordHeader {
 
     pub(crate) fn durable(&self) -> Position {
         Position::from_raw(self.durable.get())
+    }
+
+    /// Whether its batch goes on behind it.
+    pub(crate) const fn is_followed(&self) -> bool {
+        self.is_last == 0
     }
 
     pub(crate) const fn kind(&self) -> Option<RecordKind> {
@@ -226,23 +233,36 @@ pub(crate) fn stage<W: Serialize>(batch: &mut Vec<u8>, mut header: RecordHeader,
     Ok(())
 }
 
-/// Fills in the place and the checksum of every record of a batch that starts at `position`.
+/// Fills in the place and the checksum of every record of a batch that starts at `position`, and which is the last.
 pub(crate) fn seal(batch: &mut [u8], position: Position, durable: Position, salt: u64) {
     let mut start = 0;
-    while start < batch.len() {
-        let (bytes, _) = batch[start..].split_at_mut(HEADER_BYTES);
-        let Ok(header) = RecordHeader::mut_from_bytes(bytes) else {
-            unreachable!("the slice has the size of a header");
-        };
-        header.position = Position::new(position.segment(), position.offset() + start as u64).get().into();
-        header.durable = durable.get().into();
-        header.salt = salt.into();
+    let whole = batch.len();
+    while start < whole {
+        let header = header_of(&mut batch[start..]);
         let end = start + HEADER_BYTES + header.length.get() as usize;
-        let crc = checksum(&batch[start..end], salt);
-        batch[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        header.is_last = u8::from(end == whole);
+        let place = Position::new(position.segment(), position.offset() + start as u64);
+        seal_record(&mut batch[start..end], place, durable, salt);
         start = end;
     }
-    assert_eq!(start, batch.len(), "a batch is a whole number of records");
+    assert_eq!(start, whole, "a batch is a whole number of records");
+}
+
+/// Fills in the place and the checksum of one record.
+pub(crate) fn seal_record(record: &mut [u8], position: Position, durable: Position, salt: u64) {
+    let header = header_of(record);
+    header.position = position.get().into();
+    header.durable = durable.get().into();
+    header.salt = salt.into();
+    let crc = checksum(record, salt);
+    record[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn header_of(record: &mut [u8]) -> &mut RecordHeader {
+    let Ok((header, _)) = RecordHeader::mut_from_prefix(record) else {
+        unreachable!("a record has a header");
+    };
+    header
 }
 
 /// The record that starts at the beginning of `bytes`, which stand at `position`; `None` if there is no valid one.
@@ -355,6 +375,44 @@ mod tests {
         assert_eq!((header.kind(), header.part.get(), header.parts.get()), (Some(RecordKind::Part), 1, 2));
         let (read, rest) = decode_part_head(bytes).unwrap();
         assert_eq!((read, decode_body(rest).unwrap()), (head, body()));
+    }
+
+    #[test]
+    fn the_last_record_of_a_batch_says_that_it_is() {
+        let position = Position::new(3, 4096);
+        let batch = sealed(position, 77);
+        let (first, body) = read(&batch, position, 77).unwrap();
+        let second = HEADER_BYTES + body.len();
+        let (last, _) = read(&batch[second..], Position::new(3, 4096 + second as u64), 77).unwrap();
+        assert_eq!((first.is_followed(), last.is_followed()), (true, false));
+    }
+
+    /// Each is alone in its batch, at 4096 of segment 0.
+    #[test]
+    fn the_examples_in_the_documentation_are_what_is_written() {
+        let drawn: String = include_str!("../../docs/FORMAT.md").split_whitespace().collect();
+        let version = Version::from(1_700_000_000_000_000_000);
+        let put = Write::Put {
+            run: RunId::from_bytes([1; 16]),
+            space: Space::Kv,
+            name: Name::from_slice(b"k"),
+            stored: Stored::Value(1.into()),
+            expires: None,
+        };
+        let commit = CommitBody { writes: vec![put] };
+        let alone = TransactionId { incarnation: 1, shard: 0, number: 0 };
+        let shared = TransactionId { number: 7, ..alone };
+        let head = PartHead { participants: vec![0, 3], earliest_expiry: Version::MAX };
+        let mut batches = [const { Vec::new() }; 4];
+        stage(&mut batches[0], RecordHeader::commit(version, alone), &commit).unwrap();
+        stage(&mut batches[1], RecordHeader::part(version, shared, 1, 2), &PartBody { head, commit }).unwrap();
+        stage(&mut batches[2], RecordHeader::abort(shared), &()).unwrap();
+        stage(&mut batches[3], RecordHeader::mark(version), &()).unwrap();
+        for batch in &mut batches {
+            seal(batch, Position::new(0, 4096), Position::START, 0x0123_4567_89ab_cdef);
+            let bytes: String = batch.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(drawn.contains(&bytes), "{bytes}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - A record proves itself: its checksum starts from the segment's salt and covers its place. So every valid record counts
 //!   here, also behind damage, where a recovery refuses to go on.
 //! - Behind damage the next record is found by the salt that each carries.
+//! - Zeros behind a record that another one follows are damage, as long as at least that one's header.
 
 use std::ops::Range;
 
@@ -28,14 +29,16 @@ pub(crate) fn rescue_segment<'a>(
     let bytes = &bytes[..limit];
     let mut damage = Vec::new();
     let mut at = BLOCK;
+    let mut is_followed = false;
     while at < limit {
         if let Some((record, body)) = read_at(bytes, id, salt, at) {
+            is_followed = record.is_followed();
             visit(at as u64, record, body);
             at += HEADER_BYTES + body.len();
             continue;
         }
         let boundary = round_up_to_block(at).min(limit);
-        if boundary > at && first_nonzero(bytes, at, boundary).is_none() {
+        if !is_followed && boundary > at && first_nonzero(bytes, at, boundary).is_none() {
             at = boundary;
             continue;
         }
@@ -43,7 +46,11 @@ pub(crate) fn rescue_segment<'a>(
         let until = match next {
             Some(next) => next,
             None if known.is_some() => limit,
-            None => at + bytes[at..].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1),
+            None => {
+                let least = if is_followed { HEADER_BYTES } else { 0 };
+                let written = bytes[at..].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                limit.min(at + written.max(least))
+            }
         };
         if until > at {
             damage.push(at as u64..until as u64);
@@ -136,6 +143,20 @@ mod tests {
                 assert_eq!(damage.len(), 1);
                 assert_eq!(damage[0].0, *start as u64);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_missing_behind_a_record_that_is_not_the_last_of_its_batch_is_damage() {
+        let (mut bytes, starts) = segment();
+        for (missing, found) in [(starts[2]..2 * BLOCK, 5), (starts[5]..3 * BLOCK, 4)] {
+            let header = (starts[5], starts[5] + HEADER_BYTES);
+            bytes[missing.clone()].fill(0);
+            let (records, damage) = rescued(&bytes, None);
+            assert_eq!(records.len(), found);
+            let mut expected = vec![(starts[2], starts[3]), header];
+            expected.truncate(starts.len() - found);
+            assert_eq!(damage, expected.iter().map(|(from, to)| (*from as u64, *to as u64)).collect::<Vec<_>>());
         }
     }
 

@@ -1,7 +1,7 @@
 //! Scanning: reading the records of a segment back.
 //!
-//! - Batches start on block boundaries. Where no valid record starts, the rest of the batch's last block is padding
-//!   if it is all zero, and the next block boundary is looked at.
+//! - Batches start on block boundaries. Behind the last record of one, which says that it is, the rest of its last block
+//!   is padding if it is all zero, and the next block boundary is looked at.
 //! - The scan ends at the first block boundary without a valid record. Whether that is the end of the log, a torn
 //!   tail or corruption is decided above, by the highest position any valid record knows to be durable; so the scan
 //!   looks on, behind the end, for records that know more.
@@ -43,17 +43,10 @@ pub(crate) fn scan_segment<'a>(
     let mut scan =
         SegmentScan { end: BLOCK as u64, damage: None, may_be_torn: false, durable: Position::START, before: None };
     let mut at = BLOCK;
-    let mut is_behind_padding = false;
+    let mut is_followed = false;
     while at < limit {
         if let Some((record, body)) = record::read(&bytes[at..limit], place(at), header.salt) {
-            // Behind padding starts a new batch, which knows that everything before it is durable. A record that does
-            // not is the rest of a torn batch, and what looks like padding is a hole in it.
-            if is_behind_padding && record.durable() < place(at) {
-                scan.damage = Some(at as u64);
-                scan.may_be_torn = true;
-                break;
-            }
-            is_behind_padding = false;
+            is_followed = record.is_followed() && !planted(Bug::BatchEndIgnored);
             scan.durable = scan.durable.max(record.durable());
             scan.before.get_or_insert(record.durable());
             visit(at as u64, record, body);
@@ -66,6 +59,11 @@ pub(crate) fn scan_segment<'a>(
             at = round_up_to_block(at + 1);
             continue;
         }
+        // What looks like padding in the middle of a batch is a hole in it.
+        if is_followed {
+            scan.damage = Some(at as u64);
+            break;
+        }
         if boundary == at {
             if let Some(byte) = first_nonzero(bytes, at, limit) {
                 scan.damage = Some(byte as u64);
@@ -77,7 +75,6 @@ pub(crate) fn scan_segment<'a>(
             break;
         }
         at = boundary;
-        is_behind_padding = true;
     }
     if scan.damage.is_some() {
         scan.may_be_torn |= has_unwritten_sector(bytes, at);
@@ -188,7 +185,8 @@ mod tests {
         // The second record fills sectors 1 to 7 of its block, and none of them was written.
         bytes[BLOCK + 512..2 * BLOCK].fill(0);
         let (count, scan) = scan(&bytes);
-        assert_eq!((count, scan.end, scan.damage), (1, 2 * BLOCK as u64, Some(2 * BLOCK as u64)));
+        assert_eq!((count, scan.end, scan.damage), (1, 2 * BLOCK as u64, Some(BLOCK as u64 + 512)));
+        assert!(scan.may_be_torn);
     }
 
     #[test]

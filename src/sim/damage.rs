@@ -3,8 +3,7 @@
 //! - A bit that flips, a sector or a batch that was never written, one that was written elsewhere, files that are gone,
 //!   cut off, or under each other's names.
 //! - Whoever opens then is told of corruption and where it is, or finds what was there. Only the last batch behind a crash
-//!   may be taken for a torn tail, and only where nobody could tell. What a format without a count of records cannot see
-//!   is the loss of a sector that held nothing but the last records of a batch.
+//!   may be taken for a torn tail, and only where nobody could tell.
 //! - Done to copies of the disk, before a recovery, with what the recovery of an undamaged copy finds beside it.
 
 use std::collections::BTreeMap;
@@ -18,7 +17,7 @@ use crate::base::version::Version;
 use crate::disk::directory::{MANIFEST, segment_name};
 use crate::disk::recovery::Plan;
 use crate::format::BLOCK;
-use crate::format::record::{HEADER_BYTES, Position};
+use crate::format::record::{self, HEADER_BYTES, Position};
 use crate::format::scan::scan_segment;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::shard::replay::survey;
@@ -54,8 +53,6 @@ pub(super) enum Ending {
     Harmless,
     /// The last batch was taken for a torn tail.
     TailLost,
-    /// The last records of a batch are gone with their sector, and what is left looks like padding.
-    Unseen,
 }
 
 /// Damages copies of a disk, and says what came of it.
@@ -188,9 +185,6 @@ fn judge(disk: &Disk, whole: &Recovered, found: &Recovered, damage: &Damage, pla
     }
     let ends: BTreeMap<SegmentId, u64> =
         found.manifest.sealed.iter().map(|segment| (segment.id, segment.end)).collect();
-    if is_unseen(disk, damage) {
-        return Ending::Unseen;
-    }
     let sealed = disk.sealed();
     let is_sealed = |id: &SegmentId| sealed.contains(id);
     // Cut an undamaged copy off where the damaged one ends: the same must be there.
@@ -203,7 +197,7 @@ fn judge(disk: &Disk, whole: &Recovered, found: &Recovered, damage: &Damage, pla
         if (end as u64) < segment.end {
             assert_behind_durable(disk, segment.id, end, damage);
             assert_cannot_be_told(&bytes, segment.id, damage);
-            bytes[end..].fill(0);
+            end_at(&mut bytes, segment.id, end);
             cut.replace(&name, &bytes);
         }
     }
@@ -213,31 +207,18 @@ fn judge(disk: &Disk, whole: &Recovered, found: &Recovered, damage: &Damage, pla
     Ending::TailLost
 }
 
-/// Whether a lost sector held the last records of a batch, from their first byte to their last, and nothing else.
-fn is_unseen(disk: &Disk, damage: &Damage) -> bool {
-    let name = &damage.files[0];
-    if !matches!(damage.kind, Kind::LostSector | Kind::Misdirected) || name == MANIFEST {
-        return false;
-    }
-    let bytes = disk.bytes(name);
-    let header = SegmentHeader::read(&bytes).expect("a header is whole");
-    let mut records = Vec::new();
-    scan_segment(&bytes, &header, None, |offset, _, body| {
-        let start = usize::try_from(offset).unwrap();
-        records.push(start..start + HEADER_BYTES + body.len());
+/// A segment as if its last batch had ended there.
+fn end_at(bytes: &mut [u8], id: SegmentId, end: usize) {
+    let header = SegmentHeader::read(bytes).expect("a header is whole");
+    let mut last = None;
+    scan_segment(bytes, &header, Some(end as u64), |offset, record, body| {
+        last = Some((usize::try_from(offset).unwrap(), record.durable(), body.len()));
     });
-    let sector = damage.offset / SECTOR * SECTOR..damage.offset / SECTOR * SECTOR + SECTOR;
-    let is_zero = |range: std::ops::Range<usize>| bytes[range].iter().all(|byte| *byte == 0);
-    let Some(first) = records.iter().position(|record| record.start >= sector.start) else { return false };
-    let lost = records[first..].iter().take_while(|record| record.start < sector.end).count();
-    let behind = records.get(first + lost).is_none_or(|next| next.start.is_multiple_of(BLOCK));
-    let before =
-        records[..first].last().is_none_or(|before| before.end <= sector.start || is_zero(sector.start..before.end));
-    let whole = lost > 0 && {
-        let end = records[first + lost - 1].end;
-        end <= sector.end || is_zero(sector.end..end)
-    };
-    behind && before && whole
+    if let Some((start, durable, length)) = last {
+        let place = Position::new(id.index, start as u64);
+        record::seal(&mut bytes[start..start + HEADER_BYTES + length], place, durable, header.salt);
+    }
+    bytes[end..].fill(0);
 }
 
 /// What is lost is behind every position that the log knows to be durable.

@@ -105,6 +105,16 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_whose_end_is_not_looked_for_is_told_by_its_scenario() {
+        let scenario = scenarios::a_lost_sector_with_the_last_records_of_a_batch_is_no_padding;
+        scenario();
+        planted::plant(Some(planted::Bug::BatchEndIgnored));
+        let told = caught(scenario);
+        planted::plant(None);
+        assert!(told.is_err_and(|what| what.contains("a record is missing")));
+    }
+
+    #[test]
     fn bugs_of_the_driver_are_caught() {
         assert_caught(Bug::AcknowledgedEarly, Mode::Strict);
         assert_caught(Bug::WriteForgotten, Mode::Strict);
@@ -154,6 +164,7 @@ mod tests {
             planted::Bug::TailTrusted,
             planted::Bug::TornTailKept,
             planted::Bug::DurableIgnored,
+            planted::Bug::BatchEndIgnored,
             planted::Bug::HeaderNotCompared,
             planted::Bug::HashOrder,
         ] {

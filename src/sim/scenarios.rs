@@ -269,6 +269,27 @@ fn a_lost_sector_behind_a_whole_record_of_its_block_is_corruption() {
     assert!(damage.what.contains("was durable"), "{damage:?}");
 }
 
+/// The sector held the last record of its batch and nothing else: what was left looked like padding.
+#[test]
+pub(super) fn a_lost_sector_with_the_last_records_of_a_batch_is_no_padding() {
+    let mut stage = Stage::new(DurabilityMode::Strict);
+    stage.execute(RUN, put("a", 1, None));
+    // A record of exactly one sector, and one in the next.
+    stage.execute(RUN, put("b", "x".repeat(421), None));
+    stage.execute(RUN, put("c", 1, None));
+    let first = stage.complete_write();
+    stage.execute(RUN, put("d", 1, None));
+    let second = stage.complete_write();
+    let third = stage.complete_write();
+    let id = SegmentId { incarnation: 1, shard: 0, index: 0 };
+    let header = SegmentHeader { id, database: DATABASE, salt: 5, capacity: 1 << 20, strict: true };
+    let mut bytes = [header.to_block(), first.bytes, second.bytes, third.bytes].concat();
+    bytes.resize(8 * BLOCK, 0);
+    bytes[2 * BLOCK + 512..2 * BLOCK + 1024].fill(0);
+    let damage = judge(&[survey(&bytes, &header, None)]).expect_err("a record is missing");
+    assert_eq!((damage.offset, damage.what.contains("was durable")), (2 * BLOCK as u64 + 512, true), "{damage:?}");
+}
+
 /// The whole block was sealed as valid, and the next look at it found that it is not.
 #[test]
 pub(super) fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() {
