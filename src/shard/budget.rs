@@ -3,6 +3,8 @@
 //! - What counts is `store::footprint` of everything that is kept, and the weight of what open transactions have written.
 //! - The limit is for all shards together. What the others use comes from outside, a little late: while several write at
 //!   the same moment they may go past the limit by what they write then.
+//! - An overwrite replaces what its key holds, which goes when no reader needs it. As long as a reader keeps one replaced
+//!   revision of a key, every further overwrite of it grows.
 //! - What grows is refused, before it is logged; what is derived from a write is not foreseen, so that the last one may
 //!   go past the limit too. Deletes are never refused, nor are overwrites that do not grow, reads and recovery.
 //! - Nothing is evicted.
@@ -44,7 +46,9 @@ impl Shard {
 
     fn growth(&self, write: &Write) -> usize {
         match write {
-            Write::Put { run, space, name, stored, .. } => self.memory.growth(run, *space, name, stored),
+            Write::Put { run, space, name, stored, .. } => {
+                self.memory.growth(run, *space, name, stored, self.horizon())
+            }
             Write::Delete { .. } | Write::DeleteRun { .. } => 0,
         }
     }

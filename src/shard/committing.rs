@@ -38,9 +38,7 @@ pub(crate) struct Coordination {
 impl Shard {
     /// Somebody asks for a commit. It is let in when there is room for what this shard alone would log.
     pub(super) fn ask_commit(&mut self, id: RequestId, number: TransactionNumber, commit: Commit) {
-        let is_alone = matches!(commit.participants[..], [(shard, _)] if shard == self.config.shard);
-        let bytes = if is_alone { self.bytes_of_part(number, 1) } else { 0 };
-        self.knock(bytes, Caller::Commit { id, transaction: number, commit });
+        self.knock(Caller::Commit { id, transaction: number, commit });
     }
 
     pub(super) fn commit_transaction(&mut self, id: RequestId, number: TransactionNumber, commit: Commit) {

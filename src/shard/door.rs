@@ -39,8 +39,7 @@ pub(super) enum Caller {
 /// Everybody who waits.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
-    /// With the bytes that the record may take.
-    waiting: VecDeque<(usize, Caller)>,
+    waiting: VecDeque<Caller>,
     /// Other shards whose logs have no room, and why.
     short: BTreeMap<u32, IoFailure>,
     /// Whether the others have been told that this one has none.
@@ -59,8 +58,9 @@ impl Door {
 }
 
 impl Shard {
-    /// Lets somebody in whose record takes at most so many bytes, or lets them wait.
-    pub(super) fn knock(&mut self, bytes: usize, caller: Caller) {
+    /// Lets somebody in whose record has room, or lets them wait.
+    pub(super) fn knock(&mut self, caller: Caller) {
+        let bytes = self.bytes_of(&caller);
         if bytes == 0 || (self.door.is_empty() && self.may_enter(bytes)) {
             return self.enter(caller);
         }
@@ -68,7 +68,7 @@ impl Shard {
             self.log.want(bytes);
         }
         self.set_committing(&caller, true);
-        self.door.waiting.push_back((bytes, caller));
+        self.door.waiting.push_back(caller);
     }
 
     /// Whoever waits to commit is not forgotten, however long that takes.
@@ -82,10 +82,12 @@ impl Shard {
 
     /// Lets in who can be let in, or is to be refused.
     pub(super) fn open_door(&mut self) {
-        while let Some((bytes, caller)) = self.door.waiting.pop_front() {
-            if !self.may_enter(bytes) {
+        while let Some(caller) = self.door.waiting.pop_front() {
+            // Whoever came in before may have changed what it takes.
+            let bytes = self.bytes_of(&caller);
+            if bytes > 0 && !self.may_enter(bytes) {
                 self.log.want(bytes);
-                return self.door.waiting.push_front((bytes, caller));
+                return self.door.waiting.push_front(caller);
             }
             self.set_committing(&caller, false);
             self.enter(caller);
@@ -95,8 +97,7 @@ impl Shard {
 
     /// Nobody is let in any more; gives out the requests that waited.
     pub(super) fn close_door(&mut self) -> Vec<RequestId> {
-        let id = |(_, caller): (usize, Caller)| caller.id();
-        std::mem::take(&mut self.door.waiting).into_iter().filter_map(id).collect()
+        std::mem::take(&mut self.door.waiting).iter().filter_map(Caller::id).collect()
     }
 
     fn may_enter(&self, bytes: usize) -> bool {
@@ -118,8 +119,20 @@ impl Shard {
         self.let_in.extend(id.map(|id| super::machine::LetIn { id, before, after: self.latest() }));
     }
 
-    /// The most bytes that a command may log.
-    pub(super) fn bytes_of_command(&self, run: &RunId, command: &Command) -> usize {
+    /// The most bytes that somebody may log; 0 is nothing.
+    fn bytes_of(&mut self, caller: &Caller) -> usize {
+        match caller {
+            Caller::Write { run, command, .. } => self.bytes_of_command(run, command),
+            Caller::Commit { transaction, commit, .. } => match commit.participants[..] {
+                [(shard, _)] if shard == self.config.shard => self.bytes_of_part(*transaction, 1),
+                // This shard's part is let in when it is prepared.
+                _ => 0,
+            },
+            Caller::Prepare { transaction, participants, .. } => self.bytes_of_part(*transaction, participants.len()),
+        }
+    }
+
+    fn bytes_of_command(&self, run: &RunId, command: &Command) -> usize {
         let metadata = match command {
             Command::Run(_) => self.memory.at(run, Space::Run, &unit_name(), Version::MAX),
             _ => None,
@@ -128,8 +141,7 @@ impl Shard {
         RECORD_BYTES + command.logged_bytes() + kept
     }
 
-    /// The most bytes that this shard logs for a transaction.
-    pub(super) fn bytes_of_part(&mut self, number: TransactionNumber, participants: usize) -> usize {
+    fn bytes_of_part(&mut self, number: TransactionNumber, participants: usize) -> usize {
         let part = self.transactions.get(number, self.now).map(|open| &open.part);
         part.map_or(0, |part| RECORD_BYTES + participants * PARTICIPANT_BYTES + part.logged_bytes())
     }
@@ -174,7 +186,7 @@ mod tests {
     use crate::base::error::Error;
     use crate::base::options::HistoryRetention;
     use crate::format::record::Position;
-    use crate::primitive::command::KvCommand;
+    use crate::primitive::command::{KvCommand, NewRun, RunCommand};
     use crate::primitive::output::Output;
     use crate::shard::effect::Effect;
     use crate::shard::input::{Input, Request};
@@ -239,6 +251,11 @@ mod tests {
             self.give(shard, Input::Request { id, request });
         }
 
+        fn execute(&mut self, shard: usize, id: RequestId, command: RunCommand) {
+            let request = Request::Execute { run: RUN, command: Command::Run(command) };
+            self.give(shard, Input::Request { id, request });
+        }
+
         fn keys(&mut self, shard: usize) -> Vec<String> {
             let command = Command::Kv(KvCommand::List { prefix: None });
             self.give(shard, Input::Request { id: 0, request: Request::Execute { run: RUN, command } });
@@ -299,6 +316,24 @@ mod tests {
         assert!(world.asked[0].is_some_and(|(index, capacity)| index == 1 && capacity > 10 << 20));
         world.make(0);
         assert_eq!(world.keys(0), ["1", "2", "3"]);
+    }
+
+    /// Tags are logged with the metadata of their run, which had become large while somebody waited to add one.
+    #[test]
+    fn what_a_write_takes_is_looked_at_when_it_is_let_in() {
+        let mut world = World::new(DurabilityMode::Strict, 1);
+        let (name, parent, tags) = ("run".into(), None, Vec::new());
+        world.execute(0, 1, RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata: 1.into() })));
+        world.make(0);
+        world.put(0, 2, 600_000);
+        world.execute(0, 3, RunCommand::UpdateMetadata { metadata: vec![7_u8; 1_200_000].into() });
+        world.execute(0, 4, RunCommand::AddTags { tags: vec!["tag".into()] });
+        assert!(!world.replies.contains_key(&3), "there is no room for it");
+        world.make(0);
+        assert!(world.replies[&3].is_ok());
+        world.refuse(0);
+        world.refuse(0);
+        assert!(world.is_refused(4), "what there is room for is not what it takes now");
     }
 
     #[test]

@@ -28,8 +28,7 @@ impl Shard {
             let snapshot = self.snapshot();
             self.read(id, run, command, snapshot, false);
         } else {
-            let bytes = self.bytes_of_command(&run, &command);
-            self.knock(bytes, Caller::Write { id, run, command });
+            self.knock(Caller::Write { id, run, command });
         }
     }
 

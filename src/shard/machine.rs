@@ -359,8 +359,7 @@ impl Shard {
     fn receive(&mut self, from: u32, message: Message) {
         match message {
             Message::Prepare { transaction, operations, participants } => {
-                let bytes = self.bytes_of_part(transaction, participants.len());
-                self.knock(bytes, Caller::Prepare { from, transaction, operations, participants });
+                self.knock(Caller::Prepare { from, transaction, operations, participants });
             }
             Message::Vote { transaction, vote } => self.vote(from, transaction, vote),
             Message::Decide { transaction, timestamp } => self.decide(transaction, timestamp),

@@ -185,6 +185,24 @@ fn a_reader_as_of_the_last_durable_commit_is_not_disturbed_by_a_delete_that_was_
     assert_eq!(output(stage.execute(RUN, list)), Output::Texts(vec!["k".into()]));
 }
 
+/// Overwrites of one key do not grow, but nothing that they replaced could go as long as somebody looked back.
+#[test]
+fn overwrites_beside_a_reader_do_not_go_beyond_the_memory_limit() {
+    let mut stage = Stage::new(DurabilityMode::InMemory);
+    stage.shard.limit_memory(Some(100_000));
+    let overwrite = |stage: &mut Stage| stage.execute(RUN, put("k", "x".repeat(10_000), None)).expect("at once");
+    overwrite(&mut stage).unwrap();
+    output(stage.step(0, get("k")));
+    let written = (0..20).take_while(|_| overwrite(&mut stage).is_ok()).count();
+    assert!((7..10).contains(&written), "{written}");
+    assert!(matches!(overwrite(&mut stage), Err(Error::OutOfMemory { .. })));
+    stage.ask(Request::Abort { transaction: TRANSACTION });
+    for _ in 0..20 {
+        overwrite(&mut stage).expect("what was replaced goes");
+    }
+    assert!(stage.shard.memory_used() < 25_000);
+}
+
 /// The history of a key showed no end, and an end had come when the transaction was committed.
 #[test]
 fn a_transaction_that_read_a_history_ends_before_that_goes_on() {

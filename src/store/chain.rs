@@ -123,6 +123,11 @@ impl Chain {
         self.older.iter().flat_map(|past| past.revisions.iter()).chain(std::iter::once(&self.newest))
     }
 
+    /// Whether it has older revisions that a reader at or above the horizon may need.
+    pub(crate) fn keeps_older(&self, horizon: Version) -> bool {
+        self.older.is_some() && self.newest.version > horizon
+    }
+
     /// What its revisions take.
     pub(crate) fn footprint(&self) -> usize {
         footprint::of_revision(&self.newest) + self.older.as_ref().map_or(0, |past| past.footprint)

@@ -115,13 +115,16 @@ impl Memory {
         self.footprint
     }
 
-    /// By how much a key grows at most when it is given this.
-    pub(crate) fn growth(&self, run: &RunId, space: Space, name: &Name, stored: &Stored) -> usize {
+    /// By how much a key grows at most when it is given this. What it holds now is taken to go soon, unless older revisions
+    /// are there already that cannot go at this horizon.
+    pub(crate) fn growth(&self, run: &RunId, space: Space, name: &Name, stored: &Stored, horizon: Version) -> usize {
         let added = footprint::of_stored(Some(stored));
         let Some(table) = self.runs.get(run) else { return RUN_BYTES + footprint::of_key(name) + added };
         let Some(chain) = table.chain(space, name) else { return footprint::of_key(name) + added };
         match self.retention(space, Version::MAX).history {
-            HistoryRetention::Off => added.saturating_sub(footprint::of_revision(chain.newest())),
+            HistoryRetention::Off if !chain.keeps_older(horizon) => {
+                added.saturating_sub(footprint::of_revision(chain.newest()))
+            }
             _ => added,
         }
     }
