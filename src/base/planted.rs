@@ -41,6 +41,10 @@ pub(crate) enum Bug {
     VoteNotDurable,
     /// In `Strict`, a reply does not wait for what it saw.
     ReplyNotDurable,
+    /// In `Strict`, a shard whose log has failed tells what may be lost.
+    LostTold,
+    /// In `Strict`, a shard whose log has failed does not tell of what became durable elsewhere behind what may be lost.
+    KeptMissed,
     /// An outcome wakes the first of those who wait.
     WakeLost,
     /// The coordinator does not look at expiries.

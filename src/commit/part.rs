@@ -138,6 +138,15 @@ impl Part {
         self.deleted.iter()
     }
 
+    /// The versions of everything that is kept of what it read, newer ones included.
+    pub(crate) fn versions_read(&self, memory: &Memory) -> impl Iterator<Item = Version> {
+        let keys = self.reads.iter().flat_map(|(run, space, name)| memory.revisions(run, *space, name));
+        let ranges = self.ranges.iter().flat_map(|(run, space, range)| memory.versions_in(run, *space, range));
+        let runs = self.reads.iter().map(|(run, ..)| run).chain(self.ranges.iter().map(|(run, ..)| run));
+        let deleted = runs.filter_map(|run| memory.deleted(run));
+        keys.map(|revision| revision.version).chain(ranges).chain(deleted)
+    }
+
     /// The earliest expiry of anything it read.
     pub(crate) const fn earliest_expiry(&self) -> Version {
         self.earliest_expiry

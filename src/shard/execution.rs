@@ -25,7 +25,7 @@ use crate::primitive::output::{Output, Reply};
 impl Shard {
     pub(super) fn execute(&mut self, id: RequestId, run: RunId, command: Command) {
         if command.is_read() {
-            let snapshot = self.snapshot();
+            let snapshot = self.snapshot_of_read(run, &command);
             self.read(id, run, command, snapshot, false);
         } else {
             self.knock(Caller::Write { id, run, command });
@@ -35,7 +35,7 @@ impl Shard {
     /// Reads at a snapshot; `waited`: the snapshot is registered.
     fn read(&mut self, id: RequestId, run: RunId, command: Command, snapshot: Version, waited: bool) {
         let again = (!self.intents.is_empty()).then(|| command.clone());
-        let mut part = Part::immediate(snapshot);
+        let mut part = if self.is_aftermath() { Part::tracked(snapshot) } else { Part::immediate(snapshot) };
         let mut access = Access::new(&self.memory, &mut part, snapshot).beside(&self.intents);
         let result = primitive::execute(&mut access, run, command);
         let (seen, blocked) = (access.seen(), access.blocked());
@@ -53,6 +53,12 @@ impl Shard {
         }
         match blocked {
             Some(_) => self.answer(id, (Err(in_doubt(run)), Version::ZERO)),
+            None if self.is_aftermath() => {
+                #[cfg(test)]
+                self.read_in_aftermath.push((id, snapshot));
+                let result = self.check_not_lost(&part).and(result);
+                self.answer(id, (result.map(Reply::read), Version::ZERO));
+            }
             None => self.answer(id, (result.map(Reply::read), seen)),
         }
     }
@@ -193,6 +199,12 @@ impl Shard {
         let seen = open.seen;
         open.broken |= result.is_err() && open.part.wrote_since(&savepoint);
         self.transactions.weigh(number);
+        if self.is_aftermath() {
+            let part = self.transactions.part(number);
+            let result = part.map_or(Ok(()), |part| self.check_not_lost(part)).and(result);
+            let result = result.map(|output| Reply::in_transaction(output, snapshot));
+            return self.answer(id, (result, Version::ZERO));
+        }
         let outcome: Outcome = (result.map(|output| Reply::in_transaction(output, snapshot)), seen);
         self.answer(id, outcome);
     }
@@ -213,6 +225,10 @@ impl Shard {
 
     fn again(&mut self, waiting: Waiting) {
         match waiting {
+            Waiting::Read { id, run, command, snapshot } if self.is_aftermath() => {
+                self.transactions.snapshots().release(snapshot);
+                self.execute(id, run, command);
+            }
             Waiting::Read { id, run, command, snapshot } => self.read(id, run, command, snapshot, true),
             Waiting::Write { id, run, command, barred } => {
                 self.intents.unbar(&barred);

@@ -213,6 +213,17 @@ impl Log {
         self.pending.front().copied()
     }
 
+    /// Whether a record of this version is not durable.
+    pub(crate) fn is_pending(&self, version: Version) -> bool {
+        self.pending.binary_search(&version).is_ok()
+    }
+
+    /// The version of the oldest record above another one that is not durable.
+    pub(crate) fn pending_above(&self, version: Version) -> Option<Version> {
+        let at = self.pending.partition_point(|pending| *pending <= version);
+        self.pending.get(at).copied()
+    }
+
     /// Writes what is staged at the next opportunity.
     pub(crate) fn hurry(&mut self) {
         self.hurry = !self.staged_ends.is_empty();

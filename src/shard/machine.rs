@@ -5,13 +5,13 @@
 //! - Validation, logging and applying are one synchronous step; so are validation, logging and granting intents.
 //! - What leaves goes through `depart`, which holds it until what it depends on is durable.
 //! - A write is refused when the log has no room for it and can get none (`door`). It leaves no trace.
-//! - After a failed write the shard is poisoned: it refuses writes, answers reads as of the last durable commit
-//!   (`Strict`), and never writes again.
+//! - After a failed write the shard is poisoned: it refuses writes, answers reads from what is durable (`Strict`), and
+//!   never writes again.
 //!
-//! `door` lets writes in, `budget` limits memory, `execution` runs commands, `committing` commits and coordinates, `participation` promises and decides, `upkeep` marks,
-//! sweeps and keeps time.
+//! `door` lets writes in, `budget` limits memory, `execution` runs commands, `committing` commits and coordinates,
+//! `participation` promises and decides, `upkeep` marks, sweeps and keeps time, `aftermath` goes on when the log has failed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::budget::Budget;
 use super::committing::Coordination;
@@ -70,8 +70,8 @@ pub(crate) struct Shard {
     pub(super) effects: VecDeque<Effect>,
     pub(super) latest: Version,
     pub(super) now: Version,
-    /// The highest version of a commit over several shards: all of it was durable before it was applied.
-    pub(super) across: Version,
+    /// Versions of commits over several shards that are not below everything that is not durable here: see `aftermath`.
+    pub(super) kept: BTreeSet<Version>,
     pub(super) commits: u64,
     poisoned: Option<String>,
     is_closing: bool,
@@ -80,6 +80,9 @@ pub(crate) struct Shard {
     /// Requests that were let in since somebody last looked.
     #[cfg(test)]
     pub(crate) let_in: Vec<LetIn>,
+    /// Reads that were answered when the log had failed, and at which version.
+    #[cfg(test)]
+    pub(crate) read_in_aftermath: Vec<(RequestId, Version)>,
 }
 
 /// A request that has entered by the door, and the highest versions before and after it was handled.
@@ -115,7 +118,7 @@ impl Shard {
             effects: VecDeque::new(),
             latest: start,
             now: start,
-            across: Version::ZERO,
+            kept: BTreeSet::new(),
             commits: 0,
             poisoned: None,
             is_closing: false,
@@ -123,6 +126,8 @@ impl Shard {
             stopped: false,
             #[cfg(test)]
             let_in: Vec::new(),
+            #[cfg(test)]
+            read_in_aftermath: Vec::new(),
         }
     }
 
@@ -151,6 +156,7 @@ impl Shard {
             Input::AskAgain => self.log.ask_again(),
             Input::Appended { through } => {
                 self.log.appended(through);
+                self.forget_kept();
                 if let Some(through) = self.marks.appended(self.log.durable()) {
                     self.tell_others(|| Message::Marked { through });
                 }
@@ -257,16 +263,12 @@ impl Shard {
         self.fail_departures("the database is closed");
     }
 
-    /// The snapshot of a read that comes now: from here on, every commit is later.
+    /// The snapshot of a read that comes now: from here on, every commit is later. When the log has failed, nothing at or
+    /// below it is lost.
     pub(super) fn snapshot(&mut self) -> Version {
         self.latest = self.latest.max(self.now);
-        match (&self.poisoned, self.config.mode, self.log.first_pending()) {
-            // Commits over several shards that were acknowledged must stay visible.
-            (Some(_), DurabilityMode::Strict, Some(pending)) if self.across < pending => {
-                self.latest.min(pending.previous())
-            }
-            _ => self.latest,
-        }
+        let lost = self.log.first_pending().filter(|_| self.is_aftermath());
+        lost.map_or(self.latest, |lost| self.latest.min(lost.previous()))
     }
 
     /// The version of a commit made now.

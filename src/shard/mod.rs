@@ -5,6 +5,7 @@
 //! - Nothing in here suspends. Whatever has to wait (a reply for the disk, a batch for its segment) is data.
 //! - The shard, not the driver, orders durability: a reply leaves only when what it depends on is on disk.
 
+mod aftermath;
 mod budget;
 mod committing;
 pub(crate) mod decisions;

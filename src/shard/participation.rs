@@ -91,7 +91,7 @@ impl Shard {
             self.latest = self.latest.max(timestamp);
         }
         let Some(open) = self.take_promised(number) else { return };
-        self.across = self.across.max(timestamp);
+        self.note_kept(timestamp);
         self.apply(open.part, timestamp);
         self.wake(number);
     }

@@ -187,6 +187,13 @@ impl Memory {
         names.map(|(name, chain)| (name, chain.newest().version)).find(|(_, version)| *version > snapshot)
     }
 
+    /// The versions of all revisions in a range.
+    pub(crate) fn versions_in(&self, run: &RunId, space: Space, range: &NameRange) -> impl Iterator<Item = Version> {
+        let table = self.runs.get(run).filter(|_| is_range(range));
+        let chains = table.into_iter().flat_map(move |table| table.chains(space, range.clone(), Version::ZERO));
+        chains.flat_map(|(_, chain)| chain.revisions()).map(|revision| revision.version)
+    }
+
     /// All revisions of a key, oldest first.
     pub(crate) fn revisions(&self, run: &RunId, space: Space, name: &[u8]) -> impl Iterator<Item = &Revision> {
         let chain = self.runs.get(run).and_then(|table| table.chain(space, name));

@@ -246,6 +246,7 @@ impl World {
             snapshot: None,
             shard,
             acknowledged: self.acknowledged.get(&shard).copied().unwrap_or_default(),
+            in_aftermath: false,
             is_handled: false,
             is_replied: false,
         };
@@ -418,6 +419,7 @@ impl World {
         };
         if record.is_single && record.fate == Fate::ReadOnly {
             record.snapshot = asked.snapshot.map(Version::get);
+            record.in_aftermath = asked.in_aftermath;
         }
         if asked.what == What::Single
             && let Ok(reply) = result

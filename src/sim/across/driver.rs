@@ -91,6 +91,11 @@ impl World {
                 record.taken = self.stats.events;
             }
         }
+        for (id, at) in std::mem::take(&mut self.nodes[shard].shard.read_in_aftermath) {
+            if let Some(asked) = self.requests.get_mut(&id) {
+                (asked.snapshot, asked.in_aftermath) = (Some(at), true);
+            }
+        }
     }
 
     pub(super) fn tick(&mut self, shard: usize) {

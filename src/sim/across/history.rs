@@ -42,6 +42,8 @@ pub(super) struct Record {
     pub(super) completed: u64,
     /// When its shard took it: whoever hears of it is taken later.
     pub(super) taken: u64,
+    /// Whether it is a read of a shard whose log had failed.
+    pub(super) in_aftermath: bool,
     /// Its place among the commands of their own with its version, from 1.
     rank: u64,
     /// Whether more than one shard takes part.
@@ -64,6 +66,7 @@ impl Record {
             invoked,
             completed: u64::MAX,
             taken: u64::MAX,
+            in_aftermath: false,
             rank: u64::from(is_single),
             is_across: false,
             shard: 0,
@@ -146,8 +149,29 @@ impl History {
     pub(super) fn check(&mut self, found: &Found, last: &[LastLook]) -> Result<usize, String> {
         self.rank(found);
         self.check_times(found, last)?;
+        self.check_aftermath()?;
         self.check_lists(last)?;
         Ok(self.records.len())
+    }
+
+    /// A read of a shard whose log had failed may stand below what was committed and heard of before, if that wrote
+    /// nothing that it read.
+    fn check_aftermath(&self) -> Result<(), String> {
+        let cells = self.cells();
+        let read = |record: &Record, cell: &Cell| {
+            let is_inside = |range: &Range| (&range.low..&range.high).contains(&cell);
+            record.view.reads.contains_key(cell) || record.view.ranges.iter().any(is_inside)
+        };
+        for (id, record) in self.records.iter().filter(|(_, record)| record.in_aftermath) {
+            let Some(snapshot) = record.snapshot.filter(|_| record.fate == Fate::ReadOnly) else { continue };
+            for (other, writer) in self.records.iter().filter(|(_, writer)| writer.completed < record.invoked) {
+                let is_above = matches!(writer.fate, Fate::Committed(version) if version > snapshot);
+                if is_above && writes(&writer.view, &cells).iter().any(|write| read(record, &write.key)) {
+                    return Err(format!("T{id} misses what T{other} had written: snapshot={snapshot}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn rank(&mut self, found: &Found) {
@@ -252,7 +276,7 @@ impl History {
         }
         // Of those that are known afterwards only, nobody knows when they were known.
         let completed = if record.fate == Fate::Unknown { u64::MAX } else { record.completed };
-        let invoked = record.invoked;
+        let invoked = if record.in_aftermath { 0 } else { record.invoked };
         Ok(Some(Timed { id, snapshot, outcome, reads, ranges, writes, invoked, completed }))
     }
 

@@ -108,6 +108,7 @@ impl World {
                 snapshot: None,
                 shard,
                 acknowledged: Version::ZERO,
+                in_aftermath: false,
                 is_handled: false,
                 is_replied: false,
             };

@@ -44,6 +44,9 @@ fn what_seeds_hardly_find_scenarios_tell() {
     assert_told(Bug::OperationsNotCounted, scenarios::a_part_that_lacks_an_operation_is_not_promised);
     assert_told(Bug::ReadInDoubt, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
     assert_told(Bug::StepInDoubt, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
+    assert_told(Bug::LostTold, scenarios::what_was_acknowledged_is_told_after_a_write_over_it_has_failed);
+    assert_told(Bug::KeptMissed, scenarios::what_was_acknowledged_is_told_after_a_write_over_it_has_failed);
+    assert_told(Bug::KeptMissed, scenarios::who_waits_on_a_shard_that_has_failed_sees_what_was_committed_meanwhile);
     assert_told(Bug::WakeLost, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
 }
 
@@ -71,6 +74,7 @@ fn bugs_of_decisions_and_durability_are_caught() {
     assert_caught(Bug::VoteNotDurable, Mode::Strict, 20);
     assert_caught(Bug::ReplyNotDurable, Mode::Strict, 20);
     assert_caught(Bug::AbortRecordIgnored, Mode::Strict, 120);
+    assert_caught(Bug::LostTold, Mode::Strict, 120);
     assert_caught(Bug::CutIgnored, Mode::Buffered, 200);
     assert_caught(Bug::CutIgnoredAtRecovery, Mode::Buffered, 40);
 }
@@ -112,7 +116,7 @@ fn survey() {
     }
 }
 
-const ALL: [Bug; 28] = [
+const ALL: [Bug; 30] = [
     Bug::NoReadIntents,
     Bug::RangesNotValidated,
     Bug::NoRangeIntents,
@@ -141,4 +145,6 @@ const ALL: [Bug; 28] = [
     Bug::WriteIntentsIgnored,
     Bug::CutIgnoredAtRecovery,
     Bug::SingleWriteIgnoresIntents,
+    Bug::LostTold,
+    Bug::KeptMissed,
 ];

@@ -119,6 +119,17 @@ impl Table {
         }
     }
 
+    fn complete_write(&mut self, shard: usize) {
+        let at = self.writes.iter().position(|write| write.0 == shard).expect("something is being written");
+        let (_, through) = self.writes.remove(at);
+        self.give(shard, Input::Appended { through });
+    }
+
+    fn fail_write(&mut self, shard: usize) {
+        self.writes.retain(|write| write.0 != shard);
+        self.give(shard, Input::AppendFailed { reason: "EIO".into() });
+    }
+
     fn answer(&self, id: RequestId) -> Option<&Result<Reply>> {
         self.answers.iter().find(|(answered, _)| *answered == id).map(|(_, result)| result)
     }
@@ -369,6 +380,71 @@ fn a_part_that_nobody_waits_for_holds_up_no_larger_write() {
     let large = table.execute(0, KvCommand::Put { key: "c".into(), value, ttl: None });
     table.settle();
     assert!(matches!(table.answer(large), Some(Ok(_))), "{:?}", table.answer(large));
+}
+
+/// Strict. Writes of `k` and `a` on shard 0 are lost with its log, after a transaction that wrote `a` there and is later
+/// than the write of `k`. What had been acknowledged of either key is told; of both at once there is no version at which
+/// that would be true for ever.
+#[test]
+pub(super) fn what_was_acknowledged_is_told_after_a_write_over_it_has_failed() {
+    let mut table = Table::new(DurabilityMode::Strict, 2);
+    table.execute(0, put("k", 1));
+    table.settle();
+    let begun = table.step(0, 1, 0, None, put("a", 1));
+    let snapshot = table.snapshot(begun);
+    table.step(1, 1, 0, Some(snapshot), put("b", 1));
+    let commit = table.commit(0, 1, &[(0, 1), (1, 1)]);
+    table.complete_write(0);
+    let lost = table.execute(0, put("k", 2));
+    table.deliver(0, 1);
+    table.complete_write(1);
+    table.deliver(1, 0);
+    assert!(table.version(commit) > table.now - 3_000, "it is later than the write of k");
+    let lost_too = table.execute(0, put("a", 2));
+    table.fail_write(0);
+    for id in [lost, lost_too] {
+        assert!(matches!(table.answer(id), Some(Err(Error::CommitUnknown(_)))));
+    }
+    for key in ["k", "a"] {
+        let read = table.execute(0, get(key));
+        assert_eq!(table.output(read), Some(&value(1)), "{key}");
+    }
+    let both = table.execute(0, KvCommand::GetMany { keys: vec!["k".into(), "a".into()] });
+    assert!(matches!(table.answer(both), Some(Err(Error::Unavailable(_)))), "{:?}", table.answer(both));
+}
+
+/// The same, and the transaction was acknowledged by shard 1 before shard 0 heard of its outcome: who waited for that sees
+/// what it wrote.
+#[test]
+pub(super) fn who_waits_on_a_shard_that_has_failed_sees_what_was_committed_meanwhile() {
+    let mut table = Table::new(DurabilityMode::Strict, 2);
+    table.execute(0, put("k", 1));
+    table.now += 1_000_000;
+    table.execute(1, put("ahead", 1));
+    table.now -= 1_000_000;
+    table.settle();
+    let begun = table.step(0, 1, 0, Some(2_000), put("a", 1));
+    let snapshot = table.snapshot(begun);
+    table.step(1, 1, 0, Some(snapshot), put("b", 1));
+    let commit = table.commit(1, 1, &[(0, 1), (1, 1)]);
+    table.deliver(1, 0);
+    table.complete_write(0);
+    table.complete_write(1);
+    table.execute(0, put("k", 2));
+    table.deliver(0, 1);
+    assert!(table.version(commit) > 1_000_000);
+    table.fail_write(0);
+    let waits = table.execute(0, get("a"));
+    assert!(table.answer(waits).is_none(), "the outcome is under way");
+    let other = table.execute(0, get("k"));
+    table.deliver(1, 0);
+    assert_eq!((table.output(waits), table.output(other)), (Some(&value(1)), Some(&value(1))));
+    // A transaction begins behind the commit, and is told what has nothing to do with the writes that failed.
+    let snapshot = Some(table.version(commit));
+    let step = table.step(0, 2, 0, snapshot, get("a"));
+    assert_eq!(table.output(step), Some(&value(1)));
+    let step = table.step(0, 2, 1, snapshot, get("k"));
+    assert!(matches!(table.answer(step), Some(Err(Error::Unavailable(_)))), "{:?}", table.answer(step));
 }
 
 /// What a dump of a shard holds of a transaction that was promised before it began, and whether it waited.

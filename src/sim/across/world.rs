@@ -73,6 +73,8 @@ pub(super) struct Asked {
     pub(super) shard: usize,
     /// The highest version that the shard's answers had told of when it was sent.
     pub(super) acknowledged: Version,
+    /// Whether the shard's log had failed when it was read.
+    pub(super) in_aftermath: bool,
     pub(super) is_handled: bool,
     pub(super) is_replied: bool,
 }
