@@ -410,7 +410,7 @@ mod tests {
         stage(&mut batches[3], RecordHeader::mark(version), &()).unwrap();
         for batch in &mut batches {
             seal(batch, Position::new(0, 4096), Position::START, 0x0123_4567_89ab_cdef);
-            let bytes: String = batch.iter().map(|byte| format!("{byte:02x}")).collect();
+            let bytes = format!("{batch:02x?}").replace(['[', ']', ',', ' '], "");
             assert!(drawn.contains(&bytes), "{bytes}");
         }
     }
