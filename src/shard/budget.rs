@@ -12,6 +12,7 @@
 use super::machine::Shard;
 use crate::base::error::{Error, Result};
 use crate::base::stored::Write;
+use crate::base::version::Version;
 
 /// What may be used, and what is used elsewhere.
 #[derive(Debug, Default)]
@@ -39,16 +40,15 @@ impl Shard {
     /// Whether these writes have room.
     pub(super) fn check_growth(&self, writes: &[Write]) -> Result<()> {
         let Some(limit) = self.budget.limit else { return Ok(()) };
-        let growth: usize = writes.iter().map(|write| self.growth(write)).sum();
+        let horizon = self.horizon();
+        let growth: usize = writes.iter().map(|write| self.growth(write, horizon)).sum();
         let used = self.memory.footprint() as u64 + self.budget.elsewhere;
         if growth > 0 && used + growth as u64 > limit { Err(Error::OutOfMemory { limit }) } else { Ok(()) }
     }
 
-    fn growth(&self, write: &Write) -> usize {
+    fn growth(&self, write: &Write, horizon: Version) -> usize {
         match write {
-            Write::Put { run, space, name, stored, .. } => {
-                self.memory.growth(run, *space, name, stored, self.horizon())
-            }
+            Write::Put { run, space, name, stored, .. } => self.memory.growth(run, *space, name, stored, horizon),
             Write::Delete { .. } | Write::DeleteRun { .. } => 0,
         }
     }
