@@ -59,7 +59,7 @@ pub use api::transaction::{
 };
 pub use base::error::{Conflict, Error, Result};
 pub use base::event::{ChainVerification, Event};
-pub use base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning};
+pub use base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
 pub use base::run::{RunMetadata, RunOptions, RunStatus};
 pub use base::run_id::RunId;
 pub use base::state::State;
@@ -69,6 +69,7 @@ pub use base::version::{Version, Versioned};
 pub use disk::recovery::RecoveryReport;
 pub use disk::salvage::{SalvageDamage, SalvageReport};
 pub use runtime::backup::BackupReport;
+pub use runtime::checkpoints::SnapshotInfo;
 
 pub use bytes::Bytes;
 pub use serde_json;

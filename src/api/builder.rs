@@ -10,7 +10,7 @@ use futures::channel::oneshot;
 use super::database::Database;
 use super::op::Op;
 use crate::base::error::{Error, Result};
-use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning};
+use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
 use crate::runtime::open::{OpenOptions, open};
 use crate::runtime::spin;
 
@@ -35,6 +35,7 @@ impl DatabaseBuilder {
             history: HistoryRetention::Forever,
             read_only: false,
             memory_limit: None,
+            snapshots: SnapshotConfig { log_bytes: Some(32 << 20), interval: None, on_close: false },
         };
         Self { options, durability: None }
     }
@@ -105,6 +106,12 @@ impl DatabaseBuilder {
     /// delete runs.
     pub const fn memory_limit(mut self, bytes: u64) -> Self {
         self.options.memory_limit = Some(bytes);
+        self
+    }
+
+    /// When snapshots are taken. Default: when the log has grown by 32 MiB, and by half of the last snapshot.
+    pub const fn snapshots(mut self, config: SnapshotConfig) -> Self {
+        self.options.snapshots = config;
         self
     }
 

@@ -29,7 +29,6 @@ use crate::disk::recovery::RecoveryReport;
 use crate::disk::salvage::SalvageReport;
 use crate::format::FORMAT_VERSION;
 use crate::primitive::command::RunFilter;
-use crate::runtime::backup::{BackupReport, backup};
 use crate::runtime::engine::{Engine, Health};
 use crate::runtime::salvage::salvage;
 use crate::shard::input::Request;
@@ -148,23 +147,6 @@ impl Database {
     pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Op<SalvageReport> {
         let (from, to) = (from.as_ref().to_owned(), to.as_ref().to_owned());
         Op::steps(on_thread("in-mem-salvage", move || salvage(&from, &to)))
-    }
-
-    /// Copies the database into a new directory while others go on reading and writing. The copy is consistent over all
-    /// shards, holds what was committed when it began, and opens as a database of its own.
-    ///
-    /// `path` must not exist or be empty. Until it is finished the directory is no database, and opening it is refused:
-    /// remove what a failed or killed backup leaves.
-    ///
-    /// # Errors
-    /// `InvalidOperation` if there is something at `path`, or if another backup began meanwhile; `Io` if the copy cannot be
-    /// written; `Unavailable`.
-    ///
-    /// # Cancel safety
-    /// The backup goes on; its report is lost.
-    pub fn backup(&self, path: impl AsRef<Path>) -> Op<BackupReport> {
-        let (engine, path) = (self.engine.clone(), path.as_ref().to_owned());
-        Op::steps(on_thread("in-mem-backup", move || backup(&engine, &path)))
     }
 
     /// Completes when everything acknowledged so far is on disk.

@@ -52,13 +52,15 @@ enum Phase {
     Writing(u64),
     /// While it makes a backup, up to so many times.
     BackingUp(u64),
+    /// While it takes one snapshot after the other, up to so many times.
+    Checkpointing(u64),
     /// While it closes the database.
     Closing,
     /// When writes fail on one shard and not on the other.
     Failing,
 }
 
-use Phase::{BackingUp, CleaningUp, Closing, Failing, Recovering, Writing};
+use Phase::{BackingUp, Checkpointing, CleaningUp, Closing, Failing, Recovering, Writing};
 
 /// When a process comes to a point.
 #[expect(clippy::match_same_arms, reason = "one line for each part of the database")]
@@ -84,6 +86,7 @@ const fn phase(point: KillPoint) -> Phase {
         P::RecoverySaved | P::StraysRemoved => Recovering,
         P::StrayRemoved => CleaningUp,
         P::ClosingBegun | P::ClosingFlushed | P::ClosingSealed | P::SegmentTrimmed | P::UnusedRemoved => Closing,
+        P::SnapshotInstalled | P::SegmentCut => Checkpointing(3),
         P::AbortLogged => Failing,
     }
 }
@@ -95,6 +98,14 @@ const fn is_buffered_only(point: KillPoint) -> Option<bool> {
         KillPoint::AbortLogged => Some(false),
         _ => None,
     }
+}
+
+/// What a process does while it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meanwhile {
+    Nothing,
+    Backup,
+    Checkpoints,
 }
 
 /// Numbers from a number.
@@ -131,15 +142,18 @@ fn on_tokio<T>(future: impl Future<Output = T>) -> T {
 /// How the process goes on, should it come so far.
 fn obey(orders: &str, path: &Path) {
     let orders: Vec<&str> = orders.split(' ').collect();
-    let [point, times, is_buffered, is_by_key, backs_up] = orders[..] else { panic!("no orders: {orders:?}") };
+    let [point, times, is_buffered, is_by_key, meanwhile] = orders[..] else { panic!("no orders: {orders:?}") };
     let point = KillPoint::ALL.iter().find(|known| format!("{known:?}") == point).unwrap();
     arm(*point, times.parse().unwrap());
     let setting = setting(is_buffered == "true", is_by_key == "true");
     on_tokio(async {
         let database = setting.open(path).await;
         match phase(*point) {
-            Writing(_) | BackingUp(_) if backs_up == "true" => back_up_and_write(&database, path).await,
-            Writing(_) | BackingUp(_) => steps::write(&database, u32::MAX).await,
+            Writing(_) | BackingUp(_) | Checkpointing(_) => match meanwhile {
+                "Backup" => back_up_and_write(&database, path).await,
+                "Checkpoints" => checkpoint_and_write(&database).await,
+                _ => steps::write(&database, u32::MAX).await,
+            },
             Recovering | CleaningUp => steps::write(&database, 3).await,
             Closing => {
                 let before = second_segments(path);
@@ -170,6 +184,15 @@ async fn back_up_and_write(database: &Database, path: &Path) {
         println!("{BACKED_UP}");
     };
     futures::future::join(back_up, steps::write(database, u32::MAX)).await;
+}
+
+async fn checkpoint_and_write(database: &Database) {
+    let checkpoint = async {
+        loop {
+            database.checkpoint().await.unwrap();
+        }
+    };
+    futures::future::join(checkpoint, steps::write(database, u32::MAX)).await;
 }
 
 /// How many shards of this opening and others have more than one segment.
@@ -204,7 +227,7 @@ struct Ended {
 }
 
 /// Lets a process die at a point.
-fn run_to(point: KillPoint, times: u64, setting: Setting, backs_up: bool, path: &Path) -> Ended {
+fn run_to(point: KillPoint, times: u64, setting: Setting, meanwhile: Meanwhile, path: &Path) -> Ended {
     let is_buffered = matches!(setting.mode, DurabilityMode::Buffered { .. });
     let is_by_key = setting.partitioning == Partitioning::ByKey;
     // A write behind the limit of file sizes is an error, and no signal.
@@ -212,7 +235,7 @@ fn run_to(point: KillPoint, times: u64, setting: Setting, backs_up: bool, path: 
         .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
-        .env(ORDERS, format!("{point:?} {times} {is_buffered} {is_by_key} {backs_up}"))
+        .env(ORDERS, format!("{point:?} {times} {is_buffered} {is_by_key} {meanwhile:?}"))
         .env("IN_MEM_TEST_PATH", path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -279,11 +302,16 @@ impl Lane {
         let mut dice = Dice(seed);
         let phase = phase(point);
         let setting = setting(is_buffered_only(point).unwrap_or(dice.below(2) == 0), dice.below(2) == 0);
-        let backs_up = matches!(phase, BackingUp(_)) || (matches!(phase, Writing(_)) && dice.below(2) == 0);
+        let meanwhile = match phase {
+            BackingUp(_) => Meanwhile::Backup,
+            Checkpointing(_) => Meanwhile::Checkpoints,
+            Writing(_) => dice.pick(&[Meanwhile::Nothing, Meanwhile::Backup, Meanwhile::Checkpoints]),
+            Recovering | CleaningUp | Closing | Failing => Meanwhile::Nothing,
+        };
         let path = self.directory.path().join("database");
         let (mut told, mut kills) = (Steps::new(), 0);
-        let mut run = |point, times, backs_up| {
-            let ended = run_to(point, times, setting, backs_up, &path);
+        let mut run = |point, times, meanwhile| {
+            let ended = run_to(point, times, setting, meanwhile, &path);
             check_backup(point, setting, &ended, &path);
             told.extend(&ended.acknowledged);
             kills += u64::from(ended.is_killed);
@@ -292,12 +320,13 @@ impl Lane {
         let makes_a_segment = [KillPoint::SegmentCreated, KillPoint::SegmentZeroed, KillPoint::SegmentSynced];
         let writes = [KillPoint::BatchBegun, KillPoint::BatchTold, KillPoint::VoteSent, KillPoint::ReservationDue];
         match phase {
-            CleaningUp => assert!(run(dice.pick(&makes_a_segment), 1, false)),
-            Recovering => assert!(run(dice.pick(&writes), 1 + dice.below(20), false)),
-            Writing(_) | BackingUp(_) | Closing | Failing => {}
+            CleaningUp => assert!(run(dice.pick(&makes_a_segment), 1, Meanwhile::Nothing)),
+            Recovering => assert!(run(dice.pick(&writes), 1 + dice.below(20), Meanwhile::Nothing)),
+            Writing(_) | BackingUp(_) | Checkpointing(_) | Closing | Failing => {}
         }
-        let times = if let Writing(most) | BackingUp(most) = phase { 1 + dice.below(most) } else { 1 };
-        assert!(run(point, times, backs_up), "nobody comes to it: {point:?} times={times} {setting:?}");
+        let times =
+            if let Writing(most) | BackingUp(most) | Checkpointing(most) = phase { 1 + dice.below(most) } else { 1 };
+        assert!(run(point, times, meanwhile), "nobody comes to it: {point:?} times={times} {setting:?}");
         // After a close in good order there may be nothing to judge: then that process ends by itself.
         let recovers = [
             KillPoint::RecoverySettled,
@@ -309,10 +338,10 @@ impl Lane {
             KillPoint::StrayRemoved,
         ];
         for _ in 0..dice.below(3) {
-            run(dice.pick(&recovers), 1, false);
+            run(dice.pick(&recovers), 1, Meanwhile::Nothing);
         }
         self.found = on_tokio(steps::check(&path, setting, &told, &self.found));
-        if backs_up {
+        if meanwhile == Meanwhile::Backup {
             let _ = fs::remove_dir_all(backup_of(&path));
         }
         kills

@@ -23,6 +23,7 @@ pub(crate) mod run_index;
 pub(crate) mod run_names;
 pub(crate) mod scan;
 pub(crate) mod scope;
+pub(crate) mod snapshots;
 pub(crate) mod spread;
 pub(crate) mod state_cell;
 pub(crate) mod trace_store;

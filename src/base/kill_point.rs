@@ -36,6 +36,10 @@ kill_points! {
     SegmentListed,
     /// Its shard has opened and locked it.
     SegmentOpened,
+    /// A manifest names a new snapshot, and nothing that it replaces is gone.
+    SnapshotInstalled,
+    /// A segment is gone that a snapshot replaces.
+    SegmentCut,
     /// A batch is given to the kernel next.
     BatchBegun,
     /// A batch is on disk, and its shard does not know.

@@ -58,3 +58,22 @@ pub enum HistoryRetention {
     #[default]
     Forever,
 }
+
+/// When snapshots are taken; [`Database::checkpoint`](crate::Database::checkpoint) takes one at any time. With a snapshot
+/// recovery reads only what was logged since, and the log before the older of the last two is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotConfig {
+    /// When the log has grown by about so many bytes since the last one, and by half the bytes of that one. `None`: however
+    /// long the log grows.
+    pub log_bytes: Option<u64>,
+    /// After so much time, if anything was written. `None`: however much time passes.
+    pub interval: Option<Duration>,
+    /// When the database is closed, if anything was written.
+    pub on_close: bool,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self { log_bytes: Some(32 << 20), interval: None, on_close: false }
+    }
+}

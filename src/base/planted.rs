@@ -141,6 +141,12 @@ pub(crate) enum Bug {
     ReservationNotRead,
     /// A new opening has the number of the one before.
     IncarnationNotAdvanced,
+    /// The log is cut off behind parts whose transactions are not decided.
+    UndecidedCut,
+    /// The log is cut off behind the segment that is being written.
+    LogStartTooLate,
+    /// What a snapshot replaces goes before the manifest says so.
+    CutBeforeManifest,
     /// Recovery reads segments in the order of a hash.
     HashOrder,
 }

@@ -283,12 +283,40 @@ impl<F: FileSystem> Directory<F> {
                 kill_point(KillPoint::StrayRemoved);
             }
         }
+        self.remove_unnamed_snapshots(manifest)
+    }
+
+    /// Removes snapshots that the manifest does not name.
+    ///
+    /// # Errors
+    /// `Io` if they cannot be removed.
+    pub(crate) fn remove_unnamed_snapshots(&self, manifest: &Manifest) -> Result<()> {
         let is_named = |id: &SnapshotId| manifest.snapshots.iter().any(|snapshot| snapshot.number == id.number);
         for id in self.snapshots()?.into_iter().filter(|id| !is_named(id)) {
             self.remove(&snapshot_name(id))?;
             kill_point(KillPoint::StrayRemoved);
         }
         Ok(())
+    }
+
+    /// Removes what the manifest of the running opening needs no more: segments before those it names, and snapshots that it
+    /// does not name.
+    ///
+    /// # Errors
+    /// `Io` if they cannot be removed; the next opening does.
+    pub(crate) fn remove_obsolete(&self, manifest: &Manifest) -> Result<()> {
+        for id in self.segments()? {
+            let is_own = id.incarnation == manifest.incarnation;
+            let is_needed = match manifest.segments.get(id.shard as usize) {
+                Some(own) if is_own => id.index >= own.start,
+                _ => manifest.sealed.iter().any(|segment| segment.id == id),
+            };
+            if !is_needed {
+                self.remove_segment(id)?;
+                kill_point(KillPoint::SegmentCut);
+            }
+        }
+        self.remove_unnamed_snapshots(manifest)
     }
 
     /// Removes a segment that no manifest names.

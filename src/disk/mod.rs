@@ -13,3 +13,4 @@ pub(crate) mod recovery;
 mod regrouping;
 pub(crate) mod salvage;
 pub(crate) mod snapshots;
+pub(crate) mod snapshotting;

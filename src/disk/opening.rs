@@ -5,15 +5,18 @@
 
 use super::directory::Directory;
 use super::file_system::FileSystem;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, kill_point};
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::BLOCK;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{Manifest, SnapshotRecord};
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::shard::replay::survey;
 use crate::shard::sealing::{Opening, Sealing};
+
+/// The newest, and one to fall back to.
+const SNAPSHOTS_KEPT: usize = 2;
 
 /// Makes a segment and lists it in the manifest; only then anything may be written to it.
 ///
@@ -34,6 +37,58 @@ pub(crate) fn add_segment<F: FileSystem>(
         *manifest = listed;
         kill_point(KillPoint::SegmentListed);
     }
+    Ok(())
+}
+
+/// Makes a snapshot what recovery starts from. The manifest forgets what nobody needs any more: snapshots but the last two, and
+/// the log before the older of them. If the newer turns out to be damaged, the older and the log behind it give the same.
+///
+/// # Errors
+/// `Io` if the manifest cannot be written.
+pub(crate) fn install_snapshot<F: FileSystem>(
+    directory: &Directory<F>,
+    manifest: &mut Manifest,
+    record: SnapshotRecord,
+) -> Result<()> {
+    let mut next = manifest.clone();
+    next.last_snapshot = record.number;
+    next.snapshots.push(record);
+    if next.snapshots.len() > SNAPSHOTS_KEPT {
+        next.snapshots.drain(..next.snapshots.len() - SNAPSHOTS_KEPT);
+        next.cut_log();
+    }
+    if planted(Bug::CutBeforeManifest) {
+        directory.remove_obsolete(&next)?;
+    }
+    directory.write_manifest(&next)?;
+    *manifest = next;
+    kill_point(KillPoint::SnapshotInstalled);
+    Ok(())
+}
+
+/// Forgets a snapshot.
+///
+/// # Errors
+/// `InvalidOperation` if there is none of this number, or if nothing else can be recovered from; `Io`.
+pub(crate) fn remove_snapshot<F: FileSystem>(
+    directory: &Directory<F>,
+    manifest: &mut Manifest,
+    number: u64,
+) -> Result<()> {
+    let mut next = manifest.clone();
+    next.snapshots.retain(|snapshot| snapshot.number != number);
+    if next.snapshots.len() == manifest.snapshots.len() {
+        return Err(Error::InvalidOperation(format!("there is no such snapshot: id={number}")));
+    }
+    if next.is_cut && next.snapshots.is_empty() {
+        let what = "the log goes back to this snapshot only, take another one before you delete it";
+        return Err(Error::InvalidOperation(format!("{what}: id={number}")));
+    }
+    if next.is_cut {
+        next.cut_log();
+    }
+    directory.write_manifest(&next)?;
+    *manifest = next;
     Ok(())
 }
 

@@ -44,6 +44,9 @@ pub struct RecoveryReport {
     pub discarded_transactions: u64,
     /// The version of the snapshot that recovery started from; `None` if there is none.
     pub snapshot: Option<Version>,
+    /// What is wrong with each newer snapshot, which could not be used. Nothing is missing: the log behind the older one, or
+    /// from the beginning, has it all.
+    pub damaged_snapshots: Vec<String>,
     /// The highest version found.
     pub latest: Version,
     /// How many shards the last opening had.
@@ -77,9 +80,26 @@ pub(crate) struct Recovery<'a, F> {
     incarnation: u32,
     reserved: Version,
     sealed: Vec<SealedSegment>,
-    snapshot: Option<SnapshotRecord>,
+    /// Those that can be read, as far as is known, the newest last.
+    snapshots: Vec<SnapshotRecord>,
+    last_snapshot: u64,
+    is_cut: bool,
     decisions: Decisions,
     report: RecoveryReport,
+}
+
+/// Why a shard was not built.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The snapshot that it was built from is damaged.
+    Snapshot(Error),
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
 }
 
 impl<'a, F: FileSystem> Recovery<'a, F> {
@@ -92,8 +112,10 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         let mut report = RecoveryReport::default();
         let before = directory.read_manifest()?;
         report.created = before.is_none();
-        let snapshot = before.as_ref().and_then(|manifest| manifest.snapshots.last().cloned());
-        report.snapshot = snapshot.as_ref().map(|snapshot| snapshot.version);
+        let snapshots = before.as_ref().map(|manifest| manifest.snapshots.clone()).unwrap_or_default();
+        let last_snapshot = before.as_ref().map_or(0, |manifest| manifest.last_snapshot);
+        let is_cut = before.as_ref().is_some_and(|manifest| manifest.is_cut);
+        report.snapshot = snapshots.last().map(|snapshot| snapshot.version);
         report.latest = report.snapshot.unwrap_or_default();
         let (database, incarnation, reserved, mut sealed) = match before {
             None => (identity, 0, Version::ZERO, Vec::new()),
@@ -120,22 +142,48 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         kill_point(KillPoint::RecoveryDecided);
         report.discarded_transactions = discarded.get(&incarnation).copied().unwrap_or_default();
         report.segments = sealed.len() as u64;
-        Ok(Self { directory, plan, database, incarnation, reserved, sealed, snapshot, decisions, report })
+        Ok(Self {
+            directory,
+            plan,
+            database,
+            incarnation,
+            reserved,
+            sealed,
+            snapshots,
+            last_snapshot,
+            is_cut,
+            decisions,
+            report,
+        })
+    }
+
+    /// The newest snapshot is damaged: from now on, builds from the one before and the log behind it.
+    ///
+    /// # Errors
+    /// The damage, if there is nothing to fall back to.
+    pub(crate) fn fall_back(&mut self, damage: Error) -> Result<()> {
+        self.snapshots.pop();
+        if self.snapshots.is_empty() && self.is_cut {
+            return Err(damage);
+        }
+        self.report.snapshot = self.snapshots.last().map(|snapshot| snapshot.version);
+        self.report.damaged_snapshots.push(damage.to_string());
+        Ok(())
     }
 
     /// Builds the memory of one of the new shards from all that counts.
     ///
     /// # Errors
-    /// `Corruption` with file and offset; `Io`.
-    pub(crate) fn build_shard(&self, shard: usize) -> Result<Built> {
+    /// `Snapshot` if its snapshot is damaged: `fall_back`. Otherwise `Corruption` with file and offset; `Io`.
+    pub(crate) fn build_shard(&self, shard: usize) -> Result<Built, Failure> {
         let mut layout = self.plan.layout;
         if planted(Bug::OldShardCount) && self.report.previous_shards > 0 {
             layout.shards = self.report.previous_shards as usize;
         }
         let Layout { shards, partitioning } = layout;
-        let memory = self.load_snapshot(shard, layout)?;
+        let memory = self.load_snapshot(shard, layout).map_err(Failure::Snapshot)?;
         let mut built = Built { memory, records: 0, latest: Version::ZERO };
-        let above = self.snapshot.as_ref().map_or(Version::ZERO, |snapshot| snapshot.version);
+        let above = self.snapshots.last().map_or(Version::ZERO, |snapshot| snapshot.version);
         let mut sealed: Vec<&SealedSegment> = self.sealed.iter().collect();
         if planted(Bug::HashOrder) {
             sealed.sort_by_key(|segment| segment.salt);
@@ -145,7 +193,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             let header = self.directory.read_header(segment.id, &bytes, &self.database)?;
             if header.salt != segment.salt && !planted(Bug::HeaderNotCompared) {
                 let what = "the segment is not the one the manifest names";
-                return Err(self.directory.corruption(segment.id, 0, what));
+                return Err(self.directory.corruption(segment.id, 0, what).into());
             }
             let has_moved = !segment.is_of(shards, partitioning);
             let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
@@ -164,7 +212,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
 
     /// What the snapshot holds of what one of the new shards owns.
     fn load_snapshot(&self, shard: usize, layout: Layout) -> Result<Memory> {
-        let Some(snapshot) = &self.snapshot else { return Ok(Memory::new(self.plan.history)) };
+        let Some(snapshot) = self.snapshots.last() else { return Ok(Memory::new(self.plan.history)) };
         let is_of_layout = snapshot.shards as usize == layout.shards && snapshot.partitioning == layout.partitioning;
         if is_of_layout {
             let mut loader = Loader::new(self.plan.history, snapshot.version);
@@ -226,7 +274,9 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         let manifest = Manifest {
             clock_reserved: start(last),
             sealed: self.sealed,
-            snapshots: self.snapshot.into_iter().collect(),
+            snapshots: self.snapshots,
+            last_snapshot: self.last_snapshot,
+            is_cut: self.is_cut,
             ..Manifest::new(self.database, incarnation, shards, partitioning)
         };
         // Nothing is written at the times of a read-only opening: they need no reservation.

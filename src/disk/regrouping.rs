@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use crate::base::key::{Name, Space};
 use crate::base::options::HistoryRetention;
 use crate::base::run_id::RunId;
-use crate::base::stored::Write;
+use crate::base::stored::{Stored, Write};
+use crate::base::value::Value;
 use crate::base::version::Version;
 use crate::format::snapshot::{Held, Kept, Piece};
 use crate::primitive::index;
@@ -65,6 +66,12 @@ pub(super) fn writes_of(piece: Piece) -> Vec<(Version, Write)> {
         Piece::Names { run, space, names } => {
             let mut all = Vec::new();
             for (name, kept) in names {
+                // What the commit itself put there before it deleted it is not known any more.
+                let is_deleted_first = space == Space::Kv && kept.first().is_some_and(|first| first.held.is_none());
+                if let Some(first) = kept.first().filter(|_| is_deleted_first) {
+                    let stored = Stored::Value(Value::Null);
+                    all.push((first.version, Write::Put { run, space, name: name.clone(), stored, expires: None }));
+                }
                 for kept in kept {
                     let version = kept.version;
                     all.extend(write_of(run, space, &name, kept).map(|write| (version, write)));

@@ -7,24 +7,23 @@ use crate::base::kill_point::{KillPoint, kill_point};
 use crate::format::snapshot::{Piece, SnapshotEncoder, SnapshotFile, SnapshotHeader, SnapshotId};
 
 /// Writes the snapshot of one shard.
-pub(crate) struct SnapshotWriter<'a, F: FileSystem> {
-    directory: &'a Directory<F>,
+pub(crate) struct SnapshotWriter<T> {
     header: SnapshotHeader,
-    file: F::File,
+    file: T,
     encoder: SnapshotEncoder,
     offset: u64,
 }
 
-impl<'a, F: FileSystem> SnapshotWriter<'a, F> {
+impl<T> SnapshotWriter<T> {
     /// Begins a file.
     ///
     /// # Errors
     /// `Io` if it cannot be made.
-    pub(crate) fn create(directory: &'a Directory<F>, header: SnapshotHeader) -> Result<Self> {
+    pub(crate) fn create<F: FileSystem<File = T>>(directory: &Directory<F>, header: SnapshotHeader) -> Result<Self> {
         let file = directory.create_snapshot(header.id)?;
         let (encoder, first) = SnapshotEncoder::new(&header);
-        let mut writer = Self { directory, header, file, encoder, offset: 0 };
-        writer.write(&first)?;
+        let mut writer = Self { header, file, encoder, offset: 0 };
+        writer.write(directory, &first)?;
         Ok(writer)
     }
 
@@ -32,22 +31,22 @@ impl<'a, F: FileSystem> SnapshotWriter<'a, F> {
     ///
     /// # Errors
     /// `Io` if they cannot be written.
-    pub(crate) fn push(&mut self, pieces: &[Piece]) -> Result<()> {
+    pub(crate) fn push<F: FileSystem<File = T>>(&mut self, directory: &Directory<F>, pieces: &[Piece]) -> Result<()> {
         let bytes = self.encoder.block(pieces)?;
-        self.write(&bytes)
+        self.write(directory, &bytes)
     }
 
     /// The file is whole: makes it durable, gives it its name, and reads it back from the device. Returns its length.
     ///
     /// # Errors
     /// `Io` if it cannot be written, `Corruption` if something else is read than was written.
-    pub(crate) fn finish(mut self) -> Result<u64> {
+    pub(crate) fn finish<F: FileSystem<File = T>>(mut self, directory: &Directory<F>) -> Result<u64> {
         let (keys, last) = (self.encoder.keys(), std::mem::take(&mut self.encoder).finish()?);
-        self.write(&last)?;
-        self.directory.publish_snapshot(self.header.id, &self.file)?;
-        let bytes = self.directory.read_snapshot(self.header.id, true)?;
-        let file = open(self.directory, &bytes, self.header.id, &self.header.database)?;
-        let wrong = |(offset, what): (u64, String)| self.directory.damaged_snapshot(self.header.id, offset, &what);
+        self.write(directory, &last)?;
+        directory.publish_snapshot(self.header.id, &self.file)?;
+        let bytes = directory.read_snapshot(self.header.id, true)?;
+        let file = open(directory, &bytes, self.header.id, &self.header.database)?;
+        let wrong = |(offset, what): (u64, String)| directory.damaged_snapshot(self.header.id, offset, &what);
         file.read(|_| Ok(())).map_err(wrong)?;
         if file.header != self.header || file.keys != keys {
             return Err(wrong((0, "the file is not the one that was written".into())));
@@ -56,8 +55,8 @@ impl<'a, F: FileSystem> SnapshotWriter<'a, F> {
         Ok(self.offset)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.directory.write_snapshot(self.header.id, &self.file, bytes, self.offset)?;
+    fn write<F: FileSystem<File = T>>(&mut self, directory: &Directory<F>, bytes: &[u8]) -> Result<()> {
+        directory.write_snapshot(self.header.id, &self.file, bytes, self.offset)?;
         self.offset += bytes.len() as u64;
         Ok(())
     }

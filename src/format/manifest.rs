@@ -74,6 +74,17 @@ pub(crate) struct SnapshotRecord {
     pub(crate) incarnation: u32,
     /// By shard: the first segment of that opening that may hold something above the version.
     pub(crate) log_from: Vec<u32>,
+    /// How many keys it holds, and how many bytes its files take.
+    pub(crate) keys: u64,
+    pub(crate) bytes: u64,
+}
+
+impl SnapshotRecord {
+    /// Whether a segment may hold something above the version.
+    fn is_before(&self, id: SegmentId) -> bool {
+        let first = self.log_from.get(id.shard as usize).copied().unwrap_or(0);
+        id.incarnation > self.incarnation || (id.incarnation == self.incarnation && id.index >= first)
+    }
 }
 
 /// What the database consists of.
@@ -97,6 +108,10 @@ pub(crate) struct Manifest {
     pub(crate) sealed: Vec<SealedSegment>,
     /// Where recovery can start from, the newest last. The log goes back to the oldest.
     pub(crate) snapshots: Vec<SnapshotRecord>,
+    /// The highest number that a snapshot was given.
+    pub(crate) last_snapshot: u64,
+    /// Whether the log goes back to the oldest snapshot only, and not to the beginning.
+    pub(crate) is_cut: bool,
 }
 
 impl Manifest {
@@ -112,6 +127,8 @@ impl Manifest {
             segments: vec![0..0; shards as usize],
             sealed: Vec::new(),
             snapshots: Vec::new(),
+            last_snapshot: 0,
+            is_cut: false,
         }
     }
 
@@ -122,6 +139,25 @@ impl Manifest {
             indexes.clone().map(move |index| SegmentId { incarnation, shard, index })
         };
         (0..).zip(&self.segments).flat_map(of_shard)
+    }
+
+    /// How many bytes of log of earlier openings are behind the newest snapshot.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let newest = self.snapshots.last();
+        let is_behind = |segment: &&SealedSegment| newest.is_none_or(|snapshot| snapshot.is_before(segment.id));
+        self.sealed.iter().filter(is_behind).map(|segment| segment.end).sum()
+    }
+
+    /// Cuts the log off before what the oldest snapshot needs.
+    pub(crate) fn cut_log(&mut self) {
+        let Some(oldest) = self.snapshots.first() else { return };
+        self.sealed.retain(|segment| oldest.is_before(segment.id));
+        if oldest.incarnation == self.incarnation {
+            for (segments, first) in self.segments.iter_mut().zip(&oldest.log_from) {
+                segments.start = segments.start.max(*first).min(segments.end);
+            }
+        }
+        self.is_cut = true;
     }
 
     /// The bytes of the file.
@@ -181,6 +217,9 @@ impl Manifest {
         if !self.snapshots.is_sorted_by(|a, b| a.number < b.number && a.version <= b.version) {
             return Err("snapshots out of order, or twice");
         }
+        if self.is_cut && self.snapshots.is_empty() {
+            return Err("the beginning of the log is gone, and there is no snapshot");
+        }
         if self.segments.len() != self.shards as usize {
             return Err("segments of another number of shards");
         }
@@ -228,6 +267,8 @@ mod tests {
                 partitioning,
                 incarnation: 1,
                 log_from: vec![0, 3],
+                keys: 5,
+                bytes: 8192,
             }],
             ..Manifest::new([3; 16], 2, 2, partitioning)
         };

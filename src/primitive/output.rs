@@ -40,6 +40,12 @@ pub(crate) enum Output {
     Runs(Vec<Arc<RunMetadata>>),
     MaybeRunId(Option<RunId>),
     Pieces(Option<Vec<Piece>>),
+    /// So many records were logged, none above this version; whatever may be committed above it is in this segment or behind.
+    LogStart {
+        segment: u32,
+        records: u64,
+        latest: Version,
+    },
 }
 
 /// An output and what the caller should know with it.

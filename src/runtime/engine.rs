@@ -17,6 +17,7 @@ use super::clock::Clock;
 use super::keeper::Task;
 use super::local;
 use super::mailbox::{Mailbox, Message, Refused};
+use super::snapshotting::Snapshotter;
 use super::spin::Spinner;
 use super::usage::Usage;
 use crate::base::error::{Error, Result};
@@ -117,6 +118,7 @@ pub(crate) struct Engine {
     clock: Arc<Clock>,
     health: Arc<Health>,
     spinner: Spinner,
+    snapshotter: Snapshotter,
     keeper: Sender<Task>,
     keeper_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     transactions: AtomicU64,
@@ -138,6 +140,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<Clock>,
     pub(crate) health: Arc<Health>,
     pub(crate) spin: Option<Duration>,
+    pub(crate) snapshotter: Snapshotter,
     pub(crate) keeper: Sender<Task>,
     pub(crate) keeper_thread: std::thread::JoinHandle<()>,
 }
@@ -151,6 +154,7 @@ impl Engine {
             clock: parts.clock,
             health: parts.health,
             spinner: Spinner::new(parts.spin),
+            snapshotter: parts.snapshotter,
             keeper: parts.keeper,
             keeper_thread: Mutex::new(Some(parts.keeper_thread)),
             transactions: AtomicU64::new(1),
@@ -173,6 +177,10 @@ impl Engine {
 
     pub(crate) const fn spinner(&self) -> &Spinner {
         &self.spinner
+    }
+
+    pub(crate) const fn snapshotter(&self) -> &Snapshotter {
+        &self.snapshotter
     }
 
     pub(crate) fn mailbox(&self, shard: usize) -> &Mailbox {
@@ -269,6 +277,16 @@ impl Engine {
         result
     }
 
+    /// Asks the keeper.
+    ///
+    /// # Errors
+    /// What it answers; `Unavailable` if the database is closed.
+    pub(crate) async fn ask_keeper<T>(&self, task: impl FnOnce(oneshot::Sender<Result<T>>) -> Task) -> Result<T> {
+        let (done, answer) = oneshot::channel();
+        self.keeper.send(task(done)).map_err(|_| self.gone())?;
+        answer.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
     fn join_keeper(&self) {
         let thread = self.keeper_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -298,7 +316,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::base::options::{HistoryRetention, Partitioning};
+    use crate::base::options::{HistoryRetention, Partitioning, SnapshotConfig};
     use crate::primitive::command::KvCommand;
     use crate::runtime::open::{OpenOptions, open};
 
@@ -314,6 +332,7 @@ mod tests {
             history: HistoryRetention::Off,
             read_only: false,
             memory_limit: None,
+            snapshots: SnapshotConfig::default(),
         }
     }
 

@@ -4,12 +4,13 @@
 //! - It ends the database: flush, stop and join the shards, write the last manifest, give the directory back.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 
+use super::checkpoints::{Checkpoints, SnapshotInfo, delete};
 use super::clock::{Clock, RESERVATION};
 use super::engine::Health;
 use super::files::Files;
@@ -18,6 +19,7 @@ use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, hastened, kill_point};
 use crate::disk::directory::Directory;
 use crate::disk::opening::{add_segment, seal};
+use crate::disk::snapshotting::Taken;
 use crate::format::manifest::Manifest;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::shard::input::Request;
@@ -30,13 +32,21 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(crate) enum Task {
     /// Make a segment and tell the shard.
     PrepareSegment { shard: u32, index: u32, capacity: u64 },
+    /// Take a snapshot.
+    Checkpoint { done: oneshot::Sender<Result<SnapshotInfo>> },
+    /// A snapshot was taken, or could not be.
+    Snapshotted { result: Result<Option<Taken>> },
+    /// Say which snapshots there are, the oldest first.
+    ListSnapshots { done: oneshot::Sender<Result<Vec<SnapshotInfo>>> },
+    /// Delete a snapshot.
+    DeleteSnapshot { id: u64, done: oneshot::Sender<Result<()>> },
     /// End the database.
     Close { done: oneshot::Sender<Result<()>> },
 }
 
 /// What is on disk, if anything is.
 pub(crate) struct Disk {
-    pub(crate) directory: Directory<Files>,
+    pub(crate) directory: Arc<Directory<Files>>,
     pub(crate) manifest: Manifest,
     pub(crate) strict: bool,
     pub(crate) read_only: bool,
@@ -49,6 +59,9 @@ pub(crate) struct Keeper {
     pub(crate) clock: Arc<Clock>,
     pub(crate) health: Arc<Health>,
     pub(crate) disk: Option<Disk>,
+    pub(crate) checkpoints: Checkpoints,
+    /// For those who work for the keeper.
+    pub(crate) own_tasks: Sender<Task>,
     /// Last, so that it is closed when the directory has been given back. A channel that drops what is in it with its
     /// receiver (flume's does not): whoever asks too late must hear of it.
     pub(crate) tasks: Receiver<Task>,
@@ -61,12 +74,12 @@ impl Keeper {
         let mut extend_at = Instant::now() + interval;
         loop {
             let task = if self.disk.as_ref().is_some_and(|disk| !disk.read_only) {
-                self.tasks.recv_timeout(extend_at.saturating_duration_since(Instant::now()))
+                let next = self.checkpoints.next().map_or(extend_at, |next| next.min(extend_at));
+                self.tasks.recv_timeout(next.saturating_duration_since(Instant::now()))
             } else {
                 self.tasks.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
             match task {
-                Ok(Task::PrepareSegment { shard, index, capacity }) => self.prepare(shard, index, capacity),
                 Ok(Task::Close { done }) => {
                     let result = self.close();
                     if let Err(error) = &result {
@@ -75,6 +88,11 @@ impl Keeper {
                     let _ = done.send(result);
                     return;
                 }
+                Ok(task) => {
+                    self.serve(task);
+                    self.begin_snapshot_if_due();
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() < extend_at => self.begin_snapshot_if_due(),
                 Err(RecvTimeoutError::Timeout) => {
                     let wait = if self.extend_reservation() { interval } else { RETRY };
                     extend_at = Instant::now() + wait;
@@ -87,9 +105,39 @@ impl Keeper {
         }
     }
 
+    fn serve(&mut self, task: Task) {
+        match task {
+            Task::PrepareSegment { shard, index, capacity } => self.prepare(shard, index, capacity),
+            Task::Checkpoint { done } => self.checkpoints.ask(self.disk.as_ref(), &self.own_tasks, done),
+            Task::Snapshotted { result } => {
+                if let Some(disk) = &mut self.disk {
+                    self.checkpoints.ended(disk, &self.own_tasks, result);
+                }
+            }
+            Task::ListSnapshots { done } => {
+                let snapshots = self.disk.iter().flat_map(|disk| &disk.manifest.snapshots);
+                let _ = done.send(Ok(snapshots.map(SnapshotInfo::from).collect()));
+            }
+            Task::DeleteSnapshot { id, done } => {
+                let _ = done.send(delete(self.disk.as_mut(), id));
+            }
+            // It has been told, and goes on.
+            Task::Close { .. } => {}
+        }
+    }
+
+    fn begin_snapshot_if_due(&mut self) {
+        if let Some(disk) = &self.disk {
+            self.checkpoints.begin_if_due(disk, &self.own_tasks);
+        }
+    }
+
     fn prepare(&mut self, shard: u32, index: u32, capacity: u64) {
         let message = match self.create_segment(shard, index, capacity) {
-            Ok(salt) => Message::SegmentReady { index, capacity, salt },
+            Ok(salt) => {
+                self.checkpoints.grown(capacity);
+                Message::SegmentReady { index, capacity, salt }
+            }
             Err(error) => Message::SegmentFailed { index, reason: error.into() },
         };
         if let Some(mailbox) = self.mailboxes.get(shard as usize) {
@@ -131,6 +179,12 @@ impl Keeper {
     /// First every shard ends what is under way, then everything is made durable, then all stop: a transaction over
     /// several shards needs all of them to its end.
     fn close(&mut self) -> Result<()> {
+        if let Some(disk) = &self.disk {
+            self.checkpoints.close(disk, &self.own_tasks);
+        }
+        while self.checkpoints.is_running() {
+            self.serve_while_closing();
+        }
         let mut first_error = self.health.failed().map(Error::Unavailable);
         let everybody = 0..self.mailboxes.len();
         self.health.close();
@@ -186,11 +240,10 @@ impl Keeper {
         result
     }
 
-    /// A shard that waits for a segment needs this thread once more.
+    /// A shard that waits for a segment needs this thread once more, and so does a snapshot that is being taken.
     fn serve_while_closing(&mut self) {
-        match self.tasks.recv_timeout(Duration::from_millis(1)) {
-            Ok(Task::PrepareSegment { shard, index, capacity }) => self.prepare(shard, index, capacity),
-            Ok(Task::Close { .. }) | Err(_) => {}
+        if let Ok(task) = self.tasks.recv_timeout(Duration::from_millis(1)) {
+            self.serve(task);
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod call;
+pub(crate) mod checkpoints;
 pub(crate) mod clock;
 pub(crate) mod engine;
 pub(crate) mod files;
@@ -16,6 +17,7 @@ pub(crate) mod mailbox;
 pub(crate) mod open;
 pub(crate) mod recovery;
 pub(crate) mod salvage;
+pub(crate) mod snapshotting;
 pub(crate) mod spin;
 pub(crate) mod sys;
 pub(crate) mod usage;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::checkpoints::Checkpoints;
 use super::clock::Clock;
 use super::engine::{Engine, Health, Parts, Setup, next_engine_id};
 use super::files::Files;
@@ -15,11 +16,12 @@ use super::glommio::thread::ShardThread;
 use super::keeper::{Disk, Keeper, Task};
 use super::mailbox::mailbox;
 use super::recovery::recover;
+use super::snapshotting::Snapshotter;
 use super::usage::Usage;
 use super::{spin, sys};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
-use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning};
+use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
 use crate::base::version::Version;
 use crate::disk::directory::{Directory, segment_name};
 use crate::disk::recovery::{Plan, RecoveryReport};
@@ -44,6 +46,7 @@ pub(crate) struct OpenOptions {
     pub(crate) history: HistoryRetention,
     pub(crate) read_only: bool,
     pub(crate) memory_limit: Option<u64>,
+    pub(crate) snapshots: SnapshotConfig,
 }
 
 /// Opens a database; blocks while it does.
@@ -72,7 +75,12 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
         Some(directory) => {
             let recovered = recover(&directory, plan)?;
             let strict = options.mode == DurabilityMode::Strict;
-            let disk = Disk { directory, manifest: recovered.manifest, strict, read_only: options.read_only };
+            let disk = Disk {
+                directory: Arc::new(directory),
+                manifest: recovered.manifest,
+                strict,
+                read_only: options.read_only,
+            };
             (recovered.memories, recovered.clock, Some(disk), recovered.report)
         }
     };
@@ -188,10 +196,29 @@ fn start(
             Err(_) => failure = Some(Error::RuntimeUnavailable("a shard's thread ended before it began".into())),
         }
     }
-    let keeper_state =
-        Keeper { tasks, mailboxes: mailboxes.clone(), threads, clock: clock.clone(), health: health.clone(), disk };
+    let snapshotter = Snapshotter::new(mailboxes.clone(), health.clone());
+    let keeper_state = Keeper {
+        tasks,
+        own_tasks: keeper.clone(),
+        mailboxes: mailboxes.clone(),
+        threads,
+        clock: clock.clone(),
+        health: health.clone(),
+        checkpoints: Checkpoints::new(options.snapshots, snapshotter.clone(), disk.as_ref()),
+        disk,
+    };
     let keeper_thread = std::thread::Builder::new().name("in-mem-keeper".into()).spawn(move || keeper_state.run())?;
-    let engine = Engine::new(Parts { id, setup, mailboxes, clock, health, spin: options.spin, keeper, keeper_thread });
+    let engine = Engine::new(Parts {
+        id,
+        setup,
+        mailboxes,
+        clock,
+        health,
+        spin: options.spin,
+        snapshotter,
+        keeper,
+        keeper_thread,
+    });
     match failure {
         // Dropping the engine stops the shards that did start.
         Some(error) => Err(error),

@@ -6,7 +6,7 @@ use super::clock::{Clock, RESERVATION};
 use super::files::Files;
 use crate::base::error::{Error, Result};
 use crate::disk::directory::Directory;
-use crate::disk::recovery::{Built, Plan, Recovery, RecoveryReport};
+use crate::disk::recovery::{Built, Failure, Plan, Recovery, RecoveryReport};
 use crate::format::manifest::Manifest;
 use crate::store::memory::Memory;
 
@@ -24,8 +24,17 @@ pub(crate) struct Recovered {
 /// `Corruption` with file and offset if anything that was durable is damaged; `Io`.
 pub(crate) fn recover(directory: &Directory<Files>, plan: Plan) -> Result<Recovered> {
     let started = Instant::now();
-    let recovery = Recovery::decide(directory, plan, *uuid::Uuid::new_v4().as_bytes())?;
-    let built = build(&recovery, plan.layout.shards)?;
+    let mut recovery = Recovery::decide(directory, plan, *uuid::Uuid::new_v4().as_bytes())?;
+    let built = loop {
+        match build(&recovery, plan.layout.shards) {
+            Ok(built) => break built,
+            Err(Failure::Snapshot(damage)) => {
+                tracing::error!(%damage, "a snapshot cannot be used");
+                recovery.fall_back(damage)?;
+            }
+            Err(Failure::Other(error)) => return Err(error),
+        }
+    };
     let mut clock = None;
     let start = |last| clock.insert(Clock::start_after(last)).start().after(RESERVATION);
     let (manifest, mut report) = recovery.finish(&built, start)?;
@@ -40,11 +49,12 @@ pub(crate) fn recover(directory: &Directory<Files>, plan: Plan) -> Result<Recove
 }
 
 /// Builds all shards at once.
-fn build(recovery: &Recovery<'_, Files>, shards: usize) -> Result<Vec<Built>> {
+fn build(recovery: &Recovery<'_, Files>, shards: usize) -> Result<Vec<Built>, Failure> {
     std::thread::scope(|scope| {
         let builders: Vec<_> = (0..shards).map(|shard| scope.spawn(move || recovery.build_shard(shard))).collect();
-        let join = |builder: std::thread::ScopedJoinHandle<'_, Result<Built>>| {
-            builder.join().unwrap_or_else(|_| Err(Error::Unavailable("recovery of a shard panicked".into())))
+        let join = |builder: std::thread::ScopedJoinHandle<'_, Result<Built, Failure>>| {
+            let panicked = || Error::Unavailable("recovery of a shard panicked".into());
+            builder.join().unwrap_or_else(|_| Err(panicked().into()))
         };
         builders.into_iter().map(join).collect()
     })

@@ -3,9 +3,11 @@
 //! - No commit comes below the version any more once the dump has begun, and pieces come when nothing below it is in doubt.
 //! - There is one dump at a time; a new one ends the one before.
 
+use super::gate::RecordCount;
 use super::input::RequestId;
 use super::machine::{Shard, unit};
 use crate::base::error::{Error, Result};
+use crate::base::options::DurabilityMode;
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::snapshot::Piece;
@@ -25,13 +27,51 @@ pub(super) struct Dumping {
 }
 
 impl Shard {
+    /// Somebody wants to know where the log begins, perhaps of what comes in a new segment.
+    pub(super) fn ask_log_start(&mut self, id: RequestId, rotates: bool) {
+        if rotates && self.config.mode != DurabilityMode::InMemory && !self.config.read_only {
+            self.log.rotate();
+        }
+        self.rotations.push(id);
+    }
+
+    /// The log has gone on in a new segment, or stays where it is.
+    pub(super) fn end_rotations(&mut self) {
+        for id in std::mem::take(&mut self.rotations) {
+            self.say_log_start(id);
+        }
+    }
+
+    /// Says where the log begins that a dump at a later version, or at the latest so far, does not replace.
+    fn say_log_start(&mut self, id: RequestId) {
+        let late = u32::from(planted(Bug::LogStartTooLate));
+        let RecordCount(records) = self.log.logged();
+        let undecided = self.transactions.first_promised().filter(|_| !planted(Bug::UndecidedCut));
+        let segment = self.log.segment_of(undecided.unwrap_or(RecordCount(records + 1))) + late;
+        let latest = self.latest;
+        let result = self.check_not_poisoned().map(|()| Reply::read(Output::LogStart { segment, records, latest }));
+        self.answer(id, (result, Version::ZERO));
+    }
+
+    /// Chooses the version of a dump over all shards, and begins this shard's. None of the others forgets what is visible
+    /// there: no shard forgets what another may still read.
+    pub(super) fn choose_dump(&mut self, id: RequestId, above: Version) {
+        self.latest = self.latest.max(self.now).max(above);
+        self.keep_for_dump(self.latest);
+        self.answer(id, (Ok(Reply::in_transaction(Output::Unit, self.latest)), Version::ZERO));
+    }
+
     /// Begins a dump: from now on, what is visible at the version stays.
     pub(super) fn begin_dump(&mut self, id: RequestId, at: Version) {
-        self.end_dump();
         self.latest = self.latest.max(at);
+        self.keep_for_dump(at);
+        self.answer(id, (Ok(unit()), Version::ZERO));
+    }
+
+    fn keep_for_dump(&mut self, at: Version) {
+        self.end_dump();
         self.transactions.snapshots().register(at);
         self.dumping = Some(Dumping { at, dump: None });
-        self.answer(id, (Ok(unit()), Version::ZERO));
     }
 
     /// Hands out the next pieces; in `Strict` mode when everything in them is durable.

@@ -27,7 +27,12 @@ pub(crate) enum Request {
     Commit { transaction: TransactionNumber, commit: Commit },
     /// Forget this shard's part of a transaction.
     Abort { transaction: TransactionNumber },
-    /// Keep what is visible at a version, to hand it out with `Dump`.
+    /// Say where the log begins of what may still come above every version so far; if it `rotates`, let that be a new segment
+    /// if one can be had. -> `LogStart`
+    AskLogStart { rotates: bool },
+    /// Choose a version at or above this one and the shard's latest, and begin a dump at it. The reply says which.
+    ChooseDump { above: Version },
+    /// Keep what is visible at a version that another shard has chosen, to hand it out with `Dump`.
     BeginDump { at: Version },
     /// Hand out the next pieces of the dump at a version. -> `Pieces`: none yet if it is empty, the end if it is `None`
     Dump { at: Version },

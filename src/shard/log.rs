@@ -25,7 +25,7 @@ use crate::format::{BLOCK, round_up_to_block};
 /// The size of a shard's first segment; each further one is twice as large.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// The size at which segments stop growing.
-const LARGEST_SEGMENT_BYTES: u64 = 64 << 20;
+const LARGEST_SEGMENT_BYTES: u64 = 16 << 20;
 /// A batch is closed at this size, so that one write does not hold up the next replies for long.
 const BATCH_BYTES: usize = 4 << 20;
 /// `Buffered` writes this much at once without waiting for the interval.
@@ -90,10 +90,14 @@ pub(crate) struct Log {
     wanted: usize,
     /// Why the last segment asked for could not be made.
     failed: Option<IoFailure>,
+    /// The log goes on in the next segment as soon as there is one.
+    is_rotating: bool,
     /// It is too early to ask for it again.
     is_too_early: bool,
     /// A segment of the usual size could not be made: the next try is for the smallest that is of use.
     is_modest: bool,
+    /// The segments there have been, each with how many records were logged before its first.
+    segments: Vec<(RecordCount, u32)>,
     durable: Position,
     durable_records: u64,
     /// Versions of records that are not durable yet, in order; of an abort record or a mark, those of the one before.
@@ -113,8 +117,10 @@ impl Log {
             asked: None,
             wanted: 0,
             failed: None,
+            is_rotating: false,
             is_too_early: false,
             is_modest: false,
+            segments: Vec::new(),
             durable: Position::START,
             durable_records: 0,
             pending: VecDeque::new(),
@@ -202,6 +208,12 @@ impl Log {
         RecordCount(self.durable_records)
     }
 
+    /// The segment that a record is in, or one before it if it is not written yet.
+    pub(crate) fn segment_of(&self, record: RecordCount) -> u32 {
+        let later = self.segments.partition_point(|(before, _)| *before < record);
+        self.segments[..later].last().map_or(0, |(_, index)| *index)
+    }
+
     /// The record that must be durable before somebody may know what was read at this version.
     pub(crate) fn commit_of(&self, seen: Version) -> RecordCount {
         let depends = self.pending.partition_point(|version| *version <= seen);
@@ -252,11 +264,27 @@ impl Log {
     /// log refuses what it has no room for until `ask_again`.
     pub(crate) fn segment_failed(&mut self, reason: IoFailure) {
         let asked = self.asked.take();
+        self.is_rotating = false;
         if asked.is_some_and(|asked| asked.capacity > self.least_capacity()) {
             self.is_modest = true;
         } else {
             (self.failed, self.is_too_early) = (Some(reason), true);
         }
+    }
+
+    /// Leaves the current segment as it is, if anything is in it, and goes on in the next one.
+    pub(crate) fn rotate(&mut self) {
+        self.is_rotating = self.segment.is_some_and(|segment| segment.used > BLOCK as u64);
+    }
+
+    /// Whether it is about to; it never is when the next segment cannot be made.
+    pub(crate) const fn is_rotating(&self) -> bool {
+        self.is_rotating
+    }
+
+    /// Goes on where it is.
+    pub(crate) const fn stop_rotating(&mut self) {
+        self.is_rotating = false;
     }
 
     /// A segment that could not be made may be asked for again.
@@ -288,6 +316,13 @@ impl Log {
 
     /// The next thing to do, if any: write a batch, or ask for a segment.
     pub(crate) fn poll(&mut self) -> Option<Effect> {
+        if self.is_rotating && self.flight.is_none() {
+            match self.next.take_if(|next| space_for(self.staged.len()) <= next.room()) {
+                Some(next) => self.go_on_in(next),
+                None if self.is_too_early => self.is_rotating = false,
+                None => return self.ask(space_for(self.staged.len())),
+            }
+        }
         if self.flight.is_none() && self.is_due() {
             if let Some(append) = self.start_batch() {
                 return Some(Effect::Append(append));
@@ -350,11 +385,18 @@ impl Log {
         Some(Effect::PrepareSegment { index, capacity })
     }
 
+    /// Everything in the current segment is durable.
+    fn go_on_in(&mut self, next: Segment) {
+        self.segments.push((self.durable(), next.index));
+        self.segment = Some(next);
+        self.is_rotating = false;
+    }
+
     fn start_batch(&mut self) -> Option<Append> {
         let needed = self.first_batch_bytes();
         if self.segment.is_none_or(|segment| segment.room() < needed) {
             let next = self.next.take_if(|next| next.room() >= needed)?;
-            self.segment = Some(next);
+            self.go_on_in(next);
         }
         let segment = self.segment.as_mut()?;
         let room = usize::try_from(segment.room()).unwrap_or(usize::MAX).min(BATCH_BYTES.max(self.staged_ends[0]));

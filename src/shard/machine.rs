@@ -65,6 +65,8 @@ pub(crate) struct Shard {
     /// Failed ones, until an abort record is known to be durable.
     pub(super) failed: BTreeMap<TransactionNumber, std::sync::Arc<[u32]>>,
     pub(super) dumping: Option<Dumping>,
+    /// Who waits for the log to go on in a new segment.
+    pub(super) rotations: Vec<RequestId>,
     pub(super) marks: Marks,
     pub(super) horizons: Horizons,
     pub(super) effects: VecDeque<Effect>,
@@ -113,6 +115,7 @@ impl Shard {
             coordinations: BTreeMap::new(),
             failed: BTreeMap::new(),
             dumping: None,
+            rotations: Vec::new(),
             marks: Marks::new(config.mode, config.shard, config.shards, start),
             horizons: Horizons::new(config.shard, config.shards, start),
             effects: VecDeque::new(),
@@ -183,6 +186,10 @@ impl Shard {
                 return Some(effect);
             }
         }
+        if !self.rotations.is_empty() && (self.poisoned.is_some() || !self.log.is_rotating()) {
+            self.end_rotations();
+            return self.poll_effect();
+        }
         let id = self.closing.filter(|_| self.is_at_rest())?;
         self.closing = None;
         if self.stopped {
@@ -224,6 +231,8 @@ impl Shard {
                 self.forget(transaction);
                 self.answer(id, (Ok(unit()), Version::ZERO));
             }
+            Request::AskLogStart { rotates } => self.ask_log_start(id, rotates),
+            Request::ChooseDump { above } => self.choose_dump(id, above),
             Request::BeginDump { at } => self.begin_dump(id, at),
             Request::Dump { at } => self.dump(id, at),
             Request::EndDump { at } => self.give_up_dump(id, at),
@@ -232,6 +241,7 @@ impl Shard {
             Request::Panic => panic!("the shard was asked to panic"),
             Request::Close => {
                 self.log.hurry();
+                self.log.stop_rotating();
                 self.transactions.clear();
                 self.end_dump();
                 self.is_closing = true;
@@ -255,6 +265,7 @@ impl Shard {
     /// Begins nothing any more. The answer comes when the batch that is being written has ended.
     fn stop(&mut self, id: RequestId) {
         self.stopped = true;
+        self.log.stop_rotating();
         let waiting = self.waiting.wake_all();
         let at_door = self.close_door();
         for id in waiting.iter().map(Waiting::id).chain(at_door).chain(self.closing.replace(id)) {

@@ -80,7 +80,7 @@ impl Shard {
         }
         self.latest = version;
         self.intents.grant(number, version, &open.part);
-        let promise = Promise { coordinator, is_stuck: false };
+        let promise = Promise { coordinator, logged: self.log.logged(), is_stuck: false };
         self.transactions.promise(number, promise);
         Ok(Vote::Yes { timestamp: version, earliest_expiry })
     }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::gate::RecordCount;
 use crate::base::version::Version;
 use crate::commit::message::TransactionNumber;
 use crate::commit::part::Part;
@@ -46,6 +47,8 @@ pub(crate) struct Open {
 pub(crate) struct Promise {
     /// The shard that decides.
     pub(crate) coordinator: u32,
+    /// The record of the part in this shard's log.
+    pub(crate) logged: RecordCount,
     /// The transaction has failed and no abort record can be written here: the intents stay.
     pub(crate) is_stuck: bool,
 }
@@ -108,6 +111,11 @@ impl Transactions {
     /// What was promised for a transaction, if it has voted.
     pub(crate) fn promised(&mut self, number: TransactionNumber) -> Option<&mut Promise> {
         self.find_mut(number)?.promise.as_mut()
+    }
+
+    /// The earliest record of a part whose transaction is not decided.
+    pub(crate) fn first_promised(&self) -> Option<RecordCount> {
+        self.open.iter().filter_map(|(_, open)| Some(open.promise.as_ref()?.logged)).min()
     }
 
     /// Remembers, for a while, that a transaction was refused here: an operation that comes late does not begin it.

@@ -14,7 +14,7 @@ use super::recovery::{Recovered, recover, revisions};
 use super::rng::Rng;
 use crate::base::error::Error;
 use crate::base::version::Version;
-use crate::disk::directory::{MANIFEST, segment_name};
+use crate::disk::directory::{LOG, segment_name};
 use crate::disk::recovery::Plan;
 use crate::format::BLOCK;
 use crate::format::record::{self, HEADER_BYTES, Position};
@@ -156,9 +156,9 @@ fn do_damage(disk: &Disk, (kind, name, offset): (Kind, &str, usize), rng: &mut R
     Some(Damage { kind, files, offset })
 }
 
-/// Whether it is the manifest or a segment that the manifest lists.
+/// Whether it is the manifest, a snapshot, or a segment that the manifest lists.
 fn is_listed(disk: &Disk, name: &str) -> bool {
-    name == MANIFEST || disk.listed().iter().any(|id| segment_name(*id) == name)
+    !name.starts_with(LOG) || disk.listed().iter().any(|id| segment_name(*id) == name)
 }
 
 /// What the names of all segments of a log begin with.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::checkpoints::Taking;
 use super::clock::Clock;
 use super::damage;
 use super::disk::Crash as End;
@@ -20,7 +21,6 @@ use crate::base::version::Version;
 use crate::disk::directory::Directory;
 use crate::disk::opening;
 use crate::disk::recovery::Plan;
-use crate::format::manifest::Manifest;
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::shard::input::{Input, Request, RequestId};
 use crate::shard::machine::{Shard, ShardConfig};
@@ -50,9 +50,8 @@ impl World {
             return;
         }
         let shard = u32::try_from(self.rng.index(self.nodes.len())).unwrap();
-        let incarnation = manifest.incarnation;
-        let of_shard = self.disk.segments().into_iter().filter(|id| (id.incarnation, id.shard) == (incarnation, shard));
-        let id = SegmentId { incarnation, shard, index: u32::try_from(of_shard.count()).unwrap() };
+        let index = manifest.segments[shard as usize].end;
+        let id = SegmentId { incarnation: manifest.incarnation, shard, index };
         let strict = self.swarm.mode == DurabilityMode::Strict;
         let header = SegmentHeader { id, database: DATABASE, salt: self.rng.next(), capacity: 1 << 20, strict };
         let is_after = self.rng.chance(500);
@@ -113,6 +112,7 @@ impl World {
     /// A shard has ended. When all have, the database is closed, and opened again.
     pub(super) fn stopped(&mut self, shard: usize) {
         self.nodes[shard].is_stopped = true;
+        self.nodes[shard].wake_at = None;
         assert_eq!(self.oracle.unanswered_by(shard), 0, "shard {shard} stopped and owes an answer");
         assert!(!self.disk.is_writing(u32::try_from(shard).unwrap()), "shard {shard} stopped and is writing");
         if self.nodes.iter().all(|node| node.is_stopped) {
@@ -167,6 +167,7 @@ impl World {
         self.clients.iter_mut().for_each(super::client::Client::disconnect);
         self.oracle.forget_requests();
         self.closing = None;
+        self.taking = Taking::default();
         self.highest = self.nodes.iter().map(|node| node.shard.latest()).max().unwrap_or_default();
         self.manifest = None;
         self.now += self.rng.below(3_000_000);
@@ -181,7 +182,8 @@ impl World {
         }
         let recovered = self.recover();
         self.stats.torn += recovered.report.torn_tails;
-        self.survived(&recovered.manifest, crash);
+        self.stats.loads += u64::from(recovered.report.snapshot.is_some());
+        self.survived(&recovered, crash);
         self.manifest = Some(recovered.manifest);
         self.serve(recovered.memories);
         self.assert_memories();
@@ -274,18 +276,22 @@ impl World {
     }
 
     /// Tells the oracle what is left of every shard, and asks it whether that is enough.
-    fn survived(&mut self, manifest: &Manifest, crash: Option<Crash>) {
+    fn survived(&mut self, recovered: &Recovered, crash: Option<Crash>) {
+        let manifest = &recovered.manifest;
+        let above = recovered.report.snapshot.unwrap_or_default();
         let ledgers = std::mem::take(&mut self.oracle.ledgers);
         let shards = ledgers.len();
         let is_buffered = matches!(self.swarm.mode, DurabilityMode::Buffered { .. });
         // A shard that wrote nothing at all has marked nothing.
         let start = ledgers.iter().map(|ledger| ledger.version_of(0)).max().unwrap_or_default();
-        let found = commits_of(&self.disk, manifest, self.served);
-        let cut = cut_of(manifest, self.served).unwrap_or_default().max(start);
+        let found = commits_of(&self.disk, manifest, self.served, above);
+        let cut = cut_of(manifest, self.served).unwrap_or_default().max(start).max(above);
         let mut commits = Vec::new();
         for (shard, ledger) in ledgers.iter().enumerate() {
             let number = u32::try_from(shard).unwrap();
-            let (records, latest) = found.get(&number).copied().unwrap_or((0, ledger.version_of(0)));
+            let in_snapshot = ledger.count_through(above);
+            let (behind, latest) = found.get(&number).copied().unwrap_or((0, ledger.version_of(in_snapshot)));
+            let records = in_snapshot + behind;
             assert!(records <= ledger.commits.len(), "{records} commits of {} were found", ledger.commits.len());
             let last = if is_buffered {
                 let expected = ledger.count_through(cut);

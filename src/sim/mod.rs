@@ -7,6 +7,7 @@
 
 mod across;
 mod audit;
+mod checkpoints;
 mod client;
 mod clock;
 mod damage;
@@ -95,6 +96,9 @@ struct Total {
     messages: u64,
     /// Openings that failed.
     refusals: u64,
+    snapshots: u64,
+    /// Recoveries that started from one.
+    loads: u64,
     /// What came of damage at rest.
     damages: BTreeMap<(Kind, Ending), u64>,
     /// What went wrong on the disk.
@@ -126,6 +130,8 @@ impl Total {
         self.rotations += stats.rotations;
         self.messages += stats.messages;
         self.refusals += stats.refusals;
+        self.snapshots += stats.snapshots;
+        self.loads += stats.loads;
         self.hits.extend(world.disk.hits());
         for (ending, count) in &world.damages {
             *self.damages.entry(*ending).or_default() += count;

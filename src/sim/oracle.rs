@@ -197,9 +197,12 @@ impl Oracle {
                 self.open.remove(&transaction);
                 plain(Ok(Output::Unit))
             }
-            Request::Panic | Request::BeginDump { .. } | Request::Dump { .. } | Request::EndDump { .. } => {
-                unreachable!("nobody asks for that")
-            }
+            Request::AskLogStart { .. }
+            | Request::ChooseDump { .. }
+            | Request::BeginDump { .. }
+            | Request::Dump { .. }
+            | Request::EndDump { .. }
+            | Request::Panic => unreachable!("no caller asks for that"),
             Request::Close if moment.is_poisoned => Expected { closes: true, ..refusal(Refusal::Unavailable) },
             Request::Close => {
                 let is_strict = self.mode == DurabilityMode::Strict;

@@ -58,6 +58,11 @@ impl Bug {
                 swarm.crash = swarm.crash.max(100);
                 swarm.damage = swarm.damage.max(500);
             }
+            Self::Planted(planted::Bug::CutBeforeManifest | planted::Bug::LogStartTooLate) => {
+                (swarm.snapshots, swarm.crash) = (5_000, swarm.crash.max(200));
+                (swarm.large_values, swarm.largest_value, swarm.damage) = (250, 300_000, 500);
+                swarm.crash_in_recovery = 500;
+            }
             Self::ReadsUntracked => swarm.transactions = 700,
             Self::PoisonUnheard => (swarm.write_fails, swarm.shards) = (50, 3),
             Self::Planted(
@@ -164,7 +169,6 @@ mod tests {
             planted::Bug::TailTrusted,
             planted::Bug::TornTailKept,
             planted::Bug::DurableIgnored,
-            planted::Bug::BatchEndIgnored,
             planted::Bug::HeaderNotCompared,
             planted::Bug::HashOrder,
         ] {
@@ -172,6 +176,8 @@ mod tests {
         }
         // Damage must hit the last batch of a dead process, and leave no sector of its record zero.
         assert_caught_within(10 * SEEDS, Bug::Planted(planted::Bug::WholeRecordTorn), Mode::Strict);
+        // It must take a sector with the last records of a batch, and nothing else.
+        assert_caught_within(10 * SEEDS, Bug::Planted(planted::Bug::BatchEndIgnored), Mode::Strict);
     }
 
     #[test]
@@ -204,6 +210,12 @@ mod tests {
         assert_caught(Bug::Planted(planted::Bug::ClockBack), Mode::Buffered);
         assert_caught(Bug::Planted(planted::Bug::LastBatchDropped), Mode::Strict);
         assert_caught(Bug::Planted(planted::Bug::OldShardCount), Mode::Strict);
+    }
+
+    #[test]
+    fn bugs_of_snapshots_are_caught() {
+        assert_caught(Bug::Planted(planted::Bug::CutBeforeManifest), Mode::Strict);
+        assert_caught(Bug::Planted(planted::Bug::LogStartTooLate), Mode::Strict);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::base::key::{Name, Space};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::disk::directory::Directory;
-use crate::disk::recovery::{Plan, Recovery, RecoveryReport};
+use crate::disk::recovery::{Failure, Plan, Recovery, RecoveryReport};
 use crate::format::manifest::Manifest;
 use crate::format::record::RecordKind;
 use crate::format::scan::scan_segment;
@@ -30,8 +30,14 @@ pub(super) struct Recovered {
 /// Recovers the database. `start` is told what time begins behind, and says up to where it is reserved.
 pub(super) fn recover(disk: &Disk, plan: Plan, start: impl FnOnce(Version) -> Version) -> Result<Recovered> {
     let directory = Directory::new(disk);
-    let recovery = Recovery::decide(&directory, plan, DATABASE)?;
-    let built = (0..plan.layout.shards).map(|shard| recovery.build_shard(shard)).collect::<Result<Vec<_>>>()?;
+    let mut recovery = Recovery::decide(&directory, plan, DATABASE)?;
+    let built = loop {
+        match (0..plan.layout.shards).map(|shard| recovery.build_shard(shard)).collect::<Result<Vec<_>, _>>() {
+            Ok(built) => break built,
+            Err(Failure::Snapshot(damage)) => recovery.fall_back(damage)?,
+            Err(Failure::Other(error)) => return Err(error),
+        }
+    };
     let (manifest, report) = recovery.finish(&built, start)?;
     let memories = built.into_iter().map(|shard| shard.memory).collect();
     Ok(Recovered { memories, manifest, report })
@@ -51,14 +57,20 @@ pub(super) fn revisions(memories: &[Memory]) -> Revisions {
     revisions.collect()
 }
 
-/// What the logs of an opening hold of what counts: how many commits, and the version of the last, by shard.
-pub(super) fn commits_of(disk: &Disk, manifest: &Manifest, incarnation: u32) -> BTreeMap<u32, (usize, Version)> {
+/// What the logs of an opening hold of what counts above a version: how many commits, and the version of the last, by shard.
+pub(super) fn commits_of(
+    disk: &Disk,
+    manifest: &Manifest,
+    incarnation: u32,
+    above: Version,
+) -> BTreeMap<u32, (usize, Version)> {
     let mut found: BTreeMap<u32, (usize, Version)> = BTreeMap::new();
     for segment in manifest.sealed.iter().filter(|segment| segment.id.incarnation == incarnation) {
         let bytes = disk.segment(segment.id);
         let header = SegmentHeader::read(&bytes).expect("a header is whole");
         scan_segment(&bytes, &header, Some(segment.end), |_, record, _| {
-            if record.kind() == Some(RecordKind::Commit) && record.version() <= segment.cut {
+            let counts = record.version() > above && record.version() <= segment.cut;
+            if record.kind() == Some(RecordKind::Commit) && counts {
                 let (count, last) = found.entry(segment.id.shard).or_default();
                 (*count, *last) = (*count + 1, record.version());
             }

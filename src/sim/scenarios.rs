@@ -304,7 +304,7 @@ pub(super) fn a_lost_sector_with_the_last_records_of_a_batch_is_no_padding() {
     let mut bytes = [header.to_block(), first.bytes, second.bytes, third.bytes].concat();
     bytes.resize(8 * BLOCK, 0);
     bytes[2 * BLOCK + 512..2 * BLOCK + 1024].fill(0);
-    let damage = judge(&[survey(&bytes, &header, None)]).expect_err("a record is missing");
+    let damage = judge(0, &[survey(&bytes, &header, None)]).expect_err("a record is missing");
     assert_eq!((damage.offset, damage.what.contains("was durable")), (2 * BLOCK as u64 + 512, true), "{damage:?}");
 }
 

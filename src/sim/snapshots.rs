@@ -21,8 +21,8 @@ fn write_snapshot(disk: &Disk) -> Result<u64> {
     let held = Some(Held::Stored(Stored::Value("x".repeat(BLOCK).into())));
     let kept = Kept { version: Version::from(3), expires: Version::MAX, held };
     let names = vec![(Name::from_slice(b"k"), vec![kept])];
-    writer.push(&[Piece::Names { run: RunId::from_bytes([7; 16]), space: Space::Kv, names }])?;
-    writer.finish()
+    writer.push(&directory, &[Piece::Names { run: RunId::from_bytes([7; 16]), space: Space::Kv, names }])?;
+    writer.finish(&directory)
 }
 
 /// The device says that it has written something, and has not. What was written is in memory still, and would be read

@@ -44,6 +44,8 @@ pub(super) struct Swarm {
     pub(super) crash: u64,
     pub(super) crash_in_recovery: u64,
     pub(super) close: u64,
+    /// Of 100,000 events.
+    pub(super) snapshots: u64,
     pub(super) reshard: u64,
     pub(super) write_fails: u64,
     pub(super) prepare_fails: u64,
@@ -80,6 +82,7 @@ impl Swarm {
         let (transactions, pipelined, snapshot_reads) = (often(800, 350), often(700, 400), often(400, 150));
         let (faults, short_writes) = (often(500, 400), often(300, 100));
         let (stalls, damage) = (often(100, 10), often(400, 200));
+        let snapshots = often(500, 800);
         let mut primitives = [10, 6, 6, 6, 6];
         for weight in &mut primitives {
             *weight = if rng.chance(250) { 0 } else { *weight };
@@ -111,6 +114,7 @@ impl Swarm {
             crash,
             crash_in_recovery: 300,
             close,
+            snapshots,
             reshard: 300,
             write_fails,
             prepare_fails,

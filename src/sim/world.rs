@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::checkpoints::Taking;
 use super::client::Client;
 use super::clock::Clock;
 use super::damage::{Ending, Kind};
@@ -59,6 +60,8 @@ pub(super) enum Event {
     },
     /// The keeper extends the clock's reservation.
     Reserve,
+    /// The next step of a snapshot.
+    Snapshot,
     Crash,
     Close,
     /// Every shard has stopped.
@@ -106,6 +109,9 @@ pub(super) struct Stats {
     pub(super) audits: u64,
     /// Openings that failed.
     pub(super) refusals: u64,
+    pub(super) snapshots: u64,
+    /// Recoveries that started from one.
+    pub(super) loads: u64,
 }
 
 /// Everything there is.
@@ -125,6 +131,7 @@ pub(super) struct World {
     pub(super) served: u32,
     /// How many calls the last recovery needed.
     pub(super) recovery_calls: u64,
+    pub(super) taking: Taking,
     /// Set while the database closes.
     pub(super) closing: Option<Closing>,
     pub(super) clients: Vec<Client>,
@@ -187,6 +194,7 @@ impl World {
             manifest: None,
             served: 0,
             recovery_calls: 10,
+            taking: Taking::default(),
             closing: None,
             clients: (0..clients).map(|_| Client::new(swarm.scripts / clients + 1)).collect(),
             runs,
@@ -259,6 +267,7 @@ impl World {
             Event::AskAgain { shard } => self.tell(shard, Input::AskAgain),
             Event::Think { client } => self.think(client),
             Event::Reserve => self.reserve(),
+            Event::Snapshot => self.go_on_with_snapshot(),
             Event::Crash => return self.crash(),
             Event::Close => self.close(),
             Event::Reopen => return self.closed(),
@@ -266,7 +275,8 @@ impl World {
         if self.disk.is_dead() {
             return self.crash();
         }
-        if self.rng.below(100_000) < self.swarm.crash {
+        self.may_begin_snapshot();
+        if self.disk.is_dead() || self.rng.below(100_000) < self.swarm.crash {
             self.crash();
         }
     }

@@ -259,6 +259,9 @@ impl World {
     /// An answer arrives.
     pub(super) fn answered(&mut self, id: RequestId, result: Result<Reply>) {
         let asked = self.requests.remove(&id).expect("somebody waits, once");
+        if asked.what == What::Snapshot {
+            return self.snapshot_answered(result);
+        }
         if asked.what == What::Keep {
             return self.kept(&result);
         }
@@ -280,7 +283,7 @@ impl World {
         match asked.what {
             What::Begin | What::Step(..) => self.stepped(client, asked.what, result),
             What::Commit { is_durable, .. } => return self.committed(client, is_durable, result),
-            What::Abort | What::Single | What::Flush | What::Keep => {}
+            What::Abort | What::Single | What::Flush | What::Keep | What::Snapshot => {}
         }
         self.pump(client);
     }

@@ -39,6 +39,8 @@ enum Deed {
     Delete(Cell),
     Append(u8),
     Flush,
+    /// Of the whole database, by the keeper.
+    Snapshot,
 }
 
 /// A fault, where it happens, and what comes then.
@@ -201,7 +203,7 @@ impl Plan {
             Deed::Read(cell) => Action::Read(cell),
             Deed::Delete(cell) => Action::Delete(cell),
             Deed::Append(run) => Action::Append(run, stamp),
-            Deed::Transact(..) | Deed::Flush => return None,
+            Deed::Transact(..) | Deed::Flush | Deed::Snapshot => return None,
         })
     }
 }
@@ -217,6 +219,10 @@ impl World {
             Deed::Transact(purpose, ..) => self.begin(client, purpose, None, 0, None),
             Deed::Flush => {
                 self.flush(client);
+                self.think_later(client);
+            }
+            Deed::Snapshot => {
+                self.begin_snapshot();
                 self.think_later(client);
             }
             Deed::Put(_) | Deed::Read(_) | Deed::Delete(_) | Deed::Append(_) => self.single(client),
@@ -252,6 +258,7 @@ fn scripts(opening: usize, layout: Layout) -> Vec<VecDeque<Deed>> {
                 fixed(&[Cell::log(c), list.clone()], &everywhere),
                 transfer(0, 1),
                 Deed::Flush,
+                Deed::Snapshot,
                 Deed::Read(other.clone()),
                 transfer(2, 3),
             ],
@@ -273,7 +280,7 @@ fn scripts(opening: usize, layout: Layout) -> Vec<VecDeque<Deed>> {
             ],
         ],
         1 => [
-            vec![bank(Purpose::Audit), transfer(1, 4), fixed(&[], &of_mortal)],
+            vec![bank(Purpose::Audit), transfer(1, 4), Deed::Snapshot, fixed(&[], &of_mortal)],
             vec![fixed(&everywhere[..4], &everywhere), Deed::Put(Cell::kv(b, "r3")), walk()],
             vec![fixed(&[list], &[]), swap(2), Deed::Append(c), Deed::Flush],
         ],

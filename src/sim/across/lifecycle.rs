@@ -331,15 +331,18 @@ impl World {
             }
         };
         self.stats.torn += recovered.report.torn_tails;
+        self.stats.loads += u64::from(recovered.report.snapshot.is_some());
         self.stats.discarded += recovered.report.discarded_transactions;
         self.disk.land_late_writes();
         if self.rng.chance(300) {
             self.recover_again(&recovered, start);
         }
-        let Recovered { memories, manifest, .. } = recovered;
+        let Recovered { memories, manifest, report } = recovered;
         let incarnation = manifest.incarnation;
         if opening > 0 {
             let cut = served.and_then(|served| cut_of(&manifest, served)).unwrap_or_default();
+            // The marks may be in segments that a snapshot has replaced.
+            let cut = report.snapshot.map_or(cut, |snapshot| cut.max(snapshot));
             self.check_survivors(&memories, cut, start);
         }
         self.manifest = Some(manifest);
@@ -422,6 +425,7 @@ impl World {
         self.nodes = (0..).zip(memories).map(node).collect();
         self.shards_before = self.nodes.len();
         self.closing = Closing::default();
+        self.taking = None;
         self.numbers = 0;
         self.budget = self.swarm.transactions;
         self.has_failed = false;

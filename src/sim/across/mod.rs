@@ -7,6 +7,7 @@
 
 mod action;
 mod cell;
+mod checkpoints;
 mod client;
 mod driver;
 mod exhaustive;

@@ -44,6 +44,7 @@ fn what_seeds_hardly_find_scenarios_tell() {
     assert_told(Bug::OperationsNotCounted, scenarios::a_part_that_lacks_an_operation_is_not_promised);
     assert_told(Bug::ReadInDoubt, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
     assert_told(Bug::StepInDoubt, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
+    assert_told(Bug::UndecidedCut, scenarios::the_log_is_needed_from_the_first_part_in_doubt);
     assert_told(Bug::LostTold, scenarios::what_was_acknowledged_is_told_after_a_write_over_it_has_failed);
     assert_told(Bug::KeptMissed, scenarios::what_was_acknowledged_is_told_after_a_write_over_it_has_failed);
     assert_told(Bug::KeptMissed, scenarios::who_waits_on_a_shard_that_has_failed_sees_what_was_committed_meanwhile);

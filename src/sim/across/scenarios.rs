@@ -483,3 +483,29 @@ fn a_dump_waits_for_what_may_still_be_committed_below_it() {
     assert_eq!(dumped_beside_a_promise(), (false, false), "half a transaction");
     plant(None);
 }
+
+/// A part waits for its decision while the log goes on in the next segment. A snapshot at any version may not hold what it
+/// writes: the log is needed from that part on.
+#[test]
+pub(super) fn the_log_is_needed_from_the_first_part_in_doubt() {
+    let mut table = Table::new(DurabilityMode::Strict, 2);
+    in_doubt(&mut table);
+    for (shard, through) in std::mem::take(&mut table.writes) {
+        table.give(shard, Input::Appended { through });
+    }
+    for number in 0..3 {
+        let value = Value::from("x".repeat(600_000));
+        table.execute(1, KvCommand::Put { key: format!("large {number}").into(), value, ttl: None });
+        while let Some((shard, through)) = table.writes.pop() {
+            assert!(number < 2 || through.segment() > 0, "the log goes on in the next segment");
+            table.give(shard, Input::Appended { through });
+        }
+    }
+    let start = |table: &mut Table| match table.output_of(1, Request::AskLogStart { rotates: false }) {
+        Output::LogStart { segment, .. } => segment,
+        other => panic!("the shard answered another question: {other:?}"),
+    };
+    assert_eq!(start(&mut table), 0);
+    table.settle();
+    assert!(start(&mut table) > 0, "it is decided, and the log before it is not needed any more");
+}

@@ -43,6 +43,8 @@ pub(super) struct Swarm {
     pub(super) idles: u64,
     pub(super) begins: u64,
     pub(super) reshard: u64,
+    /// Of 100,000 events.
+    pub(super) snapshots: u64,
 }
 
 impl Swarm {
@@ -103,6 +105,7 @@ impl Swarm {
             drops: *rng.pick(&[0, 0, 50, 200]),
             idles: if lasts { 0 } else { 20 },
             begins: *rng.pick(&[0, 200]),
+            snapshots: *rng.pick(&[0, 200]),
             reshard: *rng.pick(&[0, 500]),
         }
     }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::super::disk::{Disk, Ticket};
 use super::super::mesh::{Mesh, Party};
+use super::super::names::Inode;
 use super::super::rng::Rng;
 use super::super::swarm::Mode;
 use super::cell::{Cell, Content};
@@ -18,6 +19,7 @@ use super::lifecycle::Closing;
 use super::swarm::Swarm;
 use crate::base::error::Result;
 use crate::base::version::Version;
+use crate::disk::snapshotting::Snapshotting;
 use crate::format::manifest::Manifest;
 use crate::format::record::Position;
 use crate::primitive::output::Reply;
@@ -94,6 +96,7 @@ pub(super) enum What {
     Single,
     Flush,
     Keep,
+    Snapshot,
 }
 
 /// What the seeds did, all together.
@@ -120,11 +123,14 @@ pub(super) struct Stats {
     pub(super) lost: u64,
     pub(super) discarded: u64,
     pub(super) looks: u64,
+    pub(super) snapshots: u64,
+    /// Recoveries that started from one.
+    pub(super) loads: u64,
 }
 
 impl Stats {
     pub(super) fn add(&mut self, other: &Self) {
-        let pairs: [(&mut u64, u64); 21] = [
+        let pairs: [(&mut u64, u64); 23] = [
             (&mut self.seeds, other.seeds),
             (&mut self.events, other.events),
             (&mut self.transactions, other.transactions),
@@ -146,6 +152,8 @@ impl Stats {
             (&mut self.lost, other.lost),
             (&mut self.discarded, other.discarded),
             (&mut self.looks, other.looks),
+            (&mut self.snapshots, other.snapshots),
+            (&mut self.loads, other.loads),
         ];
         for (sum, value) in pairs {
             *sum += value;
@@ -203,6 +211,8 @@ pub(super) struct World {
     /// Transactions that may still begin in this opening.
     pub(super) budget: u64,
     pub(super) closing: Closing,
+    /// The snapshot that is being taken.
+    pub(super) taking: Option<Snapshotting<Inode>>,
     /// The highest version whose acknowledgement has left.
     pub(super) acknowledged: BTreeMap<usize, Version>,
     /// Everything up to here was acknowledged as durable.
@@ -250,6 +260,7 @@ impl World {
             readings: Vec::new(),
             budget: 0,
             closing: Closing::default(),
+            taking: None,
             acknowledged: BTreeMap::new(),
             safe: Version::ZERO,
             has_failed: false,
@@ -318,6 +329,7 @@ impl World {
             self.crash();
             return false;
         }
+        self.may_begin_snapshot();
         match event {
             Event::Think(client) => self.think(client),
             Event::Resume(client) => self.pump(client),
