@@ -271,12 +271,7 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Io` if they cannot be removed.
     pub(crate) fn remove_strays(&self, manifest: &Manifest) -> Result<()> {
-        for directory in [LOG, SNAPSHOTS] {
-            for name in self.list(directory)?.iter().filter(|name| name.ends_with(TEMPORARY)) {
-                self.remove(&format!("{directory}/{name}"))?;
-                kill_point(KillPoint::StrayRemoved);
-            }
-        }
+        self.remove_temporary(LOG)?;
         for id in self.segments()? {
             if !manifest.sealed.iter().any(|segment| segment.id == id) {
                 self.remove_segment(id)?;
@@ -286,11 +281,12 @@ impl<F: FileSystem> Directory<F> {
         self.remove_unnamed_snapshots(manifest)
     }
 
-    /// Removes snapshots that the manifest does not name.
+    /// Removes snapshots that the manifest does not name, and what there is of one that was not finished.
     ///
     /// # Errors
     /// `Io` if they cannot be removed.
     pub(crate) fn remove_unnamed_snapshots(&self, manifest: &Manifest) -> Result<()> {
+        self.remove_temporary(SNAPSHOTS)?;
         let is_named = |id: &SnapshotId| manifest.snapshots.iter().any(|snapshot| snapshot.number == id.number);
         for id in self.snapshots()?.into_iter().filter(|id| !is_named(id)) {
             self.remove(&snapshot_name(id))?;
@@ -299,8 +295,16 @@ impl<F: FileSystem> Directory<F> {
         Ok(())
     }
 
+    fn remove_temporary(&self, directory: &str) -> Result<()> {
+        for name in self.list(directory)?.iter().filter(|name| name.ends_with(TEMPORARY)) {
+            self.remove(&format!("{directory}/{name}"))?;
+            kill_point(KillPoint::StrayRemoved);
+        }
+        Ok(())
+    }
+
     /// Removes what the manifest of the running opening needs no more: segments before those it names, and snapshots that it
-    /// does not name.
+    /// does not name any more. The next one may be being taken.
     ///
     /// # Errors
     /// `Io` if they cannot be removed; the next opening does.
@@ -316,7 +320,9 @@ impl<F: FileSystem> Directory<F> {
                 kill_point(KillPoint::SegmentCut);
             }
         }
-        self.remove_unnamed_snapshots(manifest)
+        let is_named = |id: &SnapshotId| manifest.snapshots.iter().any(|snapshot| snapshot.number == id.number);
+        let is_old = |id: &SnapshotId| id.number <= manifest.last_snapshot && !is_named(id);
+        self.snapshots()?.into_iter().filter(is_old).try_for_each(|id| self.remove(&snapshot_name(id)))
     }
 
     /// Removes a segment that no manifest names.

@@ -148,25 +148,25 @@ impl Checkpoints {
     pub(crate) fn ended(&mut self, disk: &mut Disk, tasks: &Sender<Task>, result: Result<Option<Taken>>) {
         let Some(running) = self.running.take() else { return };
         let _ = running.thread.join();
-        let result = match result {
-            // Nothing was written since the last one.
-            Ok(None) => return,
-            Ok(Some(taken)) => self.install(disk, taken),
-            Err(error) => Err(error),
-        };
-        match &result {
-            Ok(info) => {
-                self.logged -= running.logged;
-                self.not_before = None;
-                tracing::info!(id = info.id, version = %info.version, keys = info.keys, bytes = info.bytes, "snapshot");
+        // There is none if nothing was written since the last one: only the clock asks for such.
+        if let Some(result) =
+            result.and_then(|taken| taken.map(|taken| self.install(disk, taken)).transpose()).transpose()
+        {
+            match &result {
+                Ok(info) => {
+                    self.logged -= running.logged;
+                    self.not_before = None;
+                    tracing::info!(id = info.id, version = %info.version, keys = info.keys, bytes = info.bytes, "snapshot");
+                }
+                Err(error) => {
+                    self.not_before = Some(Instant::now() + RETRY);
+                    tracing::warn!(%error, "no snapshot could be taken, the log grows");
+                }
             }
-            Err(error) => {
-                self.not_before = Some(Instant::now() + RETRY);
-                tracing::warn!(%error, "no snapshot could be taken, the log grows");
-            }
+            answer(running.askers, result);
         }
-        clean_up(disk);
-        answer(running.askers, result);
+        clean_up(disk.directory.remove_unnamed_snapshots(&disk.manifest));
+        clean_up(disk.directory.remove_obsolete(&disk.manifest));
         if !self.askers.is_empty() {
             self.begin(disk, tasks, Occasion::Asked);
         }
@@ -189,13 +189,13 @@ pub(crate) fn delete(disk: Option<&mut Disk>, id: u64) -> Result<()> {
         return Err(Error::InvalidOperation("nothing can be deleted here: in memory only, or open read-only".into()));
     };
     remove_snapshot(&disk.directory, &mut disk.manifest, id)?;
-    clean_up(disk);
+    clean_up(disk.directory.remove_obsolete(&disk.manifest));
     Ok(())
 }
 
-/// What the manifest does not name goes now, or when the database is opened again.
-fn clean_up(disk: &Disk) {
-    if let Err(error) = disk.directory.remove_obsolete(&disk.manifest) {
+/// What is not removed now is when the database is opened again.
+fn clean_up(removed: Result<()>) {
+    if let Err(error) = removed {
         tracing::warn!(%error, "what is not needed any more cannot be removed");
     }
 }
