@@ -152,13 +152,12 @@ impl<T> Snapshotting<T> {
         directory: &Directory<F>,
         shard: u32,
     ) -> Result<&mut SnapshotWriter<T>> {
-        let writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => {
-                let id = SnapshotId { number: self.record.number, shard };
-                let (version, salt) = (self.record.version, self.salts[shard as usize]);
-                SnapshotWriter::create(directory, SnapshotHeader { id, database: self.database, version, salt })?
-            }
+        let writer = if let Some(writer) = self.writer.take() {
+            writer
+        } else {
+            let id = SnapshotId { number: self.record.number, shard };
+            let (version, salt) = (self.record.version, self.salts[shard as usize]);
+            SnapshotWriter::create(directory, SnapshotHeader { id, database: self.database, version, salt })?
         };
         Ok(self.writer.insert(writer))
     }

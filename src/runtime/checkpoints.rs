@@ -148,25 +148,24 @@ impl Checkpoints {
     pub(crate) fn ended(&mut self, disk: &mut Disk, tasks: &Sender<Task>, result: Result<Option<Taken>>) {
         let Some(running) = self.running.take() else { return };
         let _ = running.thread.join();
-        // There is none if nothing was written since the last one: only the clock asks for such.
-        if let Some(result) =
-            result.and_then(|taken| taken.map(|taken| self.install(disk, taken)).transpose()).transpose()
-        {
-            match &result {
-                Ok(info) => {
-                    self.logged -= running.logged;
-                    self.not_before = None;
-                    tracing::info!(id = info.id, version = %info.version, keys = info.keys, bytes = info.bytes, "snapshot");
-                }
-                Err(error) => {
-                    self.not_before = Some(Instant::now() + RETRY);
-                    tracing::warn!(%error, "no snapshot could be taken, the log grows");
-                }
-            }
-            answer(running.askers, result);
-        }
+        let result = result.and_then(|taken| taken.map(|taken| self.install(disk, taken)).transpose());
         clean_up(disk.directory.remove_unnamed_snapshots(&disk.manifest));
         clean_up(disk.directory.remove_obsolete(&disk.manifest));
+        match result.transpose() {
+            // Nothing was written since the last one, and nobody but the clock wanted one.
+            None => {}
+            Some(Ok(info)) => {
+                self.logged -= running.logged;
+                self.not_before = None;
+                tracing::info!(id = info.id, version = %info.version, keys = info.keys, bytes = info.bytes, "snapshot");
+                answer(running.askers, Ok(info));
+            }
+            Some(Err(error)) => {
+                self.not_before = Some(Instant::now() + RETRY);
+                tracing::warn!(%error, "no snapshot could be taken, the log grows");
+                answer(running.askers, Err(error));
+            }
+        }
         if !self.askers.is_empty() {
             self.begin(disk, tasks, Occasion::Asked);
         }

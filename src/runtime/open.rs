@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::channel::oneshot;
+
 use super::checkpoints::Checkpoints;
 use super::clock::Clock;
 use super::engine::{Engine, Health, Parts, Setup, next_engine_id};
@@ -189,13 +191,7 @@ fn start(
             Err(error) => failure = Some(error),
         }
     }
-    for started in starting {
-        match futures::executor::block_on(started) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => failure = Some(error),
-            Err(_) => failure = Some(Error::RuntimeUnavailable("a shard's thread ended before it began".into())),
-        }
-    }
+    let failure = wait_for(starting).or(failure);
     let snapshotter = Snapshotter::new(mailboxes.clone(), health.clone());
     let keeper_state = Keeper {
         tasks,
@@ -224,4 +220,12 @@ fn start(
         Some(error) => Err(error),
         None => Ok(engine),
     }
+}
+
+/// Waits until every shard's thread has begun; returns why the last one that has not did not.
+fn wait_for(starting: Vec<oneshot::Receiver<Result<()>>>) -> Option<Error> {
+    let ended = || Err(Error::RuntimeUnavailable("a shard's thread ended before it began".into()));
+    let begun =
+        |started| futures::executor::block_on::<oneshot::Receiver<Result<()>>>(started).unwrap_or_else(|_| ended());
+    starting.into_iter().filter_map(|started| begun(started).err()).last()
 }

@@ -74,6 +74,7 @@ struct Flight {
 
 /// A shard's log: what is staged, what is in flight, what is durable.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what it waits for is independent")]
 pub(crate) struct Log {
     mode: DurabilityMode,
     staged: Vec<u8>,
