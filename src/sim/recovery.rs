@@ -43,15 +43,22 @@ pub(super) fn recover(disk: &Disk, plan: Plan, start: impl FnOnce(Version) -> Ve
     Ok(Recovered { memories, manifest, report })
 }
 
-/// Every revision of every key, by shard.
+/// Every revision of every key that is kept for good, by shard. What else a memory holds depends on what it was built from: a
+/// snapshot is without what was forgotten when it was taken, a log is not.
 pub(super) type Revisions = Vec<BTreeMap<(RunId, Space, Name), Vec<Revision>>>;
 
 pub(super) fn revisions(memories: &[Memory]) -> Revisions {
     let revisions = memories.iter().map(|memory| {
         let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (run, space, name, revision) in memory.every_revision() {
-            all.entry((run, space, name.clone())).or_default().push(revision.clone());
+        for (run, space, name, revision) in memory.every_revision().filter(|(run, ..)| memory.deleted(run).is_none()) {
+            let of_key: &mut Vec<Revision> = all.entry((run, space, name.clone())).or_default();
+            if !memory.keeps_all(space) {
+                of_key.clear();
+            }
+            of_key.push(revision.clone());
         }
+        let is_gone = |revision: &Revision| revision.gone_at() != Version::MAX;
+        all.retain(|(_, space, _), of_key| memory.keeps_all(*space) || !of_key.last().is_some_and(is_gone));
         all
     });
     revisions.collect()

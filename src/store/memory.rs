@@ -362,6 +362,12 @@ impl Memory {
         }
     }
 
+    /// Whether every revision of a key is kept.
+    #[cfg(test)]
+    pub(crate) fn keeps_all(&self, space: Space) -> bool {
+        self.retention(space, Version::ZERO).history == HistoryRetention::Forever
+    }
+
     /// The footprint, counted again.
     #[cfg(test)]
     pub(crate) fn count_footprint(&self) -> usize {
