@@ -321,7 +321,12 @@ impl Log {
             match self.next.take_if(|next| space_for(self.staged.len()) <= next.room()) {
                 Some(next) => self.go_on_in(next),
                 None if self.is_too_early => self.is_rotating = false,
-                None => return self.ask(space_for(self.staged.len())),
+                // Until it is there, what is staged goes into the current one.
+                None => {
+                    if let Some(effect) = self.ask(space_for(self.staged.len())) {
+                        return Some(effect);
+                    }
+                }
             }
         }
         if self.flight.is_none() && self.is_due() {
