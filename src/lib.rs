@@ -68,6 +68,7 @@ pub use base::value::{Text, Value};
 pub use base::version::{Version, Versioned};
 pub use disk::recovery::RecoveryReport;
 pub use disk::salvage::{SalvageDamage, SalvageReport};
+pub use disk::verification::{VerifyProblem, VerifyReport};
 pub use runtime::backup::BackupReport;
 pub use runtime::checkpoints::SnapshotInfo;
 

@@ -1,13 +1,15 @@
-//! Snapshots and backups of the database.
+//! Snapshots, backups and verification of the database.
 
 use std::path::Path;
 
 use super::builder::on_thread;
 use super::database::Database;
 use super::op::Op;
+use crate::disk::verification::VerifyReport;
 use crate::runtime::backup::{BackupReport, backup};
 use crate::runtime::checkpoints::SnapshotInfo;
 use crate::runtime::keeper::Task;
+use crate::runtime::verification::verify;
 
 impl Database {
     /// Takes a snapshot of everything that is committed now, while others read and write. When it completes, recovery starts
@@ -64,5 +66,21 @@ impl Database {
     pub fn backup(&self, path: impl AsRef<Path>) -> Op<BackupReport> {
         let (engine, path) = (self.engine().clone(), path.as_ref().to_owned());
         Op::steps(on_thread("in-mem-backup", move || backup(&engine, &path)))
+    }
+
+    /// Checks every checksum of every file, read from the device, and the hash chain of every event log in memory, while
+    /// others read and write. What is wrong is in the report, not in an error. Of the log, what was durable when it began is
+    /// checked; in memory only, there are no files.
+    ///
+    /// A file is read as a whole, and the chain of an event log is checked on its shard, in one go.
+    ///
+    /// # Errors
+    /// `Unavailable`, also if the database is closed meanwhile.
+    ///
+    /// # Cancel safety
+    /// Reads only. The verification goes on; its report is lost.
+    pub fn verify(&self) -> Op<VerifyReport> {
+        let engine = self.engine().clone();
+        Op::steps(on_thread("in-mem-verify", move || verify(&engine)))
     }
 }

@@ -236,6 +236,20 @@ impl<F: FileSystem> Directory<F> {
         Ok((bytes, unreadable))
     }
 
+    /// Reads a segment up to an end, from the device.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be read.
+    pub(crate) fn read_segment_to(&self, id: SegmentId, end: u64) -> Result<Vec<u8>> {
+        let name = segment_name(id);
+        let read = || {
+            let file = self.files.open(&name)?;
+            self.files.drop_cache(&file);
+            self.files.read_at(&file, 0..end)
+        };
+        read().map_err(|error: io::Error| naming("cannot read", &self.files.path(&name), &error))
+    }
+
     /// How long a segment's file is, in bytes.
     ///
     /// # Errors
@@ -251,18 +265,7 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Corruption` if it is damaged or that of another segment.
     pub(crate) fn read_header(&self, id: SegmentId, bytes: &[u8], database: &[u8; 16]) -> Result<SegmentHeader> {
-        let wrong = |what: &str| self.corruption(id, 0, what);
-        let header = SegmentHeader::read(bytes).map_err(|what| wrong(&what))?;
-        if planted(Bug::HeaderNotCompared) {
-            return Ok(header);
-        }
-        if header.id != id {
-            return Err(wrong("the segment's header names another segment"));
-        }
-        if header.database != *database {
-            return Err(wrong("the segment belongs to another database"));
-        }
-        Ok(header)
+        SegmentHeader::read_of(id, database, bytes).map_err(|what| self.corruption(id, 0, &what))
     }
 
     /// Removes what the manifest does not name: segments that an earlier opening made ahead of need and never used,

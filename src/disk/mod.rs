@@ -14,3 +14,4 @@ mod regrouping;
 pub(crate) mod salvage;
 pub(crate) mod snapshots;
 pub(crate) mod snapshotting;
+pub(crate) mod verification;

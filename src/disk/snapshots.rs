@@ -72,13 +72,5 @@ pub(crate) fn open<'a, F: FileSystem>(
     id: SnapshotId,
     database: &[u8; 16],
 ) -> Result<SnapshotFile<'a>> {
-    let wrong = |offset: u64, what: &str| directory.damaged_snapshot(id, offset, what);
-    let file = SnapshotFile::open(bytes).map_err(|(offset, what)| wrong(offset, &what))?;
-    if file.header.id != id {
-        return Err(wrong(0, "the snapshot's header names another snapshot"));
-    }
-    if file.header.database != *database {
-        return Err(wrong(0, "the snapshot belongs to another database"));
-    }
-    Ok(file)
+    SnapshotFile::open_of(id, database, bytes).map_err(|(offset, what)| directory.damaged_snapshot(id, offset, &what))
 }

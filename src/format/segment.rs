@@ -7,6 +7,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{BLOCK, FORMAT_VERSION};
+use crate::base::planted::{Bug, planted};
 
 const MAGIC: [u8; 8] = *b"in-mem\x00L";
 
@@ -93,6 +94,21 @@ impl SegmentHeader {
         let mut block = vec![0; BLOCK];
         block[..HEADER_BYTES].copy_from_slice(raw.as_bytes());
         block
+    }
+
+    /// Reads the header of a known segment; the error says what is wrong with it.
+    pub(crate) fn read_of(id: SegmentId, database: &[u8; 16], block: &[u8]) -> Result<Self, String> {
+        let header = Self::read(block)?;
+        if planted(Bug::HeaderNotCompared) {
+            return Ok(header);
+        }
+        if header.id != id {
+            return Err("the segment's header names another segment".into());
+        }
+        if header.database != *database {
+            return Err("the segment belongs to another database".into());
+        }
+        Ok(header)
     }
 
     /// Reads the header's block; the error says what is wrong with it.

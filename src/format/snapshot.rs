@@ -310,6 +310,21 @@ impl<'a> SnapshotFile<'a> {
         Ok(file)
     }
 
+    /// The same of a known snapshot.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn open_of(id: SnapshotId, database: &[u8; 16], bytes: &'a [u8]) -> Result<Self, Wrong> {
+        let file = Self::open(bytes)?;
+        if file.header.id != id {
+            return Err((0, "the snapshot's header names another snapshot".into()));
+        }
+        if file.header.database != *database {
+            return Err((0, "the snapshot belongs to another database".into()));
+        }
+        Ok(file)
+    }
+
     /// Calls `visit` with every piece, in order.
     ///
     /// # Errors

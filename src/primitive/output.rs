@@ -10,6 +10,7 @@ use crate::base::state::State;
 use crate::base::trace::{Trace, TraceTree};
 use crate::base::value::Value;
 use crate::base::version::{Version, Versioned};
+use crate::format::record::Position;
 use crate::format::snapshot::Piece;
 
 /// What a command answers. Records are shared with the store; the caller's side copies them.
@@ -39,6 +40,8 @@ pub(crate) enum Output {
     MaybeRun(Option<Arc<RunMetadata>>),
     Runs(Vec<Arc<RunMetadata>>),
     MaybeRunId(Option<RunId>),
+    RunIds(Vec<RunId>),
+    Position(Position),
     Pieces(Option<Vec<Piece>>),
     /// So many records were logged, none above this version; whatever may be committed above it is in this segment or behind.
     LogStart {

@@ -31,7 +31,7 @@ const FENCE_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Files {
     path: PathBuf,
-    /// Held while the directory is open; a damaged one may have none.
+    /// Held while the directory is open; a damaged one may have none, and somebody else may hold it.
     lock: Option<File>,
 }
 
@@ -92,6 +92,11 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
             Err(error) => Err(naming("cannot write", &manifest, &error)),
         }
+    }
+
+    /// A directory that this process has open, to read it once more.
+    pub(crate) fn beside(path: &Path) -> Self {
+        Self { path: path.to_owned(), lock: None }
     }
 
     /// Opens a directory of which anything may be missing, to read it.

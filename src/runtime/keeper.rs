@@ -38,6 +38,8 @@ pub(crate) enum Task {
     Snapshotted { result: Result<Option<Taken>> },
     /// Say which snapshots there are, the oldest first.
     ListSnapshots { done: oneshot::Sender<Result<Vec<SnapshotInfo>>> },
+    /// Say what the manifest names.
+    CopyManifest { done: oneshot::Sender<Result<Option<Manifest>>> },
     /// Delete a snapshot.
     DeleteSnapshot { id: u64, done: oneshot::Sender<Result<()>> },
     /// End the database.
@@ -117,6 +119,9 @@ impl Keeper {
             Task::ListSnapshots { done } => {
                 let snapshots = self.disk.iter().flat_map(|disk| &disk.manifest.snapshots);
                 let _ = done.send(Ok(snapshots.map(SnapshotInfo::from).collect()));
+            }
+            Task::CopyManifest { done } => {
+                let _ = done.send(Ok(self.disk.as_ref().map(|disk| disk.manifest.clone())));
             }
             Task::DeleteSnapshot { id, done } => {
                 let _ = done.send(delete(self.disk.as_mut(), id));

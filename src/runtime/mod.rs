@@ -21,3 +21,4 @@ pub(crate) mod snapshotting;
 pub(crate) mod spin;
 pub(crate) mod sys;
 pub(crate) mod usage;
+pub(crate) mod verification;

@@ -38,6 +38,10 @@ pub(crate) enum Request {
     Dump { at: Version },
     /// End the dump at a version, if it still goes on.
     EndDump { at: Version },
+    /// Say how far the log is durable. -> `Position`
+    AskDurable,
+    /// Say which runs have event logs. -> `RunIds`
+    ListEventLogs,
     /// Answer when everything acknowledged so far is on disk.
     Flush,
     /// Take no more requests, and answer when nothing is under way any more.

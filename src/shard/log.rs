@@ -209,6 +209,11 @@ impl Log {
         RecordCount(self.durable_records)
     }
 
+    /// Everything below is durable.
+    pub(crate) const fn durable_through(&self) -> Position {
+        self.durable
+    }
+
     /// The segment that a record is in, or one before it if it is not written yet.
     pub(crate) fn segment_of(&self, record: RecordCount) -> u32 {
         let later = self.segments.partition_point(|(before, _)| *before < record);

@@ -9,7 +9,8 @@
 //!   never writes again.
 //!
 //! `door` lets writes in, `budget` limits memory, `execution` runs commands, `committing` commits and coordinates,
-//! `participation` promises and decides, `upkeep` marks, sweeps and keeps time, `aftermath` goes on when the log has failed.
+//! `participation` promises and decides, `upkeep` marks, sweeps and keeps time, `aftermath` goes on when the log has failed,
+//! `inspection` says what a verification asks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -236,6 +237,8 @@ impl Shard {
             Request::BeginDump { at } => self.begin_dump(id, at),
             Request::Dump { at } => self.dump(id, at),
             Request::EndDump { at } => self.give_up_dump(id, at),
+            Request::AskDurable => self.say_durable(id),
+            Request::ListEventLogs => self.list_event_logs(id),
             Request::Flush => self.flush(id),
             #[cfg(test)]
             Request::Panic => panic!("the shard was asked to panic"),

@@ -16,6 +16,7 @@ mod execution;
 pub(crate) mod gate;
 mod horizons;
 pub(crate) mod input;
+mod inspection;
 pub(crate) mod log;
 pub(crate) mod machine;
 mod marks;

@@ -44,19 +44,22 @@ pub(crate) struct ScannedSegment {
     /// Whether commits in it were acknowledged only when durable.
     pub(crate) strict: bool,
     pub(crate) scan: SegmentScan,
+    /// How many valid records there are.
+    pub(crate) records: u64,
     pub(crate) latest: Version,
     pub(crate) evidence: Evidence,
 }
 
 /// Scans a segment, up to its end if that is known, without keeping what is committed in it.
 pub(crate) fn survey(bytes: &[u8], header: &SegmentHeader, end: Option<u64>) -> ScannedSegment {
-    let mut latest = Version::ZERO;
+    let (mut records, mut latest) = (0, Version::ZERO);
     let mut evidence = Evidence::default();
     let scan = scan_segment(bytes, header, end, |offset, record, body| {
+        records += 1;
         latest = latest.max(record.version());
         evidence.note(offset, &record, body);
     });
-    ScannedSegment { id: header.id, salt: header.salt, strict: header.strict, scan, latest, evidence }
+    ScannedSegment { id: header.id, salt: header.salt, strict: header.strict, scan, records, latest, evidence }
 }
 
 /// Decides how far the log of one shard counts, from all its segments in order; `first` is the one it begins with.

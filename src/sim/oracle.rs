@@ -202,6 +202,8 @@ impl Oracle {
             | Request::BeginDump { .. }
             | Request::Dump { .. }
             | Request::EndDump { .. }
+            | Request::AskDurable
+            | Request::ListEventLogs
             | Request::Panic => unreachable!("no caller asks for that"),
             Request::Close if moment.is_poisoned => Expected { closes: true, ..refusal(Refusal::Unavailable) },
             Request::Close => {

@@ -200,6 +200,16 @@ impl Memory {
         chain.into_iter().flat_map(Chain::revisions)
     }
 
+    /// The runs that have event logs, in order.
+    pub(crate) fn event_logs(&self) -> Vec<RunId> {
+        let has_events =
+            |table: &RunTable| table.deleted.is_none() && !table.spaces[Space::EventHead.index()].is_empty();
+        let mut runs: Vec<RunId> =
+            self.runs.iter().filter(|(_, table)| has_events(table)).map(|(run, _)| *run).collect();
+        runs.sort_unstable();
+        runs
+    }
+
     /// When the run was deleted, if it was.
     pub(crate) fn deleted(&self, run: &RunId) -> Option<Version> {
         self.runs.get(run)?.deleted
