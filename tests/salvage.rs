@@ -194,6 +194,54 @@ fn a_damaged_snapshot_is_salvaged_but_for_what_is_damaged() {
     });
 }
 
+/// The log goes back to the older snapshot at least: nothing is lost with the newer one, and nothing with both while the log
+/// goes back to the beginning.
+#[test]
+fn of_several_snapshots_the_newest_whole_one_and_the_log_behind_it_are_salvaged() {
+    on_tokio(async {
+        for (mode, partitioning) in [BUFFERED, DurabilityMode::Strict].into_iter().zip(PARTITIONINGS) {
+            let root = directory();
+            let (from, to) = (root.path().join("from"), root.path().join("to"));
+            fill(&from, mode, partitioning).await;
+            for checkpoints in [2, 3] {
+                let builder = Database::builder().path(&from).durability(mode).shards(2).partitioning(partitioning);
+                let database = builder.open().await.expect("it opens");
+                for number in 0..checkpoints {
+                    database.kv().put(RUN, format!("before-{number}"), number).await.expect("it is written");
+                    database.checkpoint().await.expect("it is taken");
+                    database.kv().put(RUN, format!("behind-{number}"), number).await.expect("it is written");
+                }
+                let [older, newer] = &database.list_snapshots().await.expect("listed")[..] else {
+                    panic!("two are kept")
+                };
+                let files = [newer, older].map(|of| from.join(format!("snapshots/{:010}-0001.snap", of.id)));
+                database.close().await.expect("it closes");
+                let sound = contents(&from).await;
+                let whole = files.each_ref().map(|file| std::fs::read(file).expect("it is read"));
+                for (count, file) in (1..).zip(&files) {
+                    let length = std::fs::metadata(file).expect("it is there").len();
+                    overwrite(file, 4096 + (length - 4096) / 2, &[0xa5; 2]);
+                    let report = salvage(&from, &to).await;
+                    assert!(!report.is_whole() && report.damage.len() == count, "{report:?}");
+                    assert!(files[..count].iter().all(|file| report.damage.iter().any(|damage| damage.file == *file)));
+                    let left = contents(&to).await;
+                    if count == 1 || checkpoints == 2 {
+                        assert_eq!(left, sound, "{count} damaged, {checkpoints} taken");
+                    } else {
+                        assert!(left.len() < sound.len() && left.contains_key(&format!("{RUN} kv behind-2")));
+                    }
+                    std::fs::remove_dir_all(&to).expect("it is removed");
+                }
+                for (file, whole) in files.iter().zip(whole) {
+                    std::fs::write(file, whole).expect("it is mended");
+                }
+                assert!(salvage(&from, &to).await.is_whole());
+                std::fs::remove_dir_all(&to).expect("it is removed");
+            }
+        }
+    });
+}
+
 /// Nothing is there that was not, and what was written together is there together. Returns how much is missing.
 fn check_part_of(
     salvaged: &BTreeMap<String, String>,

@@ -4,11 +4,12 @@
 //! - Where the manifest says how far a log counts, no more of it counts here. Where it is lost, or for the opening that
 //!   did not end in good order, every intact record does; in `Buffered` mode up to the last mark of the shards whose logs
 //!   are whole.
-//! - A snapshot is taken block by block; it stands for every log record up to its version.
+//! - The newest snapshot that is whole stands for every log record up to its version; if none is, the newest, block by block.
 //! - Nothing is ever written to the damaged directory.
 //! - An abort record or a deleted run that stood in a damaged place is not known: what it took away is there again. The
 //!   report names every damaged place.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -135,6 +136,25 @@ pub(crate) fn salvage<F: FileSystem>(
     Ok(salvage.report)
 }
 
+/// What could be read of a snapshot.
+struct Rescued {
+    version: Version,
+    is_whole: bool,
+    writes: Vec<(Version, Write)>,
+}
+
+impl Rescued {
+    fn add_to(self, transactions: &mut Transactions) -> Version {
+        for (version, write) in self.writes {
+            let own = (version, false, TransactionId::default());
+            let all = transactions.entry(own).or_default();
+            all.extend(Some(write).filter(counts_on_one_shard));
+            drop_repeated_deletes(all);
+        }
+        self.version
+    }
+}
+
 struct Salvage<'a, F> {
     from: &'a Directory<F>,
     report: SalvageReport,
@@ -166,48 +186,60 @@ impl<F: FileSystem> Salvage<'_, F> {
         Ok(transactions)
     }
 
-    /// Adds what a snapshot holds; returns up to which version that is.
+    /// Adds what a snapshot holds; returns up to which version that is. The newest that is whole; the log behind it is there.
+    /// If none is, and the log does not go back to the beginning, what is whole of the newest.
     fn read_snapshot(&mut self, transactions: &mut Transactions) -> Version {
-        let mut above = Version::ZERO;
-        for id in self.snapshots() {
-            let bytes = match self.from.read_snapshot(id, false) {
+        let mut newest = None;
+        for files in self.snapshots() {
+            let rescued = self.rescue_snapshot(&files);
+            if rescued.is_whole {
+                return rescued.add_to(transactions);
+            }
+            newest.get_or_insert(rescued);
+        }
+        let goes_back = self.manifest.as_ref().is_some_and(|manifest| !manifest.is_cut);
+        newest.filter(|_| !goes_back).map_or(Version::ZERO, |newest| newest.add_to(transactions))
+    }
+
+    fn rescue_snapshot(&mut self, files: &[SnapshotId]) -> Rescued {
+        let before = self.report.damage.len();
+        let mut rescued = Rescued { version: Version::ZERO, is_whole: false, writes: Vec::new() };
+        for id in files {
+            let bytes = match self.from.read_snapshot(*id, false) {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    self.damaged_file(&snapshot_name(id), 0..0, &error.to_string());
+                    self.damaged_file(&snapshot_name(*id), 0..0, &error.to_string());
                     continue;
                 }
             };
-            let mut found = Vec::new();
             let wrong = match SnapshotFile::open(&bytes) {
                 Ok(file) => {
-                    above = above.max(file.header.version);
-                    file.rescue(|piece| found.extend(writes_of(piece)))
+                    rescued.version = rescued.version.max(file.header.version);
+                    file.rescue(|piece| rescued.writes.extend(writes_of(piece)))
                 }
                 Err(wrong) => vec![wrong],
             };
             for (offset, what) in wrong {
-                self.damaged_file(&snapshot_name(id), offset..offset, &what);
-            }
-            for (version, write) in found {
-                let own = (version, false, TransactionId::default());
-                let all = transactions.entry(own).or_default();
-                all.extend(Some(write).filter(counts_on_one_shard));
-                drop_repeated_deletes(all);
+                self.damaged_file(&snapshot_name(*id), offset..offset, &what);
             }
         }
-        above
+        rescued.is_whole = self.report.damage.len() == before;
+        rescued
     }
 
-    /// The files of the snapshot that the manifest names, or of the newest there is.
-    fn snapshots(&self) -> Vec<SnapshotId> {
+    /// The files of the snapshots that the manifest names, the newest first. Without a manifest, of those there are: one that
+    /// has fewer files than another was being made or removed, perhaps, and comes last.
+    fn snapshots(&self) -> Vec<Vec<SnapshotId>> {
         let Some(manifest) = &self.manifest else {
-            let mut all = self.from.snapshots().unwrap_or_default();
-            let newest = all.last().map(|id| id.number);
-            all.retain(|id| Some(id.number) == newest);
+            let all = self.from.snapshots().unwrap_or_default();
+            let mut all: Vec<_> = all.chunk_by(|a, b| a.number == b.number).rev().map(<[SnapshotId]>::to_vec).collect();
+            all.sort_by_key(|files| Reverse(files.len()));
             return all;
         };
-        let Some(&SnapshotRecord { number, shards, .. }) = manifest.snapshots.last() else { return Vec::new() };
-        (0..shards).map(|shard| SnapshotId { number, shard }).collect()
+        let files = |&SnapshotRecord { number, shards, .. }: &SnapshotRecord| {
+            (0..shards).map(|shard| SnapshotId { number, shard }).collect()
+        };
+        manifest.snapshots.iter().rev().map(files).collect()
     }
 
     fn read_opening(&mut self, segments: &[SegmentId]) -> Opening {
