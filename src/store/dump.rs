@@ -35,7 +35,7 @@ pub(crate) struct Dump {
 impl Memory {
     /// Begins a dump of everything at or below a version.
     pub(crate) fn dump_at(&self, at: Version) -> Dump {
-        let mut runs: Vec<RunId> = self.runs.keys().copied().collect();
+        let mut runs: Vec<RunId> = self.runs.keys().chain(self.tombstones.keys()).copied().collect();
         runs.sort_unstable();
         Dump { at, runs: runs.into_iter(), place: None }
     }
@@ -45,7 +45,11 @@ impl Memory {
         loop {
             let Some((run, space, after)) = dump.place.take() else {
                 let run = dump.runs.next()?;
-                let Some(table) = self.runs.get(&run) else { continue };
+                let Some(table) = self.runs.get(&run) else {
+                    let Some(deleted) = self.deleted(&run) else { continue };
+                    let collected = vec![deleted; Space::COUNT];
+                    return Some(Piece::Run { run, deleted: Some(deleted), collected });
+                };
                 let deleted = table.deleted.filter(|deleted| *deleted <= dump.at);
                 if deleted.is_none() {
                     dump.place = Some((run, 0, None));
@@ -120,9 +124,12 @@ impl Loader {
         match piece {
             Piece::Run { run, deleted, collected } => {
                 self.end_space();
+                if let Some(deleted) = deleted {
+                    self.memory.remember_deleted(run, deleted);
+                    return Ok(());
+                }
                 let total = &mut self.memory.footprint;
                 let table = self.memory.runs.entry(run).or_insert_with(|| new_table(total));
-                table.deleted = deleted;
                 for (own, dumped) in table.collected.iter_mut().zip(collected) {
                     *own = dumped;
                     self.memory.collected = self.memory.collected.max(dumped);

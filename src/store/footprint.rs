@@ -10,6 +10,8 @@ use crate::base::stored::Stored;
 
 /// What a run takes without its keys.
 pub(crate) const RUN_BYTES: usize = 1024;
+/// What a run takes that was deleted and has no keys any more.
+pub(crate) const TOMBSTONE_BYTES: usize = 64;
 /// What a key takes beside its name and its revisions.
 const KEY_BYTES: usize = 64;
 /// What a revision takes beside what it holds.

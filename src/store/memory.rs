@@ -1,23 +1,25 @@
 //! Memory: every key of a shard, by run and space.
 //!
 //! - Runs are found by hash and never walked; names within a run and a space are ordered.
-//! - A deleted run leaves its table's shell behind: late writes find it and are refused for ever.
+//! - A deleted run leaves its tombstone behind: late writes find it and are refused for ever.
 //! - `sweep` names the keys to look at again once the horizon has reached a version: expired ones, deleted ones and
 //!   those with revisions that somebody could still read when they were replaced.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::ops::Bound;
 
 use foldhash::fast::FixedState;
 
 use super::chain::{Chain, Leftover, Retention, Revision, without_history};
-use super::footprint::{self, RUN_BYTES};
+use super::footprint::{self, RUN_BYTES, TOMBSTONE_BYTES};
 use crate::base::key::{Name, Space, unit_name};
 use crate::base::options::HistoryRetention;
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
+
+const DELETED: &str = "a deleted run takes no writes";
 
 /// A range of names.
 pub(crate) type NameRange = (Bound<Name>, Bound<Name>);
@@ -91,6 +93,8 @@ pub(super) fn new_table(footprint: &mut usize) -> RunTable {
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(super) runs: HashMap<RunId, RunTable, FixedState>,
+    /// When runs were deleted of which nothing else is kept.
+    pub(super) tombstones: HashMap<RunId, Version, FixedState>,
     pub(super) sweep: BTreeSet<(Version, RunId, Space, Name)>,
     history: HistoryRetention,
     /// A read at or above this version misses nothing, whatever it reads.
@@ -103,6 +107,7 @@ impl Memory {
     pub(crate) fn new(history: HistoryRetention) -> Self {
         Self {
             runs: HashMap::with_hasher(FixedState::with_seed(0)),
+            tombstones: HashMap::with_hasher(FixedState::with_seed(0)),
             sweep: BTreeSet::new(),
             history,
             collected: Version::ZERO,
@@ -142,10 +147,11 @@ impl Memory {
         name: &[u8],
         snapshot: Version,
     ) -> Result<Option<&Revision>, Version> {
-        let Some(table) = self.runs.get(run) else { return Ok(None) };
-        match table.deleted {
+        let table = self.runs.get(run);
+        let deleted = table.map_or_else(|| self.tombstones.get(run).copied(), |table| table.deleted);
+        match deleted {
             Some(deleted) if deleted <= snapshot => Err(deleted),
-            _ => Ok(table.chain(space, name).and_then(|chain| chain.at(snapshot))),
+            _ => Ok(table.and_then(|table| table.chain(space, name)).and_then(|chain| chain.at(snapshot))),
         }
     }
 
@@ -212,12 +218,16 @@ impl Memory {
 
     /// When the run was deleted, if it was.
     pub(crate) fn deleted(&self, run: &RunId) -> Option<Version> {
-        self.runs.get(run)?.deleted
+        self.runs.get(run).map_or_else(|| self.tombstones.get(run).copied(), |table| table.deleted)
     }
 
     /// Whether a read of this space of a run at this version could miss something that was collected.
     pub(crate) fn is_collected(&self, run: &RunId, space: Space, snapshot: Version) -> bool {
-        snapshot < self.collected && self.runs.get(run).is_some_and(|table| snapshot < table.collected[space.index()])
+        let collected = || match self.runs.get(run) {
+            Some(table) => table.collected[space.index()],
+            None => self.tombstones.get(run).copied().unwrap_or(Version::ZERO),
+        };
+        snapshot < self.collected && snapshot < collected()
     }
 
     /// A read of a run below these versions, by space, could miss what was collected.
@@ -243,9 +253,17 @@ impl Memory {
     ) -> Result<(), &'static str> {
         let retention = self.retention(space, horizon);
         let (version, expires) = (revision.version, revision.expires);
-        let table = self.runs.entry(run).or_insert_with(|| new_table(&mut self.footprint));
+        let table = match self.runs.entry(run) {
+            hash_map::Entry::Occupied(table) => table.into_mut(),
+            hash_map::Entry::Vacant(place) => match self.tombstones.get(&run) {
+                Some(deleted) if *deleted < version => return Err(DELETED),
+                // It was forgotten with the rest of the run.
+                Some(_) => return Ok(()),
+                None => place.insert(new_table(&mut self.footprint)),
+            },
+        };
         if table.deleted.is_some_and(|deleted| deleted < version) {
-            return Err("a deleted run takes no writes");
+            return Err(DELETED);
         }
         let gone_at = revision.gone_at();
         if revision.stored.is_some() {
@@ -292,6 +310,10 @@ impl Memory {
 
     /// Marks a run as deleted.
     pub(crate) fn delete_run(&mut self, run: RunId, version: Version) {
+        if let Some(deleted) = self.tombstones.get_mut(&run) {
+            *deleted = version.min(*deleted);
+            return;
+        }
         let table = self.runs.entry(run).or_insert_with(|| new_table(&mut self.footprint));
         table.deleted = Some(table.deleted.map_or(version, |before| before.min(version)));
         self.sweep.insert((version, run, Space::Run, unit_name()));
@@ -316,13 +338,10 @@ impl Memory {
     fn look_again(&mut self, run: RunId, space: Space, name: Name, horizon: Version) {
         let retention = self.retention(space, horizon);
         let Some(table) = self.runs.get_mut(&run) else { return };
-        if table.deleted.is_some_and(|deleted| deleted <= horizon) {
-            table.spaces = Default::default();
-            table.buried.clear();
-            self.footprint -= std::mem::take(&mut table.footprint);
-            table.collected.iter_mut().for_each(|collected| *collected = horizon.max(*collected));
-            self.collected = self.collected.max(horizon);
-            return;
+        if let Some(deleted) = table.deleted.filter(|deleted| *deleted <= horizon) {
+            self.footprint -= RUN_BYTES + table.footprint;
+            self.runs.remove(&run);
+            return self.remember_deleted(run, deleted);
         }
         table.unearth(space, &name);
         let Some(chain) = table.spaces[space.index()].get_mut(name.as_slice()) else { return };
@@ -345,6 +364,14 @@ impl Memory {
         *collected = if has_expired { expires } else { horizon.min(version) }.max(*collected);
         self.collected = self.collected.max(*collected);
         self.settle(run, space, name, leftover);
+    }
+
+    /// Of a run that was deleted, nothing else is kept: a read below that version could miss something.
+    pub(super) fn remember_deleted(&mut self, run: RunId, deleted: Version) {
+        if self.tombstones.insert(run, deleted).is_none() {
+            self.footprint += TOMBSTONE_BYTES;
+        }
+        self.collected = self.collected.max(deleted);
     }
 
     fn settle(&mut self, run: RunId, space: Space, name: Name, leftover: Leftover) {
@@ -388,7 +415,8 @@ impl Memory {
             })
             .sum::<usize>()
         };
-        self.runs.values().map(|table| RUN_BYTES + chains(table)).sum()
+        self.runs.values().map(|table| RUN_BYTES + chains(table)).sum::<usize>()
+            + TOMBSTONE_BYTES * self.tombstones.len()
     }
 
     /// Every revision of every key, for tests that look for who wrote what; those of deleted runs too.
