@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use in_mem::prelude::*;
 use in_mem::{DatabaseBuilder, Error, HistoryRetention, Partitioning, SnapshotConfig};
-use support::{directory, on_tokio, segments};
+use support::{directory, on_tokio, part, segments, spawn_part};
 
 const RUN: RunId = RunId::from_bytes([9; 16]);
 const NEVER: SnapshotConfig = SnapshotConfig { log_bytes: None, interval: None, on_close: false };
@@ -282,4 +284,67 @@ fn every_byte_of_a_deleted_run_is_gone_after_two_checkpoints() {
         database.close().await.expect("it closes");
         assert!(contents(&open(root.path(), 2).await).await == expected);
     });
+}
+
+/// What a process does that is killed while it opens, or that ends without closing.
+async fn play(part: &str, path: &Path) -> ! {
+    let (part, shards) = part.split_once(' ').expect("a part and a number of shards");
+    let shards: usize = shards.parse().expect("a number");
+    let partitioning = if shards % 2 == 0 { Partitioning::ByRun } else { Partitioning::ByKey };
+    println!("opening");
+    let database = builder(path, shards).partitioning(partitioning).open().await.expect("it opens");
+    if part == "write" {
+        for round in 1..6 {
+            write(&database, round).await;
+            if round < 5 {
+                database.checkpoint().await.expect("it is taken");
+            }
+        }
+        database.flush().await.expect("it is flushed");
+        println!("contents {}", contents(&database).await);
+    }
+    println!("opened");
+    std::process::exit(77)
+}
+
+#[test]
+fn whoever_is_killed_while_it_opens_with_more_or_fewer_shards_leaves_everything_as_it_was() {
+    const TEST: &str = "whoever_is_killed_while_it_opens_with_more_or_fewer_shards_leaves_everything_as_it_was";
+    if let Some((part, path)) = part() {
+        on_tokio(play(&part, &path));
+    }
+    let root = directory();
+    let output = spawn_part(TEST, "write 2", root.path()).wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(77), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let expected = said.lines().find_map(|line| line.strip_prefix("contents ")).expect("it says what is there");
+    let (mut killed, mut opened) = (0, 0);
+    let mut takes = Duration::ZERO;
+    for (attempt, shards) in (0..60).zip([3, 1, 2, 4, 5].into_iter().cycle()) {
+        let mut child = spawn_part(TEST, &format!("open {shards}"), root.path());
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
+        lines.find(|line| line.ends_with("opening")).expect("it begins");
+        let begun = Instant::now();
+        // The first is let be.
+        if attempt > 0 {
+            std::thread::sleep(takes * (attempt * 37 % 100) / 100);
+            child.kill().expect("it is killed, unless it has ended");
+        }
+        let has_opened = lines.any(|line| line == "opened");
+        takes = takes.max(begun.elapsed());
+        let status = child.wait().expect("it ends");
+        assert!(status.signal() == Some(9) || (has_opened && status.code() == Some(77)), "{status}");
+        *(if has_opened { &mut opened } else { &mut killed }) += 1;
+        if attempt % 6 == 5 {
+            on_tokio(async {
+                let database = open(root.path(), shards).await;
+                let report = database.last_recovery();
+                assert!(report.snapshot.is_some() && report.damaged_snapshots.is_empty(), "{report:?}");
+                assert!(contents(&database).await == expected, "{shards} shards after {attempt} attempts");
+                drop(database);
+            });
+        }
+    }
+    println!("{killed} killed while they opened, {opened} had opened");
+    assert!(killed > 10, "{killed} killed, {opened} opened");
 }

@@ -63,7 +63,7 @@ fn kill_a_writer(mut child: Child, when: When) -> Steps {
 }
 
 fn survive(test: &str, mode: DurabilityMode, partitioning: Partitioning) {
-    let setting = Setting { mode, partitioning };
+    let setting = Setting { mode, partitioning, shards: 2 };
     if let Some((_, path)) = part() {
         return on_tokio(async { write(&setting.open(&path).await, u32::MAX).await });
     }

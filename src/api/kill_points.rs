@@ -38,6 +38,8 @@ const BACKED_UP: &str = "backed up";
 const LANES: u64 = 2;
 /// After so many cycles a lane begins a new database, so that logs stay short.
 const CYCLES_IN_A_DIRECTORY: usize = 20;
+/// How many shards there may be.
+const SHARDS: [usize; 3] = [1, 2, 3];
 /// No process needs longer to come to a point.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -124,11 +126,12 @@ impl Dice {
     }
 }
 
-fn setting(is_buffered: bool, is_by_key: bool) -> Setting {
+fn setting(is_buffered: bool, is_by_key: bool, shards: usize) -> Setting {
     let buffered = DurabilityMode::Buffered { flush_interval_ms: 20, max_pending_writes: 64 };
     Setting {
         mode: if is_buffered { buffered } else { DurabilityMode::Strict },
         partitioning: if is_by_key { Partitioning::ByKey } else { Partitioning::ByRun },
+        shards,
     }
 }
 
@@ -142,10 +145,10 @@ fn on_tokio<T>(future: impl Future<Output = T>) -> T {
 /// How the process goes on, should it come so far.
 fn obey(orders: &str, path: &Path) {
     let orders: Vec<&str> = orders.split(' ').collect();
-    let [point, times, is_buffered, is_by_key, meanwhile] = orders[..] else { panic!("no orders: {orders:?}") };
+    let [point, times, is_buffered, is_by_key, shards, meanwhile] = orders[..] else { panic!("no orders: {orders:?}") };
     let point = KillPoint::ALL.iter().find(|known| format!("{known:?}") == point).unwrap();
     arm(*point, times.parse().unwrap());
-    let setting = setting(is_buffered == "true", is_by_key == "true");
+    let setting = setting(is_buffered == "true", is_by_key == "true", shards.parse().unwrap());
     on_tokio(async {
         let database = setting.open(path).await;
         match phase(*point) {
@@ -159,7 +162,7 @@ fn obey(orders: &str, path: &Path) {
                 let before = second_segments(path);
                 steps::write(&database, 5).await;
                 // More than half of the first segment of a shard is used, so that the next is made, and stays unused.
-                database.kv().put(steps::runs(&database)[0], "large", vec![1_u8; 600 << 10]).await.unwrap();
+                database.kv().put(steps::RUNS[0], "large", vec![1_u8; 600 << 10]).await.unwrap();
                 database.flush().await.unwrap();
                 while second_segments(path) == before {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -206,7 +209,7 @@ fn second_segments(path: &Path) -> usize {
 async fn fail_on_one_shard(database: &Database) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     steps::write(database, 3).await;
-    let full = steps::runs(database)[0];
+    let full = steps::RUNS[0];
     database.kv().put(full, "large", vec![1_u8; 400 << 10]).await.unwrap();
     let limit = Rlimit { current: Some(300 << 10), maximum: getrlimit(Resource::Fsize).maximum };
     setrlimit(Resource::Fsize, limit).unwrap();
@@ -235,7 +238,7 @@ fn run_to(point: KillPoint, times: u64, setting: Setting, meanwhile: Meanwhile, 
         .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
-        .env(ORDERS, format!("{point:?} {times} {is_buffered} {is_by_key} {meanwhile:?}"))
+        .env(ORDERS, format!("{point:?} {times} {is_buffered} {is_by_key} {} {meanwhile:?}", setting.shards))
         .env("IN_MEM_TEST_PATH", path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -301,7 +304,7 @@ impl Lane {
         self.cycles += 1;
         let mut dice = Dice(seed);
         let phase = phase(point);
-        let setting = setting(is_buffered_only(point).unwrap_or(dice.below(2) == 0), dice.below(2) == 0);
+        let setting = setting(is_buffered_only(point).unwrap_or(dice.below(2) == 0), dice.below(2) == 0, 2);
         let meanwhile = match phase {
             BackingUp(_) => Meanwhile::Backup,
             Checkpointing(_) => Meanwhile::Checkpoints,
@@ -310,7 +313,8 @@ impl Lane {
         };
         let path = self.directory.path().join("database");
         let (mut told, mut kills) = (Steps::new(), 0);
-        let mut run = |point, times, meanwhile| {
+        let mut run = |point, times, meanwhile, shards| {
+            let setting = Setting { shards, ..setting };
             let ended = run_to(point, times, setting, meanwhile, &path);
             check_backup(point, setting, &ended, &path);
             told.extend(&ended.acknowledged);
@@ -321,12 +325,20 @@ impl Lane {
         let writes = [KillPoint::BatchBegun, KillPoint::BatchTold, KillPoint::VoteSent, KillPoint::ReservationDue];
         match phase {
             CleaningUp => assert!(run(dice.pick(&makes_a_segment), 1, Meanwhile::Nothing)),
-            Recovering => assert!(run(dice.pick(&writes), 1 + dice.below(20), Meanwhile::Nothing)),
+            Recovering => assert!(run(dice.pick(&writes), 1 + dice.below(20), Meanwhile::Nothing, 2)),
             Writing(_) | BackingUp(_) | Checkpointing(_) | Closing | Failing => {}
         }
         let times =
             if let Writing(most) | BackingUp(most) | Checkpointing(most) = phase { 1 + dice.below(most) } else { 1 };
-        assert!(run(point, times, meanwhile), "nobody comes to it: {point:?} times={times} {setting:?}");
+        // What happens in a commit over several shards, or to one of two, happens with two.
+        let shards = match phase {
+            Recovering | CleaningUp | Checkpointing(_) => dice.pick(&SHARDS),
+            Writing(_) | BackingUp(_) | Closing | Failing => 2,
+        };
+        assert!(
+            run(point, times, meanwhile, shards),
+            "nobody comes to it: {point:?} times={times} {shards} {setting:?}"
+        );
         // After a close in good order there may be nothing to judge: then that process ends by itself.
         let recovers = [
             KillPoint::RecoverySettled,
@@ -338,8 +350,9 @@ impl Lane {
             KillPoint::StrayRemoved,
         ];
         for _ in 0..dice.below(3) {
-            run(dice.pick(&recovers), 1, Meanwhile::Nothing);
+            run(dice.pick(&recovers), 1, Meanwhile::Nothing, dice.pick(&SHARDS));
         }
+        let setting = Setting { shards: dice.pick(&SHARDS), ..setting };
         self.found = on_tokio(steps::check(&path, setting, &told, &self.found));
         if meanwhile == Meanwhile::Backup {
             let _ = fs::remove_dir_all(backup_of(&path));

@@ -26,14 +26,15 @@ pub type Steps = BTreeMap<i64, i64>;
 pub struct Setting {
     /// Not `InMemory`.
     pub mode: DurabilityMode,
-    /// How its keys are spread.
+    /// How its keys are spread, and over how many shards.
     pub partitioning: Partitioning,
+    pub shards: usize,
 }
 
 impl Setting {
-    /// Opens a database of two shards.
+    /// Opens the database.
     pub async fn open(self, path: &Path) -> Database {
-        let builder = Database::builder().path(path).durability(self.mode).shards(2);
+        let builder = Database::builder().path(path).durability(self.mode).shards(self.shards);
         builder.partitioning(self.partitioning).open().await.unwrap()
     }
 
@@ -46,14 +47,8 @@ impl Setting {
     }
 }
 
-/// A run on each shard.
-pub fn runs(database: &Database) -> [RunId; 2] {
-    let run = |home| {
-        let mut runs = (1..=u8::MAX).map(|byte| RunId::from_bytes([byte; 16]));
-        runs.find(|run| database.shard_of(run) == home).unwrap()
-    };
-    [run(0), run(1)]
-}
+/// Two runs, on two shards if there are two or three.
+pub const RUNS: [RunId; 2] = [RunId::from_bytes([6; 16]), RunId::from_bytes([3; 16])];
 
 fn step_of(writer: i64) -> String {
     format!("step-{writer}")
@@ -68,8 +63,8 @@ async fn number(run: &Transaction, key: &str) -> Result<i64> {
 }
 
 /// One step: the writer's number in both runs, what it has seen of another writer, and money from one run to the other.
-async fn step(txn: &MultiTransaction, runs: [RunId; 2], writer: i64) -> Result<i64> {
-    let [here, there] = runs.map(|run| txn.run(run));
+async fn step(txn: &MultiTransaction, writer: i64) -> Result<i64> {
+    let [here, there] = RUNS.map(|run| txn.run(run));
     let next = number(&here, &step_of(writer)).await? + 1;
     let other = (writer + 1 + next % (WRITERS - 1)) % WRITERS;
     let seen = number(if next % 2 == 0 { &here } else { &there }, &step_of(other)).await?;
@@ -92,9 +87,8 @@ async fn step(txn: &MultiTransaction, runs: [RunId; 2], writer: i64) -> Result<i
 /// # Errors
 /// Those of the database, unless somebody else was first.
 pub async fn take_step(database: &Database, writer: i64) -> Result<i64> {
-    let runs = runs(database);
     let options = TransactionOptions { max_retries: u32::MAX, ..TransactionOptions::default() };
-    let done = database.transaction_across_with(runs, options, async |txn| step(&txn, runs, writer).await);
+    let done = database.transaction_across_with(RUNS, options, async |txn| step(&txn, writer).await);
     let step = done.await?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "acknowledged {writer} {step}").and_then(|()| out.flush()).unwrap();
@@ -102,21 +96,20 @@ pub async fn take_step(database: &Database, writer: i64) -> Result<i64> {
 }
 
 async fn write_alone(database: &Database, writer: i64, step: i64) {
-    database.kv().put(runs(database)[usize::from(writer % 2 == 0)], alone_of(writer), step).await.unwrap();
+    database.kv().put(RUNS[usize::from(writer % 2 == 0)], alone_of(writer), step).await.unwrap();
 }
 
 /// Gives out the money, if nobody has, and catches up with what a crash has left.
 pub async fn begin(database: &Database) {
-    let runs = runs(database);
-    if !database.kv().exists(runs[0], "money").await.unwrap() {
-        let opened = database.transaction_across(runs, async |txn| {
-            txn.run(runs[0]).kv_put("money", MONEY).await?;
-            txn.run(runs[1]).kv_put("money", 0).await
+    if !database.kv().exists(RUNS[0], "money").await.unwrap() {
+        let opened = database.transaction_across(RUNS, async |txn| {
+            txn.run(RUNS[0]).kv_put("money", MONEY).await?;
+            txn.run(RUNS[1]).kv_put("money", 0).await
         });
         opened.await.unwrap();
     }
     for writer in 0..WRITERS {
-        let step = database.kv().get_as(runs[0], step_of(writer)).await.unwrap();
+        let step = database.kv().get_as(RUNS[0], step_of(writer)).await.unwrap();
         write_alone(database, writer, step.unwrap_or(0)).await;
     }
 }
@@ -148,9 +141,8 @@ pub fn acknowledged(line: &str) -> Option<(i64, i64)> {
 /// returns how far each writer is.
 pub async fn check(path: &Path, setting: Setting, acknowledged: &Steps, found_before: &Steps) -> Steps {
     let database = setting.open(path).await;
-    let runs = runs(&database);
-    let view = database.snapshot_now(runs[0]).await.unwrap();
-    let [here, there] = runs.map(|run| view.run(run));
+    let view = database.snapshot_now(RUNS[0]).await.unwrap();
+    let [here, there] = RUNS.map(|run| view.run(run));
     let (mut steps, mut lost) = (BTreeMap::new(), 0);
     for writer in 0..WRITERS {
         let step = number(&here, &step_of(writer)).await.unwrap();
@@ -180,7 +172,7 @@ pub async fn check(path: &Path, setting: Setting, acknowledged: &Steps, found_be
     let money = number(&here, "money").await.unwrap() + number(&there, "money").await.unwrap();
     let is_new = steps.values().all(|step| *step == 0);
     assert!(money == MONEY || (money == 0 && is_new), "money={money}");
-    for run in runs {
+    for run in RUNS {
         assert!(database.events().verify_chain(run).await.unwrap().is_valid);
     }
     database.close().await.unwrap();
