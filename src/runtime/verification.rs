@@ -86,10 +86,12 @@ mod tests {
     use super::*;
     use crate::base::event::Event;
     use crate::base::key::{Space, number_name};
+    use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
     use crate::base::run_id::RunId;
     use crate::base::stored::{Stored, Write};
     use crate::base::version::Version;
     use crate::disk::log_writer::LogWriter;
+    use crate::runtime::open::{OpenOptions, open};
 
     const RUN: RunId = RunId::from_bytes([1; 16]);
 
@@ -118,13 +120,26 @@ mod tests {
         }
         writer.finish().unwrap();
         drop(directory);
-        let database = block_on(crate::Database::open(&path)).unwrap();
-        let report = block_on(database.verify()).unwrap();
+        let options = OpenOptions {
+            path: Some(path),
+            mode: DurabilityMode::Strict,
+            shards: Some(2),
+            partitioning: Partitioning::ByRun,
+            driver: Driver::Auto,
+            pin_cores: None,
+            spin: None,
+            history: HistoryRetention::Off,
+            read_only: true,
+            memory_limit: None,
+            snapshots: SnapshotConfig::default(),
+        };
+        let engine = Arc::new(open(&options).unwrap());
+        let report = verify(&engine).unwrap();
         assert_eq!((report.event_logs, report.records > 0), (1, true));
         let [VerifyProblem::EventLog { run: RUN, sequence: 2, what }] = &report.problems[..] else {
             panic!("{report:?}")
         };
         assert!(what.contains("hash"), "{what}");
-        block_on(database.close()).unwrap();
+        block_on(engine.close()).unwrap();
     }
 }
