@@ -324,7 +324,7 @@ impl Lane {
         let makes_a_segment = [KillPoint::SegmentCreated, KillPoint::SegmentZeroed, KillPoint::SegmentSynced];
         let writes = [KillPoint::BatchBegun, KillPoint::BatchTold, KillPoint::VoteSent, KillPoint::ReservationDue];
         match phase {
-            CleaningUp => assert!(run(dice.pick(&makes_a_segment), 1, Meanwhile::Nothing)),
+            CleaningUp => assert!(run(dice.pick(&makes_a_segment), 1, Meanwhile::Nothing, 2)),
             Recovering => assert!(run(dice.pick(&writes), 1 + dice.below(20), Meanwhile::Nothing, 2)),
             Writing(_) | BackingUp(_) | Checkpointing(_) | Closing | Failing => {}
         }

@@ -4,6 +4,7 @@
 //!   cut off, or under each other's names.
 //! - Whoever opens then is told of corruption and where it is, or finds what was there. Only the last batch behind a crash
 //!   may be taken for a torn tail, and only where nobody could tell.
+//! - A verification that knows how far each file counted tells of it too, and of nothing before.
 //! - Done to copies of the disk, before a recovery, with what the recovery of an undamaged copy finds beside it.
 
 use std::collections::BTreeMap;
@@ -14,8 +15,9 @@ use super::recovery::{Recovered, recover, revisions};
 use super::rng::Rng;
 use crate::base::error::Error;
 use crate::base::version::Version;
-use crate::disk::directory::{LOG, segment_name};
+use crate::disk::directory::{Directory, LOG, segment_name};
 use crate::disk::recovery::Plan;
+use crate::disk::verification::{Verification, VerifyProblem, VerifyReport, files_of};
 use crate::format::BLOCK;
 use crate::format::record::{self, HEADER_BYTES, Position};
 use crate::format::scan::scan_segment;
@@ -60,6 +62,7 @@ pub(super) fn rehearse(disk: &Disk, plan: Plan, rng: &mut Rng, count: u64) -> Ve
     let plan = Plan { read_only: true, ..plan };
     let disk = disk.steady_copy();
     let Ok(whole) = recover(&disk.steady_copy(), plan, Version::next) else { panic!("undamaged, it opens") };
+    assert_eq!(verify(&disk, &whole).problems, [], "undamaged, it is sound");
     let mut endings = Vec::new();
     for _ in 0..count {
         let name = rng.pick(&disk.names()).clone();
@@ -91,7 +94,29 @@ fn rehearse_one(
             Ending::Told
         }
     };
+    if ending != Ending::Harmless && !is_behind_end(whole, &damage) {
+        let report = verify(&copy, whole);
+        let names = |problem: &VerifyProblem| damage.files.iter().any(|file| problem.to_string().contains(file));
+        assert!(
+            report.problems.iter().any(names),
+            "{ending:?}, and a verification does not tell: {damage:?} {report:?}"
+        );
+    }
     Some((damage.kind, ending))
+}
+
+/// Verifies what an undamaged recovery had found.
+fn verify(disk: &Disk, whole: &Recovered) -> VerifyReport {
+    let directory = Directory::new(disk);
+    let mut verification = Verification::new(&directory, &whole.manifest, Vec::new());
+    files_of(&whole.manifest).for_each(|file| verification.check(file));
+    verification.finish(&whole.manifest)
+}
+
+/// Whether it was done where nothing counts.
+fn is_behind_end(whole: &Recovered, damage: &Damage) -> bool {
+    let segment = whole.manifest.sealed.iter().find(|segment| damage.files[0] == segment_name(segment.id));
+    segment.is_some_and(|segment| damage.offset as u64 >= segment.end) || damage.kind == Kind::Misdirected
 }
 
 fn do_damage(disk: &Disk, (kind, name, offset): (Kind, &str, usize), rng: &mut Rng) -> Option<Damage> {
