@@ -108,7 +108,7 @@ async fn contents(database: &Database) -> String {
         }
         for event in events.read_range(run, 0, u64::MAX).await.expect("they are read") {
             let Event { sequence, event_type, payload, timestamp, hash, .. } = event;
-            let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hash = hash.map(|byte| format!("{byte:02x}")).concat();
             writeln!(text, "{run} event {sequence} {event_type} {timestamp} {payload:?} {hash}")
                 .expect("it is written");
         }

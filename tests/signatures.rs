@@ -14,8 +14,8 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use in_mem::prelude::*;
 use in_mem::{
-    BeginRun, Conflict, DatabaseBuilder, DatabaseHealth, DatabaseInfo, Driver, HistoryRetention, Op, Partitioning,
-    RecoveryReport, Text,
+    BackupReport, BeginRun, Conflict, DatabaseBuilder, DatabaseHealth, DatabaseInfo, Driver, HistoryRetention, Op,
+    Partitioning, RecoveryReport, SalvageReport, SnapshotInfo, Text, VerifyProblem, VerifyReport,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -72,6 +72,11 @@ assert_impl_all!(Conflict: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(DatabaseInfo: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(DatabaseHealth: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(RecoveryReport: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(SnapshotInfo: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(BackupReport: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(VerifyReport: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(VerifyProblem: Clone, Debug, std::fmt::Display, PartialEq, Send, Sync);
+assert_impl_all!(SalvageReport: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(Error: std::error::Error, Send, Sync);
 
 // Streams and the beginning of a run are named types.
@@ -236,6 +241,12 @@ fn every_run_operation(database: &Database, runs: &RunIndex, run: &RunId) {
     op::<Database>(Database::open_in_memory());
     op::<Database>(Database::builder().open());
     op::<()>(database.flush());
+    op::<SnapshotInfo>(database.checkpoint());
+    op::<Vec<SnapshotInfo>>(database.list_snapshots());
+    op::<()>(database.delete_snapshot(1));
+    op::<BackupReport>(database.backup("path"));
+    op::<VerifyReport>(database.verify());
+    op::<SalvageReport>(Database::salvage("from", "to"));
     op::<()>(database.close());
     op::<RunId>(database.begin_run_with(RunOptions::default()));
     op::<RunHandle>(database.start_run(RunOptions::default()));

@@ -163,6 +163,8 @@ fn overwrite(file: &Path, at: usize, byte: u8) {
 /// One problem, in this file, at or before this offset.
 async fn assert_named(database: &Database, damaged: &Path, at: usize, how: &str) {
     let report = database.verify().await.expect("it is verified");
-    let [VerifyProblem::File { file, offset, what }] = &report.problems[..] else { panic!("{damaged:?}: {report:?}") };
-    assert!(file == damaged && *offset <= at as u64 && what.contains(how), "{damaged:?} {at}: {report:?}");
+    let [VerifyProblem::File { file, offset, what }] = &report.problems[..] else {
+        panic!("{}: {report:?}", damaged.display())
+    };
+    assert!(file == damaged && *offset <= at as u64 && what.contains(how), "{} {at}: {report:?}", damaged.display());
 }

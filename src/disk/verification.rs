@@ -169,7 +169,10 @@ impl<'a, F: FileSystem> Verification<'a, F> {
             Extent::Written(end) => end,
             Extent::Finished => length,
         };
-        let bytes = self.directory.read_segment_to(id, end.min(length)).map_err(unreadable)?;
+        if length < end {
+            return Err((length, format!("the segment is cut off: end={end}")));
+        }
+        let bytes = self.directory.read_segment_to(id, end).map_err(unreadable)?;
         self.report.segments += 1;
         self.report.bytes += bytes.len() as u64;
         let header = SegmentHeader::read_of(id, &self.manifest.database, &bytes).map_err(|what| (0, what))?;

@@ -61,8 +61,9 @@ pub(super) enum Ending {
 pub(super) fn rehearse(disk: &Disk, plan: Plan, rng: &mut Rng, count: u64) -> Vec<(Kind, Ending)> {
     let plan = Plan { read_only: true, ..plan };
     let disk = disk.steady_copy();
-    let Ok(whole) = recover(&disk.steady_copy(), plan, Version::next) else { panic!("undamaged, it opens") };
-    assert_eq!(verify(&disk, &whole).problems, [], "undamaged, it is sound");
+    let sound = disk.steady_copy();
+    let Ok(whole) = recover(&sound, plan, Version::next) else { panic!("undamaged, it opens") };
+    assert_eq!(verify(&sound, &whole).problems, [], "undamaged, it is sound");
     let mut endings = Vec::new();
     for _ in 0..count {
         let name = rng.pick(&disk.names()).clone();
