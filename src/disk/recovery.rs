@@ -33,7 +33,7 @@ pub struct RecoveryReport {
     pub created: bool,
     /// Whether the last opening was closed in good order.
     pub clean: bool,
-    /// How many log segments were read.
+    /// How many log segments were replayed.
     pub segments: u64,
     /// How many records were applied.
     pub records: u64,
@@ -141,7 +141,6 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         })?;
         kill_point(KillPoint::RecoveryDecided);
         report.discarded_transactions = discarded.get(&incarnation).copied().unwrap_or_default();
-        report.segments = sealed.len() as u64;
         Ok(Self {
             directory,
             plan,
@@ -184,7 +183,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         let memory = self.load_snapshot(shard, layout).map_err(Failure::Snapshot)?;
         let mut built = Built { memory, records: 0, latest: Version::ZERO };
         let above = self.snapshots.last().map_or(Version::ZERO, |snapshot| snapshot.version);
-        let mut sealed: Vec<&SealedSegment> = self.sealed.iter().collect();
+        let mut sealed: Vec<&SealedSegment> = self.behind_snapshot().collect();
         if planted(Bug::HashOrder) {
             sealed.sort_by_key(|segment| segment.salt);
         }
@@ -208,6 +207,12 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             built.latest = built.latest.max(latest);
         }
         Ok(built)
+    }
+
+    /// The segments that may hold something that is not in the snapshot.
+    fn behind_snapshot(&self) -> impl Iterator<Item = &SealedSegment> {
+        let newest = self.snapshots.last();
+        self.sealed.iter().filter(move |segment| newest.is_none_or(|snapshot| snapshot.is_before(segment.id)))
     }
 
     /// What the snapshot holds of what one of the new shards owns.
@@ -257,6 +262,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         start: impl FnOnce(Version) -> Version,
     ) -> Result<(Manifest, RecoveryReport)> {
         kill_point(KillPoint::RecoveryBuilt);
+        self.report.segments = self.behind_snapshot().count() as u64;
         for shard in built {
             self.report.records += shard.records;
             self.report.latest = self.report.latest.max(shard.latest);

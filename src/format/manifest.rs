@@ -81,7 +81,7 @@ pub(crate) struct SnapshotRecord {
 
 impl SnapshotRecord {
     /// Whether a segment may hold something above the version.
-    fn is_before(&self, id: SegmentId) -> bool {
+    pub(crate) fn is_before(&self, id: SegmentId) -> bool {
         let first = self.log_from.get(id.shard as usize).copied().unwrap_or(0);
         id.incarnation > self.incarnation || (id.incarnation == self.incarnation && id.index >= first)
     }
