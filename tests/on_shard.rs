@@ -5,6 +5,7 @@ mod support;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::channel::oneshot;
@@ -264,7 +265,7 @@ fn when_the_database_closes_those_who_wait_for_it_are_told() {
         }));
         begins.await.unwrap();
         database.close().await.unwrap();
-        let told = tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await;
+        let told = tokio::time::timeout(Duration::from_secs(10), waiting).await;
         let told = told.expect("whoever waits for a future on a closed shard is told").unwrap();
         assert!(matches!(told, Err(Error::Unavailable(_))), "{told:?}");
         let late = database.spawn_on(run.id(), |_| async { Ok(()) }).await;
@@ -278,7 +279,7 @@ fn a_database_can_be_closed_from_there() {
         let (database, run) = in_memory().await;
         let inner = database.clone();
         let closing = database.spawn_on(run.id(), |_| async move { inner.close().await });
-        let told = tokio::time::timeout(std::time::Duration::from_secs(10), closing).await;
+        let told = tokio::time::timeout(Duration::from_secs(10), closing).await;
         told.expect("closing from the shard ends, with or without an error").ok();
         database.close().await.unwrap();
         let late = run.kv().put("k", 1).await;
@@ -307,5 +308,28 @@ fn the_last_handle_may_be_dropped_there() {
             }
         };
         assert_eq!(reopened.kv().get(run, "k").await.unwrap(), Some(1.into()));
+    });
+}
+
+/// A task whose calls are all answered at once, as those of a loop over keys in memory are.
+#[test]
+fn a_task_that_never_waits_lets_others_have_the_shard() {
+    on_tokio(async {
+        let (database, run) = in_memory().await;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let (started, is_started) = oneshot::channel();
+        let task = database.spawn_on(run.id(), move |local: LocalRun| async move {
+            let _ = started.send(());
+            while local.kv().get("stop").await?.is_none() {
+                if Instant::now() > deadline {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        let task = tokio::spawn(task);
+        is_started.await.unwrap();
+        run.kv().put("stop", true).await.unwrap();
+        assert!(task.await.unwrap().unwrap(), "the put was done while the task was at work");
     });
 }

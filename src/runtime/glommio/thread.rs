@@ -104,6 +104,7 @@ impl ShardThread {
             log_path: self.log_path,
             left: RefCell::new(Vec::new()),
             loop_waker: RefCell::new(None),
+            local_calls: Cell::new(0),
             local_futures: RefCell::new(Slab::new()),
             last_now: Cell::default(),
             retry_at: Cell::default(),

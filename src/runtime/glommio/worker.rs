@@ -46,6 +46,8 @@ use crate::shard::machine::Shard;
 const HEARTBEAT: Duration = Duration::from_millis(20);
 /// How long a segment that could not be made is not asked for again.
 const RETRY: Duration = Duration::from_millis(250);
+/// How many calls tasks on the shard make at most while somebody else waits for it.
+const LOCAL_CALLS: u32 = 16;
 /// How many heartbeats go on after the last activity.
 const BEATS_AFTER_ACTIVITY: u32 = 3;
 
@@ -67,6 +69,8 @@ pub(super) struct Worker {
     /// Effects that a local call left for the loop.
     pub(super) left: RefCell<Vec<Effect>>,
     pub(super) loop_waker: RefCell<Option<Waker>>,
+    /// How many local calls there were since the loop's last turn.
+    pub(super) local_calls: Cell<u32>,
     /// Callers' futures. They end with the shard, not with the executor, which keeps for ever what somebody else still
     /// has a waker of (T4): whoever waits for their results would wait for ever too.
     pub(super) local_futures: RefCell<Slab<LocalFuture>>,
@@ -149,6 +153,7 @@ impl Worker {
         let mut busy = Some(Busy::start());
         let mut beats = 0;
         loop {
+            self.local_calls.set(0);
             self.tell_usage();
             let mut worked = self.take_messages(&disk);
             worked |= self.take_disk_events(&disk);
@@ -347,6 +352,14 @@ impl Worker {
         }
     }
 
+    /// Whether a local call must wait for the loop: a task whose calls are all answered at once never lets others run.
+    fn is_loops_turn(&self) -> bool {
+        let calls = self.local_calls.get().saturating_add(1);
+        self.local_calls.set(calls);
+        let is_due = || self.shard.borrow().poll_timeout().is_some_and(|due| due <= self.last_now.get());
+        calls > LOCAL_CALLS && (self.inbox.looks_full() || !self.left.borrow().is_empty() || is_due())
+    }
+
     /// Spinning starves the reactor, so only while nothing is under way there.
     fn may_spin(&self, disk: &RefCell<Disk>) -> bool {
         self.local_futures.borrow().is_empty() && disk.borrow().is_idle()
@@ -426,6 +439,9 @@ impl LocalShard for Worker {
                 Effect::Reply { id, result } => self.reply(id, result),
                 other => self.left.borrow_mut().push(other),
             }
+        }
+        if let Some(result) = answer.take_if(|_| self.is_loops_turn()) {
+            self.left.borrow_mut().push(Effect::Reply { id, result });
         }
         let loop_is_needed = !self.left.borrow().is_empty() || self.shard.borrow().poll_timeout().is_some();
         if let Some(waker) = self.loop_waker.borrow_mut().take_if(|_| loop_is_needed) {
