@@ -15,6 +15,21 @@ use super::run_id::RunId;
 /// The name of something within a space.
 pub(crate) type Name = SmallVec<[u8; 16]>;
 
+/// Names on disk: as bytes, which are taken whole and not one by one.
+pub(crate) mod name_bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Name;
+
+    pub(crate) fn serialize<S: Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(name)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(Name::from_slice)
+    }
+}
+
 /// The spaces of a run. The numbers are a disk format: they never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) enum Space {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, EventHead};
-use super::key::{Name, Space, number_name};
+use super::key::{Name, Space, name_bytes, number_name};
 use super::run::{RunMetadata, RunStatus};
 use super::run_id::RunId;
 use super::state::State;
@@ -38,6 +38,22 @@ pub(crate) enum Stored {
 }
 
 impl Stored {
+    /// Whether anybody would keep it under this key.
+    pub(crate) fn fits(&self, run: RunId, space: Space, name: &Name) -> bool {
+        let is_in_directory = run == RunId::DIRECTORY;
+        match (space, self) {
+            (Space::RunName, Self::RunId(_)) => is_in_directory,
+            (Space::Kv, Self::Value(_)) | (Space::State, Self::State(_) | Self::DeletedState(_)) => !is_in_directory,
+            // The length of the log is the next sequence.
+            (Space::Event, Self::Event(event)) => {
+                !is_in_directory && event.sequence < u64::MAX && *name == number_name(event.sequence)
+            }
+            (Space::Trace, Self::Trace(_)) => !is_in_directory && name.len() == size_of::<u64>(),
+            (Space::Run, Self::Run(_) | Self::RunEnded(_)) => !is_in_directory && name.is_empty(),
+            _ => false,
+        }
+    }
+
     /// About how many bytes it takes, for limits.
     pub(crate) fn weight(&self) -> usize {
         let texts = |texts: &[String]| texts.iter().map(|text| text.len() + 8).sum::<usize>();
@@ -66,9 +82,21 @@ impl Stored {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Write {
     /// The key holds this from now on, until it expires.
-    Put { run: RunId, space: Space, name: Name, stored: Stored, expires: Option<Version> },
+    Put {
+        run: RunId,
+        space: Space,
+        #[serde(with = "name_bytes")]
+        name: Name,
+        stored: Stored,
+        expires: Option<Version>,
+    },
     /// The key holds nothing from now on.
-    Delete { run: RunId, space: Space, name: Name },
+    Delete {
+        run: RunId,
+        space: Space,
+        #[serde(with = "name_bytes")]
+        name: Name,
+    },
     /// The run and everything in it is gone for good.
     DeleteRun { run: RunId },
 }
@@ -85,21 +113,8 @@ impl Write {
     pub(crate) fn is_possible(&self) -> bool {
         let is_in_directory = self.run() == RunId::DIRECTORY;
         match self {
-            Self::Put { space: Space::RunName, stored: Stored::RunId(_), .. }
-            | Self::Delete { space: Space::RunName, .. } => is_in_directory,
-            Self::Put { space, name, stored, .. } => {
-                let fits = match (space, stored) {
-                    (Space::Kv, Stored::Value(_)) | (Space::State, Stored::State(_) | Stored::DeletedState(_)) => true,
-                    // The length of the log is the next sequence.
-                    (Space::Event, Stored::Event(event)) => {
-                        event.sequence < u64::MAX && *name == number_name(event.sequence)
-                    }
-                    (Space::Trace, Stored::Trace(_)) => name.len() == size_of::<u64>(),
-                    (Space::Run, Stored::Run(_) | Stored::RunEnded(_)) => name.is_empty(),
-                    _ => false,
-                };
-                fits && !is_in_directory
-            }
+            Self::Put { run, space, name, stored, .. } => stored.fits(*run, *space, name),
+            Self::Delete { space: Space::RunName, .. } => is_in_directory,
             // Entries are derived from events, traces and metadata: those end with their run only.
             Self::Delete { space, .. } => *space == Space::Kv && !is_in_directory,
             Self::DeleteRun { .. } => !is_in_directory,

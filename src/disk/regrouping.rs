@@ -10,7 +10,7 @@ use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::value::Value;
 use crate::base::version::Version;
-use crate::format::snapshot::{Held, Kept, Piece};
+use crate::format::snapshot::{Entry, Held, Kept, Piece};
 use crate::primitive::index;
 use crate::store::memory::Memory;
 
@@ -65,7 +65,7 @@ pub(super) fn writes_of(piece: Piece) -> Vec<(Version, Write)> {
         }
         Piece::Names { run, space, names } => {
             let mut all = Vec::new();
-            for (name, kept) in names {
+            for Entry { name, kept } in names {
                 // What the commit itself put there before it deleted it is not known any more.
                 let is_deleted_first = space == Space::Kv && kept.first().is_some_and(|first| first.held.is_none());
                 if let Some(first) = kept.first().filter(|_| is_deleted_first) {

@@ -47,7 +47,7 @@ impl<T> SnapshotWriter<T> {
         let bytes = directory.read_snapshot(self.header.id, true)?;
         let file = open(directory, &bytes, self.header.id, &self.header.database)?;
         let wrong = |(offset, what): (u64, String)| directory.damaged_snapshot(self.header.id, offset, &what);
-        file.read(|_| Ok(())).map_err(wrong)?;
+        file.check().map_err(wrong)?;
         if file.header != self.header || file.keys != keys {
             return Err(wrong((0, "the file is not the one that was written".into())));
         }

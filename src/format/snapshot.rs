@@ -6,15 +6,16 @@
 //! - What can be derived is written out all the same: a snapshot is loaded as it is.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{BLOCK, FORMAT_VERSION, seeded_checksum};
 use crate::base::error::{Error, Result};
 use crate::base::event::EventHead;
-use crate::base::key::{Name, Space};
+use crate::base::key::{Name, Space, name_bytes};
 use crate::base::run_id::RunId;
-use crate::base::stored::{Stored, Write};
+use crate::base::stored::Stored;
 use crate::base::version::Version;
 
 const MAGIC: [u8; 8] = *b"in-mem\x00S";
@@ -50,7 +51,15 @@ pub(crate) enum Piece {
     /// what was collected.
     Run { run: RunId, deleted: Option<Version>, collected: Vec<Version> },
     /// Names of one space of the run, in order, each with its revisions, oldest first.
-    Names { run: RunId, space: Space, names: Vec<(Name, Vec<Kept>)> },
+    Names { run: RunId, space: Space, names: Vec<Entry> },
+}
+
+/// A name and its revisions, nearly always one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    #[serde(with = "name_bytes")]
+    pub(crate) name: Name,
+    pub(crate) kept: SmallVec<[Kept; 1]>,
 }
 
 impl Piece {
@@ -58,15 +67,12 @@ impl Piece {
     fn is_possible(&self) -> bool {
         let Self::Names { run, space, names } = self else { return true };
         let fits = |name: &Name, held: &Held| match held {
-            Held::Stored(stored) => {
-                let (name, stored) = (name.clone(), stored.clone());
-                Write::Put { run: *run, space: *space, name, stored, expires: None }.is_possible()
-            }
+            Held::Stored(stored) => stored.fits(*run, *space, name),
             Held::EventHead { .. } => *space == Space::EventHead,
             Held::Count(_) => *space == Space::TraceCount,
             Held::Marker => space.is_index(),
         };
-        names.iter().all(|(name, kept)| kept.iter().filter_map(|kept| kept.held.as_ref()).all(|held| fits(name, held)))
+        names.iter().all(|Entry { name, kept }| kept.iter().flat_map(|kept| &kept.held).all(|held| fits(name, held)))
     }
 }
 
@@ -330,19 +336,35 @@ impl<'a> SnapshotFile<'a> {
     /// # Errors
     /// The offset and what is wrong there, `visit`'s complaints among it.
     pub(crate) fn read(&self, mut visit: impl FnMut(Piece) -> Result<(), String>) -> Result<(), Wrong> {
-        let index: Vec<IndexEntry> = self.decode(self.index_at)?.0;
-        let mut at = BLOCK as u64;
-        for entry in index {
-            if entry.offset != at {
-                return Err((at, "the index names another place".into()));
-            }
-            let (pieces, end): (Vec<Piece>, u64) = self.decode(at)?;
+        self.read_blocks(|at, body| {
+            let pieces: Vec<Piece> = decode(at, body)?;
             for piece in pieces {
                 if !piece.is_possible() {
                     return Err((at, "something is under a key that it does not fit".into()));
                 }
                 visit(piece).map_err(|what| (at, what))?;
             }
+            Ok(())
+        })
+    }
+
+    /// Whether every byte is as it was written.
+    ///
+    /// # Errors
+    /// The first offset at which it is not.
+    pub(crate) fn check(&self) -> Result<(), Wrong> {
+        self.read_blocks(|_, _| Ok(()))
+    }
+
+    /// Calls `visit` with the offset and the body of every data block, in order.
+    fn read_blocks(&self, mut visit: impl FnMut(u64, &[u8]) -> Result<(), Wrong>) -> Result<(), Wrong> {
+        let mut at = BLOCK as u64;
+        for entry in self.index()? {
+            if entry.offset != at {
+                return Err((at, "the index names another place".into()));
+            }
+            let (body, end) = self.body(at)?;
+            visit(at, body)?;
             at = end;
         }
         if at == self.index_at { Ok(()) } else { Err((at, "the index does not name every block".into())) }
@@ -350,22 +372,18 @@ impl<'a> SnapshotFile<'a> {
 
     /// Calls `visit` with every piece that is whole; returns where it is not.
     pub(crate) fn rescue(&self, mut visit: impl FnMut(Piece)) -> Vec<Wrong> {
-        let index: Vec<IndexEntry> = self.decode(self.index_at).map_or_else(|_| Vec::new(), |(index, _)| index);
         let mut wrong = Vec::new();
-        for entry in index {
-            match self.decode::<Vec<Piece>>(entry.offset) {
-                Ok((pieces, _)) => pieces.into_iter().filter(Piece::is_possible).for_each(&mut visit),
+        for entry in self.index().unwrap_or_default() {
+            match self.body(entry.offset).and_then(|(body, _)| decode::<Vec<Piece>>(entry.offset, body)) {
+                Ok(pieces) => pieces.into_iter().filter(Piece::is_possible).for_each(&mut visit),
                 Err(what) => wrong.push(what),
             }
         }
         wrong
     }
 
-    fn decode<T: serde::de::DeserializeOwned>(&self, at: u64) -> Result<(T, u64), Wrong> {
-        let (body, end) = self.body(at)?;
-        let decoded =
-            postcard::from_bytes(body).map_err(|error| (at, format!("a block is malformed: reason={error}")))?;
-        Ok((decoded, end))
+    fn index(&self) -> Result<Vec<IndexEntry>, Wrong> {
+        decode(self.index_at, self.body(self.index_at)?.0)
     }
 
     /// The body of the block at an offset, and where the block ends.
@@ -384,8 +402,14 @@ impl<'a> SnapshotFile<'a> {
     }
 }
 
+fn decode<T: serde::de::DeserializeOwned>(at: u64, body: &[u8]) -> Result<T, Wrong> {
+    postcard::from_bytes(body).map_err(|error| (at, format!("a block is malformed: reason={error}")))
+}
+
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
 
     const HEADER: SnapshotHeader =
@@ -393,16 +417,16 @@ mod tests {
 
     fn pieces(number: u8) -> Vec<Piece> {
         let run = RunId::from_bytes([number; 16]);
-        let kept = |held| vec![Kept { version: 3.into(), expires: Version::MAX, held }];
+        let entry = |name: &[u8], held| Entry {
+            name: Name::from_slice(name),
+            kept: smallvec![Kept { version: 3.into(), expires: Version::MAX, held }],
+        };
         let head = Held::EventHead { len: 4, timestamp: 5, hash: [6; 32] };
-        let names = vec![
-            (Name::from_slice(b"a"), kept(Some(Held::Stored(Stored::Value(i64::from(number).into()))))),
-            (Name::from_slice(b"b"), kept(None)),
-        ];
+        let names = vec![entry(b"a", Some(Held::Stored(Stored::Value(i64::from(number).into())))), entry(b"b", None)];
         vec![
             Piece::Run { run, deleted: None, collected: vec![1.into(); 3] },
             Piece::Names { run, space: Space::Kv, names },
-            Piece::Names { run, space: Space::EventHead, names: vec![(Name::new(), kept(Some(head)))] },
+            Piece::Names { run, space: Space::EventHead, names: vec![entry(b"", Some(head))] },
         ]
     }
 
@@ -440,6 +464,7 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x20;
             assert!(read(&damaged).is_err(), "flipped byte {at}");
+            assert!(SnapshotFile::open(&damaged).and_then(|file| file.check()).is_err(), "flipped byte {at}");
         }
         for length in 0..bytes.len() {
             assert!(read(&bytes[..length]).is_err(), "cut at {length}");

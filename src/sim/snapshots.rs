@@ -10,7 +10,7 @@ use crate::base::version::Version;
 use crate::disk::directory::{Directory, snapshot_name};
 use crate::disk::snapshots::SnapshotWriter;
 use crate::format::BLOCK;
-use crate::format::snapshot::{Held, Kept, Piece, SnapshotHeader, SnapshotId};
+use crate::format::snapshot::{Entry, Held, Kept, Piece, SnapshotHeader, SnapshotId};
 
 const HEADER: SnapshotHeader =
     SnapshotHeader { id: SnapshotId { number: 1, shard: 0 }, database: [5; 16], version: Version::MAX, salt: 9 };
@@ -20,7 +20,7 @@ fn write_snapshot(disk: &Disk) -> Result<u64> {
     let mut writer = SnapshotWriter::create(&directory, HEADER)?;
     let held = Some(Held::Stored(Stored::Value("x".repeat(BLOCK).into())));
     let kept = Kept { version: Version::from(3), expires: Version::MAX, held };
-    let names = vec![(Name::from_slice(b"k"), vec![kept])];
+    let names = vec![Entry { name: Name::from_slice(b"k"), kept: [kept].into() }];
     writer.push(&directory, &[Piece::Names { run: RunId::from_bytes([7; 16]), space: Space::Kv, names }])?;
     writer.finish(&directory)
 }

@@ -94,14 +94,16 @@ impl Chain {
     }
 
     /// A chain of revisions, oldest first; `None` if there are none, or if their versions do not rise.
-    pub(crate) fn of(mut revisions: Vec<Revision>) -> Option<Self> {
-        if !revisions.is_sorted_by(|older, newer| older.version < newer.version) {
-            return None;
+    pub(crate) fn of(revisions: impl IntoIterator<Item = Revision>) -> Option<Self> {
+        let mut revisions = revisions.into_iter();
+        let mut chain = Self::new(revisions.next()?);
+        for revision in revisions {
+            if revision.version <= chain.newest.version {
+                return None;
+            }
+            chain.put_on_top(revision);
         }
-        let newest = revisions.pop()?;
-        let footprint = revisions.iter().map(footprint::of_revision).sum();
-        let older = if revisions.is_empty() { None } else { Some(Box::new(Past { revisions, footprint })) };
-        Some(Self { newest, older })
+        Some(chain)
     }
 
     pub(crate) const fn newest(&self) -> &Revision {
@@ -140,11 +142,15 @@ impl Chain {
             self.newest = revision;
             return self.leftover(retention);
         }
+        self.put_on_top(revision);
+        self.prune(retention)
+    }
+
+    fn put_on_top(&mut self, revision: Revision) {
         let before = std::mem::replace(&mut self.newest, revision);
         let past = self.older.get_or_insert_default();
         past.footprint += footprint::of_revision(&before);
         past.revisions.push(before);
-        self.prune(retention)
     }
 
     /// Forgets what may be forgotten.

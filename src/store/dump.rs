@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use smallvec::SmallVec;
+
 use super::chain::{Chain, Leftover, Revision};
 use super::footprint;
 use super::memory::{ALL_SPACES, Memory, RunTable, new_table};
@@ -16,12 +18,12 @@ use crate::base::options::HistoryRetention;
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
-use crate::format::snapshot::{Kept, Piece};
+use crate::format::snapshot::{Entry, Kept, Piece};
 
 /// How many revisions a piece has at most, if its keys have few each.
-const PIECE_REVISIONS: usize = 256;
-/// How many bytes a piece weighs at most, unless a single key is heavier.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_REVISIONS: usize = 128;
+/// How many bytes a piece weighs at most, unless a single key is heavier. They are shared, not copied.
+const PIECE_BYTES: usize = 128 << 10;
 
 /// How far a dump has come.
 #[derive(Debug)]
@@ -58,8 +60,8 @@ impl Memory {
             };
             let Some(table) = self.runs.get(&run) else { continue };
             let names = names_behind(table, ALL_SPACES[space], after.as_ref(), dump.at);
-            if let Some((last, _)) = names.last() {
-                dump.place = Some((run, space, Some(last.clone())));
+            if let Some(last) = names.last() {
+                dump.place = Some((run, space, Some(last.name.clone())));
                 return Some(Piece::Names { run, space: ALL_SPACES[space], names });
             }
             if space + 1 < Space::COUNT {
@@ -70,7 +72,7 @@ impl Memory {
 }
 
 /// The next names of a space, as many as fit into a piece.
-fn names_behind(table: &RunTable, space: Space, after: Option<&Name>, at: Version) -> Vec<(Name, Vec<Kept>)> {
+fn names_behind(table: &RunTable, space: Space, after: Option<&Name>, at: Version) -> Vec<Entry> {
     let behind = || (after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_slice())), Bound::Unbounded);
     let mut present = table.spaces[space.index()].range::<[u8], _>(behind()).peekable();
     let mut buried =
@@ -85,12 +87,13 @@ fn names_behind(table: &RunTable, space: Space, after: Option<&Name>, at: Versio
         };
         let next = if is_buried_next { buried.next() } else { present.next() };
         let Some((name, chain)) = next else { break };
-        let kept: Vec<Kept> = chain.revisions().take_while(|revision| revision.version <= at).map(kept).collect();
+        let kept: SmallVec<[Kept; 1]> =
+            chain.revisions().take_while(|revision| revision.version <= at).map(kept).collect();
         if !kept.is_empty() {
             revisions += kept.len();
             bytes +=
                 chain.revisions().map(|revision| revision.stored.as_ref().map_or(0, Stored::weight)).sum::<usize>();
-            names.push((name.clone(), kept));
+            names.push(Entry { name: name.clone(), kept });
         }
     }
     names
@@ -108,12 +111,14 @@ pub(crate) struct Loader {
     /// The names of the space that is being loaded.
     place: Option<(RunId, Space)>,
     names: Vec<(Name, Chain)>,
+    /// What they take.
+    taken: usize,
 }
 
 impl Loader {
     /// A loader of what was dumped at a version.
     pub(crate) fn new(history: HistoryRetention, at: Version) -> Self {
-        Self { memory: Memory::new(history), at, place: None, names: Vec::new() }
+        Self { memory: Memory::new(history), at, place: None, names: Vec::new(), taken: 0 }
     }
 
     /// Takes a piece.
@@ -140,15 +145,15 @@ impl Loader {
                     self.end_space();
                     self.place = Some((run, space));
                 }
-                for (name, kept) in names {
-                    self.load_name(run, space, name, kept)?;
+                for entry in names {
+                    self.load_name(run, space, entry)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn load_name(&mut self, run: RunId, space: Space, name: Name, kept: Vec<Kept>) -> Result<(), String> {
+    fn load_name(&mut self, run: RunId, space: Space, Entry { name, kept }: Entry) -> Result<(), String> {
         if self.names.last().is_some_and(|(last, _)| *last >= name) {
             return Err("names out of order, or twice".into());
         }
@@ -156,7 +161,7 @@ impl Loader {
             let Kept { version, expires, held } = kept;
             Revision { version, expires, stored: held.map(Into::into) }
         });
-        let chain = Chain::of(revisions.collect()).filter(|chain| chain.newest().version <= self.at);
+        let chain = Chain::of(revisions).filter(|chain| chain.newest().version <= self.at);
         let Some(mut chain) = chain else {
             return Err("revisions out of order, or above the snapshot's version".into());
         };
@@ -169,6 +174,7 @@ impl Loader {
         for due in due.into_iter().chain(Some(gone_at).filter(|gone_at| *gone_at != Version::MAX)) {
             self.memory.sweep.insert((due, run, space, name.clone()));
         }
+        self.taken += footprint::of_key(&name) + chain.footprint();
         self.names.push((name, chain));
         Ok(())
     }
@@ -176,7 +182,7 @@ impl Loader {
     fn end_space(&mut self) {
         let Some((run, space)) = self.place.take() else { return };
         let names: BTreeMap<Name, Chain> = std::mem::take(&mut self.names).into_iter().collect();
-        let taken: usize = names.iter().map(|(name, chain)| footprint::of_key(name) + chain.footprint()).sum();
+        let taken = std::mem::take(&mut self.taken);
         let total = &mut self.memory.footprint;
         let table = self.memory.runs.entry(run).or_insert_with(|| new_table(total));
         table.spaces[space.index()] = names;
