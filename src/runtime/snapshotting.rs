@@ -24,6 +24,8 @@ use crate::shard::input::Request;
 const DOUBT: Duration = Duration::from_secs(30);
 /// How often the thread looks for an answer.
 const LOOK: Duration = Duration::from_micros(100);
+/// How long it lets the shard alone after each part: the shard is away from its callers for some tens of microseconds.
+const NAP: Duration = Duration::from_millis(1);
 
 /// Why a snapshot is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,15 +101,21 @@ impl Snapshotter {
             if matches!(request, Request::ChooseDump { .. }) && !is_new {
                 return Ok(false);
             }
+            let is_part = matches!(request, Request::Dump { .. });
             let reply = self.ask(shard as usize, request)?;
             match snapshotting.answered(directory, reply)? {
-                Answered::WentOn => in_doubt_since = None,
+                Answered::WentOn => {
+                    in_doubt_since = None;
+                    if is_part {
+                        std::thread::sleep(NAP);
+                    }
+                }
                 Answered::Wait => {
                     let since: &Instant = in_doubt_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > DOUBT {
                         return Err(Error::Timeout(DOUBT));
                     }
-                    std::thread::sleep(10 * LOOK);
+                    std::thread::sleep(NAP);
                 }
             }
         }
