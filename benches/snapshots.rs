@@ -173,9 +173,9 @@ async fn compare_puts(path: &Path) -> Result<()> {
             ratios.push(with[1][with[1].len() - 1] / alone[1][alone[1].len() - 1]);
             took.push(duration.as_secs_f64());
         }
-        let ([p50, p99, p999], [p50_with, p99_with, p999_with]) = (alone.map(median), with.map(median));
+        let ([p50, p99, tail], [p50_with, p99_with, tail_with]) = (alone.map(median), with.map(median));
         println!(
-            "| {name} | {p50:.1}, {p50_with:.1} µs | {p99:.1} µs | {p99_with:.1} µs | {:.1} | {p999:.0}, {p999_with:.0} µs | {:.1} s |",
+            "| {name} | {p50:.1}, {p50_with:.1} µs | {p99:.1} µs | {p99_with:.1} µs | {:.1} | {tail:.0}, {tail_with:.0} µs | {:.1} s |",
             median(ratios),
             median(took)
         );

@@ -290,7 +290,7 @@ fn every_byte_of_a_deleted_run_is_gone_after_two_checkpoints() {
 async fn play(part: &str, path: &Path) -> ! {
     let (part, shards) = part.split_once(' ').expect("a part and a number of shards");
     let shards: usize = shards.parse().expect("a number");
-    let partitioning = if shards % 2 == 0 { Partitioning::ByRun } else { Partitioning::ByKey };
+    let partitioning = if shards.is_multiple_of(2) { Partitioning::ByRun } else { Partitioning::ByKey };
     println!("opening");
     let database = builder(path, shards).partitioning(partitioning).open().await.expect("it opens");
     if part == "write" {
