@@ -223,6 +223,81 @@ fn snapshots_are_taken_when_the_log_is_long_when_it_is_time_and_at_the_end() {
 }
 
 #[test]
+fn what_was_written_before_a_close_is_in_the_last_snapshot() {
+    on_tokio(async {
+        let root = directory();
+        let last = SnapshotConfig { on_close: true, ..NEVER };
+        let database = builder(root.path(), 1).snapshots(last).open().await.expect("it opens");
+        database.kv().put(RUN, "key", 1).await.expect("it is written");
+        database.checkpoint().await.expect("it is taken");
+        let before = database.checkpoint().await.expect("it is taken");
+        database.kv().put(RUN, "key", 2).await.expect("it is written");
+        database.close().await.expect("it closes");
+        let database = open(root.path(), 1).await;
+        let newest = database.list_snapshots().await.expect("listed").pop().expect("there is one");
+        assert!(newest.id > before.id);
+        assert_eq!(database.last_recovery().records, 0, "nothing is behind it");
+    });
+}
+
+#[test]
+fn a_close_comes_to_its_end_though_everybody_wants_snapshots() {
+    on_tokio(async {
+        for on_close in [false, true] {
+            let root = directory();
+            let config = SnapshotConfig { on_close, interval: Some(Duration::MAX), ..NEVER };
+            let database = builder(root.path(), 2).snapshots(config).open().await.expect("it opens");
+            write(&database, 1).await;
+            let askers: Vec<_> = (0..3)
+                .map(|_| {
+                    let database = database.clone();
+                    tokio::spawn(async move { while database.checkpoint().await.is_ok() {} })
+                })
+                .collect();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::timeout(Duration::from_secs(60), database.close()).await.expect("it ends").expect("it closes");
+            for asker in askers {
+                asker.await.expect("it hears that the database is closed");
+            }
+        }
+    });
+}
+
+/// The last batch before a checkpoint is lost. The snapshot has what was in it, and knows that it was durable.
+#[test]
+fn a_log_that_ends_before_what_a_snapshot_knows_to_be_durable_is_corrupt() {
+    on_tokio(async {
+        let root = directory();
+        let database = open(root.path(), 1).await;
+        write(&database, 1).await;
+        database.checkpoint().await.expect("it is taken");
+        database.kv().put(RUN, "acknowledged", 7).await.expect("it is written");
+        database.checkpoint().await.expect("it is taken");
+        let copy = directory();
+        for file in [segments(root.path()), snapshots(root.path()), vec![root.path().join("MANIFEST")]].concat() {
+            let to = copy.path().join(file.strip_prefix(root.path()).expect("it is below"));
+            std::fs::create_dir_all(to.parent().expect("it is in a directory")).expect("it is made");
+            std::fs::copy(&file, to).expect("it is copied");
+        }
+        let last_block = |bytes: &[u8]| {
+            let used = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
+            (used.saturating_sub(1)) / 4096 * 4096
+        };
+        let mut files = segments(copy.path());
+        files.sort();
+        let lost = files.iter().rev().find(|file| last_block(&std::fs::read(file).expect("it is read")) > 0);
+        let lost = lost.expect("something was written");
+        let mut bytes = std::fs::read(lost).expect("it is read");
+        let at = last_block(&bytes);
+        bytes[at..at + 4096].fill(0);
+        std::fs::write(lost, bytes).expect("it is written");
+        let error = builder(copy.path(), 1).open().await.expect_err("a batch is gone");
+        assert!(matches!(&error, Error::Corruption(what) if what.contains("durable")), "{error}");
+        database.close().await.expect("it closes");
+    });
+}
+
+#[test]
 fn in_memory_and_read_only_there_is_nothing_to_take() {
     on_tokio(async {
         let database = Database::open_in_memory().await.expect("it opens");

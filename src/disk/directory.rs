@@ -400,7 +400,10 @@ impl<F: FileSystem> Directory<F> {
             }
             self.files.read(&file)
         };
-        read().map_err(|error: io::Error| naming("cannot read", &self.files.path(&name), &error))
+        read().map_err(|error: io::Error| match error.raw_os_error() {
+            Some(libc::EIO) => corruption(&self.files.path(&name), 0, "the device cannot read the file"),
+            _ => naming("cannot read", &self.files.path(&name), &error),
+        })
     }
 
     /// Damage in a snapshot.

@@ -6,6 +6,7 @@
 //!   new shards, `finish`. With an unchanged layout each shard reads its own segments; otherwise each reads all of them
 //!   and keeps what it owns.
 
+use std::io;
 use std::time::Duration;
 
 use super::directory::Directory;
@@ -96,6 +97,16 @@ pub(crate) enum Failure {
     Other(Error),
 }
 
+impl Failure {
+    /// What cannot be read now may be read later, unless it is damaged or gone.
+    fn of_snapshot(error: Error) -> Self {
+        match error {
+            Error::Io(error) if error.kind() != io::ErrorKind::NotFound => Self::Other(Error::Io(error)),
+            damage => Self::Snapshot(damage),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Other(error)
@@ -180,7 +191,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             layout.shards = self.report.previous_shards as usize;
         }
         let Layout { shards, partitioning } = layout;
-        let memory = self.load_snapshot(shard, layout).map_err(Failure::Snapshot)?;
+        let memory = self.load_snapshot(shard, layout).map_err(Failure::of_snapshot)?;
         let mut built = Built { memory, records: 0, latest: Version::ZERO };
         let above = self.snapshots.last().map_or(Version::ZERO, |snapshot| snapshot.version);
         let mut sealed: Vec<&SealedSegment> = self.behind_snapshot().collect();

@@ -3,7 +3,7 @@
 //! - First where each shard's log begins that the snapshot does not replace; then one shard chooses the version, which is at
 //!   or above everything in the logs before those places; then every shard keeps what is visible there; then each hands it
 //!   out, when nothing at or below the version is in doubt any more. Last, all of that is made durable in the logs as well:
-//!   whoever cannot use the snapshot finds the same there.
+//!   whoever cannot use the snapshot finds the same there, or is told what is missing.
 //! - One step after the other, and no thread, clock or waiting: whoever takes one brings the answers.
 
 use super::directory::Directory;
@@ -12,6 +12,7 @@ use super::snapshots::SnapshotWriter;
 use crate::base::error::Result;
 use crate::base::version::Version;
 use crate::format::manifest::{Manifest, SnapshotRecord};
+use crate::format::record::Position;
 use crate::format::snapshot::{Piece, SnapshotHeader, SnapshotId};
 use crate::primitive::output::{Output, Reply};
 use crate::shard::input::Request;
@@ -24,6 +25,7 @@ enum Step {
     Begin(u32),
     Dump(u32),
     Flush(u32),
+    AskDurable(u32),
     Done,
 }
 
@@ -67,6 +69,7 @@ impl<T> Snapshotting<T> {
             partitioning: manifest.partitioning,
             incarnation: manifest.incarnation,
             log_from: vec![0; manifest.shards as usize],
+            durable: vec![Position::START; manifest.shards as usize],
             keys: 0,
             bytes: 0,
         };
@@ -84,6 +87,7 @@ impl<T> Snapshotting<T> {
             Step::Begin(shard) => Some((shard, Request::BeginDump { at })),
             Step::Dump(shard) => Some((shard, Request::Dump { at })),
             Step::Flush(shard) => Some((shard, Request::Flush)),
+            Step::AskDurable(shard) => Some((shard, Request::AskDurable)),
             Step::Done => None,
         }
     }
@@ -121,7 +125,11 @@ impl<T> Snapshotting<T> {
                 }
                 self.step = self.next_shard(shard).map_or(Step::Flush(0), Step::Dump);
             }
-            (Step::Flush(shard), _) => self.step = self.next_shard(shard).map_or(Step::Done, Step::Flush),
+            (Step::Flush(shard), _) => self.step = self.next_shard(shard).map_or(Step::AskDurable(0), Step::Flush),
+            (Step::AskDurable(shard), Output::Position(durable)) => {
+                self.record.durable[shard as usize] = durable;
+                self.step = self.next_shard(shard).map_or(Step::Done, Step::AskDurable);
+            }
             (_, other) => unreachable!("the shard answered another question: {other:?}"),
         }
         Ok(Answered::WentOn)

@@ -11,6 +11,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::FORMAT_VERSION;
+use super::record::Position;
 use super::segment::SegmentId;
 use crate::base::limits::SHARDS;
 use crate::base::options::Partitioning;
@@ -74,6 +75,8 @@ pub(crate) struct SnapshotRecord {
     pub(crate) incarnation: u32,
     /// By shard: the first segment of that opening that may hold something above the version.
     pub(crate) log_from: Vec<u32>,
+    /// By shard of that opening: how far its log was durable when the snapshot was whole.
+    pub(crate) durable: Vec<Position>,
     /// How many keys it holds, and how many bytes its files take.
     pub(crate) keys: u64,
     pub(crate) bytes: u64,
@@ -210,7 +213,9 @@ impl Manifest {
     /// Whether anybody would write this: sizes of tables and divisors follow from it.
     fn check(&self) -> Result<(), &'static str> {
         let are_shards = |shards: u32| (1..=SHARDS).contains(&(shards as usize));
-        let is_snapshot = |of: &SnapshotRecord| are_shards(of.shards) && of.log_from.len() == of.shards as usize;
+        let is_snapshot = |of: &SnapshotRecord| {
+            are_shards(of.shards) && of.log_from.len() == of.shards as usize && of.durable.len() == of.log_from.len()
+        };
         if !self.snapshots.iter().all(is_snapshot) {
             return Err("a snapshot of another number of shards");
         }
@@ -267,6 +272,7 @@ mod tests {
                 partitioning,
                 incarnation: 1,
                 log_from: vec![0, 3],
+                durable: vec![Position::START, Position::new(3, 8192)],
                 keys: 5,
                 bytes: 8192,
             }],

@@ -12,6 +12,7 @@ use crate::base::version::Version;
 use crate::disk::directory::Directory;
 use crate::disk::snapshotting::Taken;
 use crate::format::manifest::{Manifest, SnapshotRecord};
+use crate::format::record::Position;
 
 /// What a backup holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,8 @@ pub(crate) fn backup(engine: &Engine, path: &Path) -> Result<BackupReport> {
     };
     let (version, keys, bytes) = (record.version, record.keys, record.bytes);
     // There is no log behind it.
-    let record = SnapshotRecord { log_from: vec![0; layout.shards], ..record };
+    let durable = vec![Position::START; layout.shards];
+    let record = SnapshotRecord { log_from: vec![0; layout.shards], durable, ..record };
     kill_point(KillPoint::BackupCopied);
     directory.write_manifest(&Manifest {
         clock_reserved: version,

@@ -1,5 +1,6 @@
 //! Checkpoints: when snapshots are taken; each counts as soon as it is whole.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -62,13 +63,24 @@ pub(crate) struct Checkpoints {
     askers: Vec<Asker>,
     not_before: Option<Instant>,
     next: Option<Instant>,
+    is_closing: bool,
 }
 
 impl Checkpoints {
     pub(crate) fn new(config: SnapshotConfig, snapshotter: Snapshotter, disk: Option<&Disk>) -> Self {
-        let next = config.interval.map(|interval| Instant::now() + interval);
+        let next = config.interval.and_then(|interval| Instant::now().checked_add(interval));
         let logged = disk.map_or(0, |disk| disk.manifest.log_bytes());
-        Self { config, snapshotter, logged, records: 0, running: None, askers: Vec::new(), not_before: None, next }
+        Self {
+            config,
+            snapshotter,
+            logged,
+            records: 0,
+            running: None,
+            askers: Vec::new(),
+            not_before: None,
+            next,
+            is_closing: false,
+        }
     }
 
     /// Somebody wants a snapshot of everything that is committed now.
@@ -80,6 +92,10 @@ impl Checkpoints {
         };
         if let Some(refused) = refused {
             let _ = asker.send(Err(Error::InvalidOperation(refused.into())));
+            return;
+        }
+        if self.is_closing {
+            let _ = asker.send(Err(closed()));
             return;
         }
         self.askers.push(asker);
@@ -103,9 +119,9 @@ impl Checkpoints {
         let now = Instant::now();
         let is_time = self.next.is_some_and(|next| next <= now);
         if is_time {
-            self.next = self.config.interval.map(|interval| now + interval);
+            self.next = self.config.interval.and_then(|interval| now.checked_add(interval));
         }
-        if disk.read_only || self.running.is_some() || self.not_before.is_some_and(|at| now < at) {
+        if disk.read_only || self.is_closing || self.running.is_some() || self.not_before.is_some_and(|at| now < at) {
             return;
         }
         let live = disk.manifest.snapshots.last().map_or(0, |newest| newest.bytes);
@@ -116,12 +132,19 @@ impl Checkpoints {
         }
     }
 
-    /// Takes a last one if the database is to have one when it is closed; otherwise gives up the one that is being taken.
-    pub(crate) fn close(&mut self, disk: &Disk, tasks: &Sender<Task>) {
-        if !self.config.on_close || disk.read_only || self.logged == 0 {
+    /// Nobody gets one any more; the one that is being taken is given up unless the database is to have a last one.
+    pub(crate) fn close(&mut self) {
+        self.is_closing = true;
+        answer(std::mem::take(&mut self.askers), Err(closed()));
+        if !self.config.on_close {
             self.snapshotter.cancel();
-        } else if self.running.is_none() {
-            self.begin(disk, tasks, Occasion::Asked);
+        }
+    }
+
+    /// Takes the last one, if the database is to have one and anything was written.
+    pub(crate) fn take_last(&mut self, disk: &Disk, tasks: &Sender<Task>) {
+        if self.config.on_close && !disk.read_only {
+            self.begin(disk, tasks, Occasion::Time { records: self.records });
         }
     }
 
@@ -134,7 +157,10 @@ impl Checkpoints {
         let (snapshotter, directory) = (self.snapshotter.clone(), disk.directory.clone());
         let (manifest, tasks) = (disk.manifest.clone(), tasks.clone());
         let take = move || {
-            let result = snapshotter.take(&directory, &manifest, manifest.last_snapshot + 1, why);
+            let take = || snapshotter.take(&directory, &manifest, manifest.last_snapshot + 1, why);
+            let result = std::panic::catch_unwind(AssertUnwindSafe(take));
+            let panicked = |_| Err(Error::Unavailable("the thread that takes a snapshot panicked".into()));
+            let result = result.unwrap_or_else(panicked);
             let _ = tasks.send(Task::Snapshotted { result });
         };
         let askers = std::mem::take(&mut self.askers);
@@ -197,6 +223,10 @@ fn clean_up(removed: Result<()>) {
     if let Err(error) = removed {
         tracing::warn!(%error, "what is not needed any more cannot be removed");
     }
+}
+
+fn closed() -> Error {
+    Error::Unavailable("the database is closed".into())
 }
 
 fn answer(askers: Vec<Asker>, result: Result<SnapshotInfo>) {

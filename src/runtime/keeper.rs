@@ -184,12 +184,12 @@ impl Keeper {
     /// First every shard ends what is under way, then everything is made durable, then all stop: a transaction over
     /// several shards needs all of them to its end.
     fn close(&mut self) -> Result<()> {
+        self.checkpoints.close();
+        self.wait_for_snapshot();
         if let Some(disk) = &self.disk {
-            self.checkpoints.close(disk, &self.own_tasks);
+            self.checkpoints.take_last(disk, &self.own_tasks);
         }
-        while self.checkpoints.is_running() {
-            self.serve_while_closing();
-        }
+        self.wait_for_snapshot();
         let mut first_error = self.health.failed().map(Error::Unavailable);
         let everybody = 0..self.mailboxes.len();
         self.health.close();
@@ -215,6 +215,12 @@ impl Keeper {
             return Err(error);
         }
         self.seal()
+    }
+
+    fn wait_for_snapshot(&mut self) {
+        while self.checkpoints.is_running() {
+            self.serve_while_closing();
+        }
     }
 
     /// Asks shards, and waits until all have answered or one has failed.

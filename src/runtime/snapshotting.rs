@@ -111,6 +111,9 @@ impl Snapshotter {
                     }
                 }
                 Answered::Wait => {
+                    if self.cancelled.load(Ordering::SeqCst) {
+                        return Err(self.gone());
+                    }
                     let since: &Instant = in_doubt_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > DOUBT {
                         return Err(Error::Timeout(DOUBT));
@@ -122,21 +125,24 @@ impl Snapshotter {
         Ok(true)
     }
 
+    fn gone(&self) -> Error {
+        Error::Unavailable(self.health.failed().unwrap_or_else(|| "the database is closed".into()))
+    }
+
     fn ask(&self, shard: usize, request: Request) -> Result<Reply> {
-        let gone = || Error::Unavailable(self.health.failed().unwrap_or_else(|| "the database is closed".into()));
         let (reply, mut receiver) = oneshot::channel();
         if !self.mailboxes[shard].send_urgent(Message::Request { request, reply }) {
-            return Err(gone());
+            return Err(self.gone());
         }
         loop {
             std::thread::sleep(LOOK);
             match receiver.try_recv() {
                 Ok(Some(answer)) => return answer,
                 Ok(None) if self.cancelled.load(Ordering::SeqCst) || self.mailboxes[shard].is_dead() => {
-                    return Err(gone());
+                    return Err(self.gone());
                 }
                 Ok(None) => {}
-                Err(oneshot::Canceled) => return Err(gone()),
+                Err(oneshot::Canceled) => return Err(self.gone()),
             }
         }
     }

@@ -328,7 +328,9 @@ impl Log {
                 None if self.is_too_early => self.is_rotating = false,
                 // Until it is there, what is staged goes into the current one.
                 None => {
-                    if let Some(effect) = self.ask(space_for(self.staged.len())) {
+                    if self.can_replace_next()
+                        && let Some(effect) = self.ask(space_for(self.staged.len()))
+                    {
                         return Some(effect);
                     }
                 }

@@ -62,12 +62,13 @@ pub(crate) fn survey(bytes: &[u8], header: &SegmentHeader, end: Option<u64>) -> 
     ScannedSegment { id: header.id, salt: header.salt, strict: header.strict, scan, records, latest, evidence }
 }
 
-/// Decides how far the log of one shard counts, from all its segments in order; `first` is the one it begins with.
+/// Decides how far the log of one shard counts, from all its segments in order; `first` is the one it begins with,
+/// `known` a position that was durable.
 ///
 /// # Errors
 /// The first damage that is no torn tail.
-pub(crate) fn judge(first: u32, segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
-    let durable = segments.iter().map(|segment| segment.scan.durable).max().unwrap_or(Position::START);
+pub(crate) fn judge(first: u32, known: Position, segments: &[ScannedSegment]) -> Result<Judgement, Damage> {
+    let durable = segments.iter().map(|segment| segment.scan.durable).fold(known, Position::max);
     let mut judgement = Judgement::default();
     for (at, (expected, segment)) in (first..).zip(segments).enumerate() {
         let damage = |offset: u64, what: String| Damage { segment: segment.id, offset, what };
@@ -253,12 +254,12 @@ mod tests {
         append(&mut bytes, 1);
         bytes.resize(4 * BLOCK, 0);
         let sound = survey(&bytes, &HEADER, None);
-        assert_eq!(judge(0, std::slice::from_ref(&sound)).unwrap().ends, [3 * BLOCK as u64]);
+        assert_eq!(judge(0, Position::START, std::slice::from_ref(&sound)).unwrap().ends, [3 * BLOCK as u64]);
         let second = BLOCK + record::HEADER_BYTES + 1;
         bytes[second + 5] ^= 0x10;
         let scanned = survey(&bytes, &HEADER, None);
         assert!(scanned.scan.may_be_torn);
-        let damage = judge(0, &[scanned]).unwrap_err();
+        let damage = judge(0, Position::START, &[scanned]).unwrap_err();
         assert_eq!(damage.offset, second as u64, "{}", damage.what);
     }
 }

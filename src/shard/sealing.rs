@@ -11,6 +11,7 @@ use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::BLOCK;
 use crate::format::manifest::{Manifest, SealedSegment};
+use crate::format::record::Position;
 use crate::format::segment::SegmentId;
 
 /// What the segments of one opening come to.
@@ -44,8 +45,11 @@ impl<'a> Sealing<'a> {
     /// # Errors
     /// The first damage that is no torn tail.
     pub(crate) fn add_shard(&mut self, scanned: &[ScannedSegment]) -> Result<(), Damage> {
-        let first = scanned.first().and_then(|segment| self.manifest.segments.get(segment.id.shard as usize));
-        let judgement = judge(first.map_or(0, |segments| segments.start), scanned)?;
+        let shard = scanned.first().map_or(0, |segment| segment.id.shard as usize);
+        let first = self.manifest.segments.get(shard).map_or(0, |segments| segments.start);
+        let newest = self.manifest.snapshots.last().filter(|newest| newest.incarnation == self.manifest.incarnation);
+        let known = newest.and_then(|newest| newest.durable.get(shard)).copied().unwrap_or(Position::START);
+        let judgement = judge(first, known, scanned)?;
         self.opening.torn.extend(judgement.torn);
         self.opening.latest = self.opening.latest.max(judgement.latest);
         let last = scanned.len().saturating_sub(1);

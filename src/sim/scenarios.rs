@@ -282,8 +282,8 @@ fn a_lost_sector_behind_a_whole_record_of_its_block_is_corruption() {
     let mut bytes = [header.to_block(), first.bytes, second.bytes, third.bytes].concat();
     bytes.resize(8 * BLOCK, 0);
     bytes[2 * BLOCK + 1024..2 * BLOCK + 1536].fill(0);
-    let damage =
-        judge(0, &[survey(&bytes, &header, None)]).expect_err("the third batch knows that the second is durable");
+    let damage = judge(0, Position::START, &[survey(&bytes, &header, None)])
+        .expect_err("the third batch knows that the second is durable");
     assert!(damage.what.contains("was durable"), "{damage:?}");
 }
 
@@ -304,7 +304,7 @@ pub(super) fn a_lost_sector_with_the_last_records_of_a_batch_is_no_padding() {
     let mut bytes = [header.to_block(), first.bytes, second.bytes, third.bytes].concat();
     bytes.resize(8 * BLOCK, 0);
     bytes[2 * BLOCK + 512..2 * BLOCK + 1024].fill(0);
-    let damage = judge(0, &[survey(&bytes, &header, None)]).expect_err("a record is missing");
+    let damage = judge(0, Position::START, &[survey(&bytes, &header, None)]).expect_err("a record is missing");
     assert_eq!((damage.offset, damage.what.contains("was durable")), (2 * BLOCK as u64 + 512, true), "{damage:?}");
 }
 
@@ -324,7 +324,7 @@ pub(super) fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() 
     bytes.resize(8 * BLOCK, 0);
     // The first two of the second batch's sectors were written: the record of `b`, and the start of that of `c`.
     bytes[2 * BLOCK + 1024..].fill(0);
-    let judgement = judge(0, &[survey(&bytes, &header, None)]).expect("a torn tail is no corruption");
+    let judgement = judge(0, Position::START, &[survey(&bytes, &header, None)]).expect("a torn tail is no corruption");
     assert!(judgement.torn.is_some(), "a torn tail is there");
     let mut memory = Memory::new(HistoryRetention::Off);
     let layout = Layout { shards: 1, partitioning: Partitioning::ByRun };
