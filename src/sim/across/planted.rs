@@ -77,7 +77,7 @@ fn bugs_of_decisions_and_durability_are_caught() {
     assert_caught(Bug::AbortRecordIgnored, Mode::Strict, 120);
     assert_caught(Bug::LostTold, Mode::Strict, 120);
     assert_caught(Bug::CutIgnored, Mode::Buffered, 200);
-    assert_caught(Bug::CutIgnoredAtRecovery, Mode::Buffered, 40);
+    assert_caught(Bug::CutIgnoredAtRecovery, Mode::Buffered, 400);
 }
 
 /// An opening that writes its decisions before it serves is safe without the fence: what lands late is behind every
