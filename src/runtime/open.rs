@@ -6,9 +6,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
-
-use futures::channel::oneshot;
 
 use super::checkpoints::Checkpoints;
 use super::clock::Clock;
@@ -158,17 +157,14 @@ fn start(
     let shards = setup.layout.shards;
     let cores = cores_to_pin(options.pin_cores, shards);
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..shards).map(|_| mailbox()).unzip();
-    let mut threads = Vec::new();
-    let mut starting = Vec::new();
-    let mut failure = None;
-    for (number, (memory, inbox)) in memories.into_iter().zip(inboxes).enumerate() {
+    let shard_threads = memories.into_iter().zip(inboxes).enumerate().map(|(number, (memory, inbox))| {
         let shard = u32::try_from(number).unwrap_or(u32::MAX);
         let shards = u32::try_from(shards).unwrap_or(u32::MAX);
         let config = ShardConfig { incarnation, shard, shards, mode: setup.mode, read_only: options.read_only };
         let path = setup.path.clone().unwrap_or_default();
         let mut new_shard = Shard::new(config, memory, clock.start());
         new_shard.limit_memory(setup.usage.limit());
-        let thread = ShardThread {
+        ShardThread {
             engine: id,
             number,
             shard: new_shard,
@@ -182,16 +178,9 @@ fn start(
             core: cores[number],
             io_memory,
             log_path: Box::new(move |index| path.join(segment_name(SegmentId { incarnation, shard, index }))),
-        };
-        match thread.start() {
-            Ok((thread, started)) => {
-                threads.push(thread);
-                starting.push(started);
-            }
-            Err(error) => failure = Some(error),
         }
-    }
-    let failure = wait_for(starting).or(failure);
+    });
+    let (threads, failure) = start_all(shard_threads);
     let snapshotter = Snapshotter::new(mailboxes.clone(), health.clone());
     let keeper_state = Keeper {
         tasks,
@@ -222,10 +211,24 @@ fn start(
     }
 }
 
-/// Waits until every shard's thread has begun; returns why the last one that has not did not.
-fn wait_for(starting: Vec<oneshot::Receiver<Result<()>>>) -> Option<Error> {
-    let ended = || Err(Error::RuntimeUnavailable("a shard's thread ended before it began".into()));
-    let begun =
-        |started| futures::executor::block_on::<oneshot::Receiver<Result<()>>>(started).unwrap_or_else(|_| ended());
-    starting.into_iter().filter_map(|started| begun(started).err()).last()
+/// Starts the shards' threads, and waits until each has begun. Returns those that were started, and why another was not.
+fn start_all(all: impl Iterator<Item = ShardThread>) -> (Vec<JoinHandle<()>>, Option<Error>) {
+    let (mut threads, mut starting, mut failure) = (Vec::new(), Vec::new(), None);
+    for thread in all {
+        match thread.start() {
+            Ok((thread, started)) => {
+                threads.push(thread);
+                starting.push(started);
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    for started in starting {
+        match futures::executor::block_on(started) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failure = Some(error),
+            Err(_) => failure = Some(Error::RuntimeUnavailable("a shard's thread ended before it began".into())),
+        }
+    }
+    (threads, failure)
 }
