@@ -297,6 +297,37 @@ fn a_database_on_a_full_disk_loses_nothing_when_it_is_closed_there_or_opened() {
 }
 
 #[test]
+fn a_snapshot_that_has_no_room_leaves_none_of_itself_and_is_taken_when_there_is_some() {
+    let test = "a_snapshot_that_has_no_room_leaves_none_of_itself_and_is_taken_when_there_is_some";
+    on_small_disks(test, 48, |mount| {
+        on_tokio(async {
+            let path = mount.path().join("database");
+            let database = open(&path, DurabilityMode::Strict, 1).await;
+            let mut acknowledged = Acknowledged::default();
+            for number in 0..30 {
+                acknowledged.put(&database, number.to_string(), 200 * KIB).await.expect("there is room");
+            }
+            let first = database.checkpoint().await.expect("there is room");
+            mount.use_up(1 << 20);
+            for _ in 0..3 {
+                let refused = database.checkpoint().await.expect_err("there is no room");
+                let Error::Io(error) = &refused else { panic!("{refused}") };
+                assert!(error.kind() == ErrorKind::StorageFull && error.to_string().contains("make room"), "{error}");
+            }
+            assert_eq!(database.list_snapshots().await.expect("listed").last(), Some(&first));
+            let files = std::fs::read_dir(path.join("snapshots")).expect("it is listed").count();
+            assert_eq!(files, 1, "what was written of the others is gone");
+            acknowledged.assert_there(&database).await;
+            mount.make_room();
+            assert!(database.checkpoint().await.expect("there is room").version > first.version);
+            acknowledged.assert_resumes(&database, "after", 100 * KIB).await;
+            database.close().await.expect("it closes in good order");
+            acknowledged.assert_there(&open(&path, DurabilityMode::Strict, 2).await).await;
+        });
+    });
+}
+
+#[test]
 fn a_backup_onto_a_full_or_read_only_disk_is_refused_and_the_database_goes_on() {
     let test = "a_backup_onto_a_full_or_read_only_disk_is_refused_and_the_database_goes_on";
     on_small_disks(test, 32, |mount| {

@@ -2,7 +2,8 @@
 //! each time recovery reads what is left.
 //!
 //! - The files are those that running shards have written: as a process leaves them that dies while nothing is under
-//!   way (a copy), as a close leaves them, and as a backup and what was written to it leave them.
+//!   way (a copy), as a close leaves them, as a backup and what was written to it leave them, and with
+//!   two snapshots, where damage to the newer changes nothing.
 //! - What is recovered is held against the state after each commit, which is kept in plain maps.
 //! - Recovery is called as opening calls it, without the threads of the shards; `tests/corruption.rs` opens a sample.
 //! - `SIM_RUNS=n` flips n bits of every byte that something was written to, cuts at n times as many lengths, and looks
@@ -192,6 +193,32 @@ fn image_of_a_backup() -> Image {
     Image { directory, is_strict: true, is_closed: true, changes, whole }
 }
 
+/// A database with two snapshots, the log behind the older, and a bit more, closed: damage to the newer is made up for.
+fn image_of_checkpoints() -> Image {
+    let (written, directory) = (directory(), directory());
+    let changes = futures::executor::block_on(async {
+        let database = DatabaseBuilder::new().path(written.path()).shards(SHARDS).await.unwrap();
+        let mut changes = fill(&database).await;
+        for round in 0..4 {
+            for shard in 0..SHARDS {
+                let run = run_on(&database, shard);
+                database.kv().put(run, "later", round).await.unwrap();
+                let sets = vec![(format!("{run} later"), round.to_string())];
+                changes.push(Change { shards: [shard].into(), sets, removes: vec![] });
+            }
+            if round < 3 {
+                database.checkpoint().await.unwrap();
+            }
+        }
+        database.close().await.unwrap();
+        changes
+    });
+    copy(written.path(), directory.path());
+    File::create(directory.path().join("LOCK")).unwrap();
+    let whole = state(&changes, |_| true);
+    Image { directory, is_strict: true, is_closed: true, changes, whole }
+}
+
 /// The state after the commits of which `counts` says that they count.
 fn state(changes: &[Change], counts: impl Fn(usize) -> bool) -> State {
     let mut state = State::new();
@@ -374,5 +401,12 @@ fn of_a_buffered_database_that_was_closed() {
 fn of_a_backup_that_was_written_to() {
     let image = image_of_a_backup();
     assert_eq!(files_in(image.directory.path(), SNAPSHOTS).len(), SHARDS);
+    damage_everywhere(&image);
+}
+
+#[test]
+fn of_a_database_with_two_snapshots() {
+    let image = image_of_checkpoints();
+    assert_eq!(files_in(image.directory.path(), SNAPSHOTS).len(), 2 * SHARDS);
     damage_everywhere(&image);
 }
