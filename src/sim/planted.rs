@@ -59,9 +59,8 @@ impl Bug {
                 swarm.damage = swarm.damage.max(500);
             }
             Self::Planted(planted::Bug::CutBeforeManifest | planted::Bug::LogStartTooLate) => {
-                (swarm.snapshots, swarm.crash) = (5_000, swarm.crash.max(200));
-                (swarm.large_values, swarm.largest_value, swarm.damage) = (250, 300_000, 500);
-                swarm.crash_in_recovery = 500;
+                (swarm.snapshots, swarm.crash, swarm.faults) = (20_000, swarm.crash.max(1_000), 700);
+                (swarm.large_values, swarm.largest_value, swarm.damage) = (250, 300_000, 0);
             }
             Self::ReadsUntracked => swarm.transactions = 700,
             Self::PoisonUnheard => (swarm.write_fails, swarm.shards) = (50, 3),
@@ -176,8 +175,6 @@ mod tests {
         }
         // Damage must hit the last batch of a dead process, and leave no sector of its record zero.
         assert_caught_within(10 * SEEDS, Bug::Planted(planted::Bug::WholeRecordTorn), Mode::Strict);
-        // It must take a sector with the last records of a batch, and nothing else.
-        assert_caught_within(10 * SEEDS, Bug::Planted(planted::Bug::BatchEndIgnored), Mode::Strict);
     }
 
     #[test]
@@ -214,8 +211,16 @@ mod tests {
 
     #[test]
     fn bugs_of_snapshots_are_caught() {
-        assert_caught(Bug::Planted(planted::Bug::CutBeforeManifest), Mode::Strict);
         assert_caught(Bug::Planted(planted::Bug::LogStartTooLate), Mode::Strict);
+    }
+
+    /// A process must die in the few calls between; damage must take a sector with the last records of a batch, and nothing
+    /// else.
+    #[test]
+    #[ignore = "half a minute in a release build"]
+    fn rare_bugs_are_caught() {
+        assert_caught(Bug::Planted(planted::Bug::CutBeforeManifest), Mode::Strict);
+        assert_caught_within(10 * SEEDS, Bug::Planted(planted::Bug::BatchEndIgnored), Mode::Strict);
     }
 
     #[test]
