@@ -195,7 +195,7 @@ fn a_newer_format_is_refused_and_says_so() {
 }
 
 #[test]
-#[ignore = "makes the checked-in database of the current format anew"]
+#[ignore = "makes the checked-in database anew: cargo test --test format -- --ignored"]
 fn make() {
     on_tokio(async {
         let fixture = fixtures().join(format!("format-{}", format_version().await));

@@ -100,6 +100,18 @@ impl<F: FileSystem> Directory<F> {
         Ok(())
     }
 
+    /// Changes the manifest, on disk and then here.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be written; the one on disk is then the old or the new one, and here it is the old one.
+    pub(crate) fn change_manifest(&self, manifest: &mut Manifest, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        let mut next = manifest.clone();
+        change(&mut next);
+        self.write_manifest(&next)?;
+        *manifest = next;
+        Ok(())
+    }
+
     /// The segments there are, in order.
     ///
     /// # Errors
@@ -290,8 +302,7 @@ impl<F: FileSystem> Directory<F> {
     /// `Io` if they cannot be removed.
     pub(crate) fn remove_unnamed_snapshots(&self, manifest: &Manifest) -> Result<()> {
         self.remove_temporary(SNAPSHOTS)?;
-        let is_named = |id: &SnapshotId| manifest.snapshots.iter().any(|snapshot| snapshot.number == id.number);
-        for id in self.snapshots()?.into_iter().filter(|id| !is_named(id)) {
+        for id in self.snapshots()?.into_iter().filter(|id| !manifest.names_snapshot(id.number)) {
             self.remove(&snapshot_name(id))?;
             kill_point(KillPoint::StrayRemoved);
         }
@@ -323,8 +334,7 @@ impl<F: FileSystem> Directory<F> {
                 kill_point(KillPoint::SegmentCut);
             }
         }
-        let is_named = |id: &SnapshotId| manifest.snapshots.iter().any(|snapshot| snapshot.number == id.number);
-        let is_old = |id: &SnapshotId| id.number <= manifest.last_snapshot && !is_named(id);
+        let is_old = |id: &SnapshotId| id.number <= manifest.last_snapshot && !manifest.names_snapshot(id.number);
         self.snapshots()?.into_iter().filter(is_old).try_for_each(|id| self.remove(&snapshot_name(id)))
     }
 

@@ -31,10 +31,7 @@ pub(crate) fn add_segment<F: FileSystem>(
     let SegmentId { shard, index, .. } = header.id;
     let is_listed = manifest.segments[shard as usize].end > index;
     if !is_listed && !planted(Bug::SegmentNotListed) {
-        let mut listed = manifest.clone();
-        listed.segments[shard as usize].end = index + 1;
-        directory.write_manifest(&listed)?;
-        *manifest = listed;
+        directory.change_manifest(manifest, |next| next.segments[shard as usize].end = index + 1)?;
         kill_point(KillPoint::SegmentListed);
     }
     Ok(())
@@ -50,18 +47,17 @@ pub(crate) fn install_snapshot<F: FileSystem>(
     manifest: &mut Manifest,
     record: SnapshotRecord,
 ) -> Result<()> {
-    let mut next = manifest.clone();
-    next.last_snapshot = record.number;
-    next.snapshots.push(record);
-    if next.snapshots.len() > SNAPSHOTS_KEPT {
-        next.snapshots.drain(..next.snapshots.len() - SNAPSHOTS_KEPT);
-        next.cut_log();
-    }
-    if planted(Bug::CutBeforeManifest) {
-        directory.remove_obsolete(&next)?;
-    }
-    directory.write_manifest(&next)?;
-    *manifest = next;
+    directory.change_manifest(manifest, |next| {
+        next.last_snapshot = record.number;
+        next.snapshots.push(record);
+        if next.snapshots.len() > SNAPSHOTS_KEPT {
+            next.snapshots.drain(..next.snapshots.len() - SNAPSHOTS_KEPT);
+            next.cut_log();
+        }
+        if planted(Bug::CutBeforeManifest) {
+            let _ = directory.remove_obsolete(next);
+        }
+    })?;
     kill_point(KillPoint::SnapshotInstalled);
     Ok(())
 }
@@ -75,21 +71,19 @@ pub(crate) fn remove_snapshot<F: FileSystem>(
     manifest: &mut Manifest,
     number: u64,
 ) -> Result<()> {
-    let mut next = manifest.clone();
-    next.snapshots.retain(|snapshot| snapshot.number != number);
-    if next.snapshots.len() == manifest.snapshots.len() {
+    if !manifest.names_snapshot(number) {
         return Err(Error::InvalidOperation(format!("there is no such snapshot: id={number}")));
     }
-    if next.is_cut && next.snapshots.is_empty() {
+    if manifest.is_cut && manifest.snapshots.len() == 1 {
         let what = "the log goes back to this snapshot only, take another one before you delete it";
         return Err(Error::InvalidOperation(format!("{what}: id={number}")));
     }
-    if next.is_cut {
-        next.cut_log();
-    }
-    directory.write_manifest(&next)?;
-    *manifest = next;
-    Ok(())
+    directory.change_manifest(manifest, |next| {
+        next.snapshots.retain(|snapshot| snapshot.number != number);
+        if next.is_cut {
+            next.cut_log();
+        }
+    })
 }
 
 /// Decides how far the segments of the opening that wrote the manifest count; with `settle`, after a crash, nothing of it

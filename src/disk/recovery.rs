@@ -77,14 +77,9 @@ pub(crate) struct Built {
 pub(crate) struct Recovery<'a, F> {
     directory: &'a Directory<F>,
     plan: Plan,
-    database: [u8; 16],
-    incarnation: u32,
-    reserved: Version,
-    sealed: Vec<SealedSegment>,
-    /// Those that can be read, as far as is known, the newest last.
-    snapshots: Vec<SnapshotRecord>,
-    last_snapshot: u64,
-    is_cut: bool,
+    /// That of the last opening; its own segments are among the sealed ones, and its snapshots are those that can be read, as
+    /// far as is known.
+    manifest: Manifest,
     decisions: Decisions,
     report: RecoveryReport,
 }
@@ -123,16 +118,13 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         let mut report = RecoveryReport::default();
         let before = directory.read_manifest()?;
         report.created = before.is_none();
-        let snapshots = before.as_ref().map(|manifest| manifest.snapshots.clone()).unwrap_or_default();
-        let last_snapshot = before.as_ref().map_or(0, |manifest| manifest.last_snapshot);
-        let is_cut = before.as_ref().is_some_and(|manifest| manifest.is_cut);
-        report.snapshot = snapshots.last().map(|snapshot| snapshot.version);
-        report.latest = report.snapshot.unwrap_or_default();
-        let (database, incarnation, reserved, mut sealed) = match before {
-            None => (identity, 0, Version::ZERO, Vec::new()),
-            Some(manifest) => {
+        let mut manifest = match before {
+            None => Manifest::new(identity, 0, 0, plan.layout.partitioning),
+            Some(mut manifest) => {
                 report.clean = manifest.closed;
                 report.previous_shards = manifest.shards;
+                report.snapshot = manifest.snapshots.last().map(|snapshot| snapshot.version);
+                report.latest = report.snapshot.unwrap_or_default();
                 let mut sealed = sealed_before(directory, &manifest)?;
                 if !manifest.closed {
                     let last = opening::judge(directory, &manifest, true)?;
@@ -141,30 +133,19 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
                     report.latest = report.latest.max(last.latest);
                     sealed.extend(last.sealed);
                 }
-                (manifest.database, manifest.incarnation, manifest.clock_reserved, sealed)
+                manifest.sealed = sealed;
+                manifest
             }
         };
-        sealed.sort_unstable_by_key(|segment| segment.id);
-        let (decisions, discarded) = sealing::decide(&sealed, |segment| {
+        manifest.sealed.sort_unstable_by_key(|segment| segment.id);
+        let (decisions, discarded) = sealing::decide(&manifest.sealed, |segment| {
             let bytes = directory.read_segment(segment.id, false)?;
-            let header = directory.read_header(segment.id, &bytes, &database)?;
+            let header = directory.read_header(segment.id, &bytes, &manifest.database)?;
             Ok::<_, Error>(survey(&bytes, &header, Some(segment.end)).evidence)
         })?;
         kill_point(KillPoint::RecoveryDecided);
-        report.discarded_transactions = discarded.get(&incarnation).copied().unwrap_or_default();
-        Ok(Self {
-            directory,
-            plan,
-            database,
-            incarnation,
-            reserved,
-            sealed,
-            snapshots,
-            last_snapshot,
-            is_cut,
-            decisions,
-            report,
-        })
+        report.discarded_transactions = discarded.get(&manifest.incarnation).copied().unwrap_or_default();
+        Ok(Self { directory, plan, manifest, decisions, report })
     }
 
     /// The newest snapshot is damaged: from now on, builds from the one before and the log behind it.
@@ -172,11 +153,11 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
     /// # Errors
     /// The damage, if there is nothing to fall back to.
     pub(crate) fn fall_back(&mut self, damage: Error) -> Result<()> {
-        self.snapshots.pop();
-        if self.snapshots.is_empty() && self.is_cut {
+        self.manifest.snapshots.pop();
+        if self.manifest.snapshots.is_empty() && self.manifest.is_cut {
             return Err(damage);
         }
-        self.report.snapshot = self.snapshots.last().map(|snapshot| snapshot.version);
+        self.report.snapshot = self.manifest.snapshots.last().map(|snapshot| snapshot.version);
         self.report.damaged_snapshots.push(damage.to_string());
         Ok(())
     }
@@ -193,14 +174,14 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         let Layout { shards, partitioning } = layout;
         let memory = self.load_snapshot(shard, layout).map_err(Failure::of_snapshot)?;
         let mut built = Built { memory, records: 0, latest: Version::ZERO };
-        let above = self.snapshots.last().map_or(Version::ZERO, |snapshot| snapshot.version);
+        let above = self.manifest.snapshots.last().map_or(Version::ZERO, |snapshot| snapshot.version);
         let mut sealed: Vec<&SealedSegment> = self.behind_snapshot().collect();
         if planted(Bug::HashOrder) {
             sealed.sort_by_key(|segment| segment.salt);
         }
         for segment in sealed.into_iter().filter(|segment| segment.concerns(shard, shards, partitioning)) {
             let bytes = self.directory.read_segment(segment.id, false)?;
-            let header = self.directory.read_header(segment.id, &bytes, &self.database)?;
+            let header = self.directory.read_header(segment.id, &bytes, &self.manifest.database)?;
             if header.salt != segment.salt && !planted(Bug::HeaderNotCompared) {
                 let what = "the segment is not the one the manifest names";
                 return Err(self.directory.corruption(segment.id, 0, what).into());
@@ -222,13 +203,13 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
 
     /// The segments that may hold something that is not in the snapshot.
     fn behind_snapshot(&self) -> impl Iterator<Item = &SealedSegment> {
-        let newest = self.snapshots.last();
-        self.sealed.iter().filter(move |segment| newest.is_none_or(|snapshot| snapshot.is_before(segment.id)))
+        let newest = self.manifest.snapshots.last();
+        self.manifest.sealed.iter().filter(move |segment| newest.is_none_or(|snapshot| snapshot.is_before(segment.id)))
     }
 
     /// What the snapshot holds of what one of the new shards owns.
     fn load_snapshot(&self, shard: usize, layout: Layout) -> Result<Memory> {
-        let Some(snapshot) = self.snapshots.last() else { return Ok(Memory::new(self.plan.history)) };
+        let Some(snapshot) = self.manifest.snapshots.last() else { return Ok(Memory::new(self.plan.history)) };
         let is_of_layout = snapshot.shards as usize == layout.shards && snapshot.partitioning == layout.partitioning;
         if is_of_layout {
             let mut loader = Loader::new(self.plan.history, snapshot.version);
@@ -255,7 +236,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
     ) -> Result<()> {
         let id = SnapshotId { number: snapshot.number, shard: u32::try_from(shard).unwrap_or(u32::MAX) };
         let bytes = self.directory.read_snapshot(id, false)?;
-        let file = snapshots::open(self.directory, &bytes, id, &self.database)?;
+        let file = snapshots::open(self.directory, &bytes, id, &self.manifest.database)?;
         if file.header.version != snapshot.version {
             return Err(self.directory.damaged_snapshot(id, 0, "the snapshot is not the one the manifest names"));
         }
@@ -278,7 +259,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             self.report.records += shard.records;
             self.report.latest = self.report.latest.max(shard.latest);
         }
-        let mut last = self.reserved.max(self.report.latest);
+        let mut last = self.manifest.clock_reserved.max(self.report.latest);
         if planted(Bug::ClockBack) {
             last = Version::ZERO;
         }
@@ -286,15 +267,16 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             last = self.report.latest;
         }
         let Layout { shards, partitioning } = self.plan.layout;
-        let incarnation = self.incarnation + u32::from(!planted(Bug::IncarnationNotAdvanced) || self.incarnation == 0);
         let shards = u32::try_from(shards).unwrap_or(u32::MAX);
+        let is_new = self.manifest.incarnation == 0;
         let manifest = Manifest {
+            incarnation: self.manifest.incarnation + u32::from(!planted(Bug::IncarnationNotAdvanced) || is_new),
+            shards,
+            partitioning,
             clock_reserved: start(last),
-            sealed: self.sealed,
-            snapshots: self.snapshots,
-            last_snapshot: self.last_snapshot,
-            is_cut: self.is_cut,
-            ..Manifest::new(self.database, incarnation, shards, partitioning)
+            closed: false,
+            segments: vec![0..0; shards as usize],
+            ..self.manifest
         };
         // Nothing is written at the times of a read-only opening: they need no reservation.
         if !self.plan.read_only {

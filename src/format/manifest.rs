@@ -144,6 +144,11 @@ impl Manifest {
         (0..).zip(&self.segments).flat_map(of_shard)
     }
 
+    /// Whether it names a snapshot.
+    pub(crate) fn names_snapshot(&self, number: u64) -> bool {
+        self.snapshots.iter().any(|snapshot| snapshot.number == number)
+    }
+
     /// How many bytes of log of earlier openings are behind the newest snapshot.
     pub(crate) fn log_bytes(&self) -> u64 {
         let newest = self.snapshots.last();

@@ -165,13 +165,11 @@ impl Keeper {
     fn extend_reservation(&mut self) -> bool {
         let Some(disk) = &mut self.disk else { return true };
         kill_point(KillPoint::ReservationDue);
-        let mut manifest = disk.manifest.clone();
-        manifest.clock_reserved = self.clock.last().after(RESERVATION);
-        match disk.directory.write_manifest(&manifest) {
+        let reserved = self.clock.last().after(RESERVATION);
+        match disk.directory.change_manifest(&mut disk.manifest, |next| next.clock_reserved = reserved) {
             Ok(()) => {
                 kill_point(KillPoint::ReservationSaved);
-                self.clock.reserve(manifest.clock_reserved);
-                disk.manifest = manifest;
+                self.clock.reserve(reserved);
                 true
             }
             Err(error) => {

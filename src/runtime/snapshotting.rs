@@ -63,8 +63,7 @@ impl Snapshotter {
     }
 
     /// Takes a snapshot of everything that is committed now, into a directory; every file is durable when this returns.
-    /// Blocks while it does.
-    /// `None` if there is nothing new.
+    /// Blocks while it does. `None` if there is nothing new.
     ///
     /// # Errors
     /// `Io` if it cannot be written; `Timeout` if a transaction stays in doubt; `Unavailable`.
@@ -111,9 +110,6 @@ impl Snapshotter {
                     }
                 }
                 Answered::Wait => {
-                    if self.cancelled.load(Ordering::SeqCst) {
-                        return Err(self.gone());
-                    }
                     let since: &Instant = in_doubt_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > DOUBT {
                         return Err(Error::Timeout(DOUBT));
@@ -134,16 +130,14 @@ impl Snapshotter {
         if !self.mailboxes[shard].send_urgent(Message::Request { request, reply }) {
             return Err(self.gone());
         }
-        loop {
+        while !self.cancelled.load(Ordering::SeqCst) {
             std::thread::sleep(LOOK);
             match receiver.try_recv() {
                 Ok(Some(answer)) => return answer,
-                Ok(None) if self.cancelled.load(Ordering::SeqCst) || self.mailboxes[shard].is_dead() => {
-                    return Err(self.gone());
-                }
-                Ok(None) => {}
-                Err(oneshot::Canceled) => return Err(self.gone()),
+                Ok(None) if !self.mailboxes[shard].is_dead() => {}
+                Ok(None) | Err(oneshot::Canceled) => break,
             }
         }
+        Err(self.gone())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::disk::Disk;
 use super::names::Inode;
 use super::world::{Event, World};
 use crate::base::error::Result;
@@ -9,6 +10,7 @@ use crate::base::options::DurabilityMode;
 use crate::disk::directory::Directory;
 use crate::disk::opening;
 use crate::disk::snapshotting::{Answered, Snapshotting};
+use crate::format::manifest::{Manifest, SnapshotRecord};
 use crate::primitive::output::Reply;
 use crate::shard::input::{Input, Request, RequestId};
 
@@ -99,21 +101,12 @@ impl World {
         let (Some(snapshotting), Some(manifest)) = (self.taking.snapshotting.take(), &mut self.manifest) else {
             return;
         };
-        let directory = Directory::new(&self.disk);
-        let taken = snapshotting.finish();
-        let installed = opening::install_snapshot(&directory, manifest, taken.record.clone());
-        if self.disk.is_dead() {
-            return;
+        let record = snapshotting.finish().record;
+        let version = record.version;
+        if let Some(installed) = install(&self.disk, manifest, record) {
+            self.trace.note(self.now, format_args!("snapshot {version}, {installed:?}"));
+            self.stats.snapshots += u64::from(installed.is_ok());
         }
-        let removed = directory.remove_obsolete(manifest);
-        if self.disk.is_dead() {
-            return;
-        }
-        for error in installed.as_ref().err().into_iter().chain(removed.as_ref().err()) {
-            assert!(self.disk.was_reached(), "a snapshot fails for a reason: {error}");
-        }
-        self.trace.note(self.now, format_args!("snapshot {}, {installed:?}", taken.record.version));
-        self.stats.snapshots += u64::from(installed.is_ok());
     }
 
     /// Some of the time a snapshot begins.
@@ -123,4 +116,18 @@ impl World {
             self.begin_snapshot();
         }
     }
+}
+
+/// Makes a snapshot what recovery starts from, and removes what it replaces; `None` if the process dies meanwhile.
+pub(super) fn install(disk: &Disk, manifest: &mut Manifest, record: SnapshotRecord) -> Option<Result<()>> {
+    let directory = Directory::new(disk);
+    let installed = opening::install_snapshot(&directory, manifest, record);
+    let removed = if disk.is_dead() { Ok(()) } else { directory.remove_obsolete(manifest) };
+    if disk.is_dead() {
+        return None;
+    }
+    for error in installed.as_ref().err().into_iter().chain(removed.as_ref().err()) {
+        assert!(disk.was_reached(), "a snapshot fails for a reason: {error}");
+    }
+    Some(installed)
 }

@@ -217,7 +217,7 @@ mod tests {
     /// A process must die in the few calls between; damage must take a sector with the last records of a batch, and nothing
     /// else.
     #[test]
-    #[ignore = "half a minute in a release build"]
+    #[ignore = "half a minute: cargo test --release --lib rare_bugs -- --ignored"]
     fn rare_bugs_are_caught() {
         assert_caught(Bug::Planted(planted::Bug::CutBeforeManifest), Mode::Strict);
         assert_caught_within(10 * SEEDS, Bug::Planted(planted::Bug::BatchEndIgnored), Mode::Strict);

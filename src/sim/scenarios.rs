@@ -264,6 +264,18 @@ fn what_follows_from_something_forgotten_is_not_written() {
     assert!(matches!(stage.commit(2), Some(Err(Error::TransactionConflict(_)))));
 }
 
+/// A segment with batches in it.
+fn segment_of(batches: &[Append]) -> (SegmentHeader, Vec<u8>) {
+    let id = SegmentId { incarnation: 1, shard: 0, index: 0 };
+    let header = SegmentHeader { id, database: DATABASE, salt: 5, capacity: 1 << 20, strict: true };
+    let mut bytes = header.to_block();
+    for batch in batches {
+        bytes.extend(&batch.bytes);
+    }
+    bytes.resize(8 * BLOCK, 0);
+    (header, bytes)
+}
+
 /// A sector of a batch was lost, and a record in the same block, before it, was whole: the block counted as read to its
 /// end, which was all that the next batch knew to be durable. So the rest of the log was cut off as torn.
 #[test]
@@ -277,10 +289,7 @@ fn a_lost_sector_behind_a_whole_record_of_its_block_is_corruption() {
     stage.execute(RUN, put("d", 1, None));
     let second = stage.complete_write();
     let third = stage.complete_write();
-    let id = SegmentId { incarnation: 1, shard: 0, index: 0 };
-    let header = SegmentHeader { id, database: DATABASE, salt: 5, capacity: 1 << 20, strict: true };
-    let mut bytes = [header.to_block(), first.bytes, second.bytes, third.bytes].concat();
-    bytes.resize(8 * BLOCK, 0);
+    let (header, mut bytes) = segment_of(&[first, second, third]);
     bytes[2 * BLOCK + 1024..2 * BLOCK + 1536].fill(0);
     let damage = judge(0, Position::START, &[survey(&bytes, &header, None)])
         .expect_err("the third batch knows that the second is durable");
@@ -299,10 +308,7 @@ pub(super) fn a_lost_sector_with_the_last_records_of_a_batch_is_no_padding() {
     stage.execute(RUN, put("d", 1, None));
     let second = stage.complete_write();
     let third = stage.complete_write();
-    let id = SegmentId { incarnation: 1, shard: 0, index: 0 };
-    let header = SegmentHeader { id, database: DATABASE, salt: 5, capacity: 1 << 20, strict: true };
-    let mut bytes = [header.to_block(), first.bytes, second.bytes, third.bytes].concat();
-    bytes.resize(8 * BLOCK, 0);
+    let (header, mut bytes) = segment_of(&[first, second, third]);
     bytes[2 * BLOCK + 512..2 * BLOCK + 1024].fill(0);
     let damage = judge(0, Position::START, &[survey(&bytes, &header, None)]).expect_err("a record is missing");
     assert_eq!((damage.offset, damage.what.contains("was durable")), (2 * BLOCK as u64 + 512, true), "{damage:?}");
@@ -318,10 +324,7 @@ pub(super) fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() 
     }
     let first = stage.complete_write();
     let second = stage.complete_write();
-    let id = SegmentId { incarnation: 1, shard: 0, index: 0 };
-    let header = SegmentHeader { id, database: DATABASE, salt: 5, capacity: 1 << 20, strict: true };
-    let mut bytes = [header.to_block(), first.bytes, second.bytes].concat();
-    bytes.resize(8 * BLOCK, 0);
+    let (header, mut bytes) = segment_of(&[first, second]);
     // The first two of the second batch's sectors were written: the record of `b`, and the start of that of `c`.
     bytes[2 * BLOCK + 1024..].fill(0);
     let judgement = judge(0, Position::START, &[survey(&bytes, &header, None)]).expect("a torn tail is no corruption");

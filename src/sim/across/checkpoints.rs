@@ -1,15 +1,12 @@
 //! Snapshots while transactions over several shards go on, step by step, as the keeper takes them.
 
-use super::super::mesh::Party;
+use super::super::checkpoints::install;
 use super::super::names::Inode;
-use super::world::{Asked, Event, What, World};
+use super::world::{What, World};
 use crate::base::error::Result;
-use crate::base::version::Version;
 use crate::disk::directory::Directory;
-use crate::disk::opening;
 use crate::disk::snapshotting::{Answered, Snapshotting};
 use crate::primitive::output::Reply;
-use crate::shard::input::{Input, Request};
 
 impl World {
     /// Some of the time a snapshot begins.
@@ -33,25 +30,7 @@ impl World {
     fn go_on_with(&mut self, snapshotting: Snapshotting<Inode>) {
         let Some((shard, request)) = snapshotting.next() else { return self.install(snapshotting) };
         self.taking = Some(snapshotting);
-        self.ask_of_snapshot(shard as usize, request);
-    }
-
-    fn ask_of_snapshot(&mut self, shard: usize, request: Request) {
-        self.asked += 1;
-        let asked = Asked {
-            client: None,
-            id: 0,
-            what: What::Snapshot,
-            snapshot: None,
-            shard,
-            acknowledged: Version::ZERO,
-            is_handled: false,
-            is_replied: false,
-            in_aftermath: false,
-        };
-        self.requests.insert(self.asked, asked);
-        let input = Input::Request { id: self.asked, request };
-        self.send(self.now, Party::Keeper, Party::Shard(shard), Event::Arrive(shard, input));
+        self.ask_as_keeper(shard as usize, What::Snapshot, request);
     }
 
     /// A shard has answered the keeper, who is taking a snapshot or has given one up.
@@ -66,23 +45,16 @@ impl World {
             Err(error) => {
                 self.note(format_args!("no snapshot: {error}"));
                 let end = snapshotting.end();
-                (0..self.nodes.len()).for_each(|shard| self.ask_of_snapshot(shard, end.clone()));
+                (0..self.nodes.len()).for_each(|shard| self.ask_as_keeper(shard, What::Snapshot, end.clone()));
             }
         }
     }
 
     fn install(&mut self, snapshotting: Snapshotting<Inode>) {
         let Some(manifest) = &mut self.manifest else { return };
-        let directory = Directory::new(&self.disk);
-        let installed = opening::install_snapshot(&directory, manifest, snapshotting.finish().record);
-        let removed = if self.disk.is_dead() { Ok(()) } else { directory.remove_obsolete(manifest) };
-        if self.disk.is_dead() {
-            return;
+        if let Some(installed) = install(&self.disk, manifest, snapshotting.finish().record) {
+            self.stats.snapshots += u64::from(installed.is_ok());
+            self.note(format_args!("snapshot installed: {installed:?}"));
         }
-        for error in installed.as_ref().err().into_iter().chain(removed.as_ref().err()) {
-            assert!(self.disk.was_reached(), "a snapshot fails for a reason: {error}");
-        }
-        self.stats.snapshots += u64::from(installed.is_ok());
-        self.note(format_args!("snapshot installed: {installed:?}"));
     }
 }

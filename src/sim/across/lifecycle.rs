@@ -100,22 +100,26 @@ impl World {
         self.closing.phase += 1;
         self.closing.waits = self.nodes.len();
         for shard in 0..self.nodes.len() {
-            self.asked += 1;
-            let asked = Asked {
-                client: None,
-                id: 0,
-                what: What::Keep,
-                snapshot: None,
-                shard,
-                acknowledged: Version::ZERO,
-                in_aftermath: false,
-                is_handled: false,
-                is_replied: false,
-            };
-            self.requests.insert(self.asked, asked);
-            let input = Input::Request { id: self.asked, request: request.clone() };
-            self.send(self.now, Party::Keeper, Party::Shard(shard), Event::Arrive(shard, input));
+            self.ask_as_keeper(shard, What::Keep, request.clone());
         }
+    }
+
+    pub(super) fn ask_as_keeper(&mut self, shard: usize, what: What, request: Request) {
+        self.asked += 1;
+        let asked = Asked {
+            client: None,
+            id: 0,
+            what,
+            snapshot: None,
+            shard,
+            acknowledged: Version::ZERO,
+            is_handled: false,
+            is_replied: false,
+            in_aftermath: false,
+        };
+        self.requests.insert(self.asked, asked);
+        let input = Input::Request { id: self.asked, request };
+        self.send(self.now, Party::Keeper, Party::Shard(shard), Event::Arrive(shard, input));
     }
 
     /// A shard has answered the keeper.

@@ -91,7 +91,7 @@ fn what_is_decided_in_writing_is_safe_without_the_fence() {
 
 /// Those that take the most seeds; the scenarios catch them at once.
 #[test]
-#[ignore = "a minute in a release build"]
+#[ignore = "a minute: cargo test --release --lib rare_bugs -- --ignored"]
 fn rare_bugs_are_caught_by_seeds_too() {
     assert_caught(Bug::NoReadIntents, Mode::Strict, 1_000);
     assert_caught(Bug::NoRangeIntents, Mode::Buffered, 1_000);
@@ -102,7 +102,7 @@ fn rare_bugs_are_caught_by_seeds_too() {
 
 /// Looks for all of them, in all modes; slow, and run by hand.
 #[test]
-#[ignore = "a survey of an hour, not a check"]
+#[ignore = "a survey of an hour, not a check: cargo test --release --lib survey -- --ignored --nocapture"]
 fn survey() {
     let most = number("SIM_RUNS").unwrap_or(300);
     for bug in ALL {
