@@ -431,8 +431,6 @@ fn options_that_make_no_sense_are_refused() {
         let threads = Database::builder().driver(Driver::Threads).await;
         assert!(matches!(threads, Err(Error::RuntimeUnavailable(_))), "{threads:?}");
         let database = Database::builder().driver(Driver::IoUring).history(HistoryRetention::Off).await.unwrap();
-        let options = RunOptions { history: Some(HistoryRetention::Off), ..RunOptions::default() };
-        assert_invalid(database.begin_run_with(options).await, "retention");
         assert_works(&database.start_run(RunOptions::default()).await.unwrap()).await;
     });
 }

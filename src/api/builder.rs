@@ -33,6 +33,7 @@ impl DatabaseBuilder {
             pin_cores: None,
             spin: Some(spin::WINDOW),
             history: HistoryRetention::Forever,
+            history_of_ended_runs: None,
             read_only: false,
             memory_limit: None,
             snapshots: SnapshotConfig { log_bytes: Some(32 << 20), interval: None, on_close: false },
@@ -85,9 +86,16 @@ impl DatabaseBuilder {
         self
     }
 
-    /// How many old versions of keys are kept. Default: all.
+    /// How much of the past of a run is kept, if [it does not say so itself](crate::RunOptions::history): the old versions
+    /// of its key-value pairs, state cells, and metadata. Default: all.
     pub const fn history(mut self, history: HistoryRetention) -> Self {
         self.options.history = history;
+        self
+    }
+
+    /// The same for runs that have ended: from its end on, less may be kept of a run. Default: as for all.
+    pub const fn history_of_ended_runs(mut self, history: HistoryRetention) -> Self {
+        self.options.history_of_ended_runs = Some(history);
         self
     }
 

@@ -433,8 +433,7 @@ impl Database {
         ReadView::open(self.engine.clone(), *run.borrow(), None)
     }
 
-    /// A view of a run as it was at a version, as far as its history is kept: key-value pairs as long as the database's
-    /// retention says, everything else only as long as somebody reads it.
+    /// A view of a run as it was at a version, as far as its history is kept.
     ///
     /// # Errors
     /// `InvalidOperation` for a version in the future; reads through the view return it if what was current then is no

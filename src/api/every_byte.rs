@@ -236,7 +236,7 @@ impl Image {
     fn open(&self) -> Result<State, Error> {
         let directory = Directory::new(Files::open(self.directory.path(), true)?);
         let layout = Layout { shards: SHARDS, partitioning: Partitioning::ByRun };
-        let plan = Plan { layout, history: HistoryRetention::Off, read_only: true };
+        let plan = Plan { layout, history: HistoryRetention::Off.into(), read_only: true };
         let recovered = recover(&directory, plan)?;
         let mut state = State::new();
         for memory in &recovered.memories {

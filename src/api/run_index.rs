@@ -91,24 +91,20 @@ impl From<&RunId> for RunRef {
 
 /// Makes a run.
 pub(crate) fn create(engine: Arc<Engine>, options: RunOptions) -> Op<RunMetadata> {
-    let (id, own_name, command) = match beginning(options) {
+    let (id, own_name, new) = match beginning(options) {
         Ok(beginning) => beginning,
         Err(error) => return Op::done(Err(error)),
     };
-    if let Some(name) = own_name {
-        return Op::steps(run_names::create(engine, id, name, command));
+    if own_name.is_some() || new.history.is_some() {
+        return Op::steps(run_names::create(engine, id, own_name, new));
     }
-    let id = id.unwrap_or_else(RunId::new);
-    on_id(&engine, id, named_by_id(command, id), read!(Run(run) => Arc::unwrap_or_clone(run)))
+    let create = RunCommand::Create(Box::new(new));
+    on_id(&engine, id, create, read!(Run(run) => Arc::unwrap_or_clone(run)))
 }
 
-/// The id if it is settled, the name if it is not the id's text, and the command.
-fn beginning(options: RunOptions) -> Result<(Option<RunId>, Option<String>, RunCommand)> {
+/// The id, the name if it is not the id's text, and what is known of the run.
+fn beginning(options: RunOptions) -> Result<(RunId, Option<String>, NewRun)> {
     let RunOptions { mut id, name, parent, mut tags, metadata, history } = options;
-    if history.is_some() {
-        let reason = "per-run retention is not available yet, set it for the database";
-        return Err(Error::InvalidOperation(reason.into()));
-    }
     if id == Some(RunId::DIRECTORY) {
         return Err(Error::InvalidOperation("the nil uuid is not a run id".into()));
     }
@@ -126,15 +122,9 @@ fn beginning(options: RunOptions) -> Result<(Option<RunId>, Option<String>, RunC
     }
     let mut seen = HashSet::new();
     tags.retain(|tag| seen.insert(tag.clone()));
-    let name = own_name.clone().unwrap_or_default();
-    Ok((id, own_name, RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata }))))
-}
-
-fn named_by_id(mut command: RunCommand, id: RunId) -> RunCommand {
-    if let RunCommand::Create(new) = &mut command {
-        new.name = id.to_string();
-    }
-    command
+    let id = id.unwrap_or_else(RunId::new);
+    let name = own_name.clone().unwrap_or_else(|| id.to_string());
+    Ok((id, own_name, NewRun { name, parent, tags, metadata, history }))
 }
 
 /// What is known about a run.

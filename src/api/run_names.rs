@@ -12,7 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::base::options::Partitioning;
 use crate::base::run::{RunMetadata, RunStatus};
 use crate::base::run_id::RunId;
-use crate::primitive::command::{Command, RunCommand};
+use crate::primitive::command::{Command, NewRun, RunCommand};
 use crate::runtime::engine::Engine;
 
 /// The run with this id.
@@ -36,23 +36,26 @@ async fn known(transacting: &Transacting, run: RunId) -> Result<Option<Arc<RunMe
     Op::call(transacting.step(run, Command::Run(RunCommand::Get)), read!(MaybeRun(run) => run)).await
 }
 
-/// Makes a run with a name that is not the text of an id. `create` is its `Create` command.
-pub(crate) async fn create(
-    engine: Arc<Engine>,
-    id: Option<RunId>,
-    name: String,
-    create: RunCommand,
-) -> Result<RunMetadata> {
-    let run = id.unwrap_or_else(RunId::new);
-    let shard = engine.shard_of_name(&name);
-    until_it_wins(engine, Bounds::default(), async |transacting| {
-        let claim = Command::Run(RunCommand::ClaimName { name: name.clone(), id: run });
-        let call = transacting.step_on(shard, RunId::DIRECTORY, claim);
-        if let Some(holder) = Op::call(call, read!(MaybeRunId(holder) => holder)).await? {
-            return Err(Error::AlreadyExists(format!("run: name={name:?} run={holder}")));
+/// Makes a run. `name` is the one to hold, if it is not the text of the run's id. Where its keys are spread, every shard
+/// hears of a history of its own.
+pub(crate) async fn create(engine: Arc<Engine>, run: RunId, name: Option<String>, new: NewRun) -> Result<RunMetadata> {
+    until_it_wins(engine.clone(), Bounds::default(), async |transacting| {
+        if let Some(name) = &name {
+            let claim = Command::Run(RunCommand::ClaimName { name: name.clone(), id: run });
+            let call = transacting.step_on(engine.shard_of_name(name), RunId::DIRECTORY, claim);
+            if let Some(holder) = Op::call(call, read!(MaybeRunId(holder) => holder)).await? {
+                return Err(Error::AlreadyExists(format!("run: name={name:?} run={holder}")));
+            }
         }
-        let call = transacting.step(run, Command::Run(create.clone()));
-        Op::call(call, read!(Run(run) => Arc::unwrap_or_clone(run))).await
+        let create = Command::Run(RunCommand::Create(Box::new(new.clone())));
+        let created = Op::call(transacting.step(run, create), read!(Run(run) => Arc::unwrap_or_clone(run))).await?;
+        if let Some(history) = new.history {
+            for shard in shards_of(&engine, run).skip(1) {
+                let retain = Command::Run(RunCommand::Retain { history });
+                Op::call(transacting.step_on(shard, run, retain), read!(Unit => ())).await?;
+            }
+        }
+        Ok(created)
     })
     .await
 }

@@ -65,11 +65,13 @@ pub(crate) enum Space {
     RunTag,
     /// In the directory: parent's id, run id -> () (derived)
     RunChild,
+    /// () -> how much history is kept of the run, if not as the database says
+    RunHistory,
 }
 
 impl Space {
     /// How many spaces there are.
-    pub(crate) const COUNT: usize = 16;
+    pub(crate) const COUNT: usize = 17;
 
     /// The position in an array of spaces.
     pub(crate) const fn index(self) -> usize {
@@ -91,6 +93,12 @@ impl Space {
         )
     }
 
+    /// Whether older revisions are kept as the run's retention says. What never changes needs none of that, nor what is
+    /// derived.
+    pub(crate) const fn keeps_history(self) -> bool {
+        matches!(self, Self::Kv | Self::State | Self::Run)
+    }
+
     /// The primitive, as errors name it.
     pub(crate) const fn primitive(self) -> &'static str {
         match self {
@@ -98,7 +106,13 @@ impl Space {
             Self::Event | Self::EventHead | Self::EventType => "events",
             Self::State => "states",
             Self::Trace | Self::TraceKind | Self::TraceTag | Self::TraceChild | Self::TraceCount => "traces",
-            Self::Run | Self::RunName | Self::RunAll | Self::RunStatus | Self::RunTag | Self::RunChild => "runs",
+            Self::Run
+            | Self::RunName
+            | Self::RunAll
+            | Self::RunStatus
+            | Self::RunTag
+            | Self::RunChild
+            | Self::RunHistory => "runs",
         }
     }
 
@@ -114,12 +128,13 @@ impl Space {
             Self::EventHead => "the end of the log".into(),
             Self::TraceCount => "the number of traces".into(),
             Self::Run => "metadata".into(),
+            Self::RunHistory => "how much history is kept".into(),
             _ => String::from_utf8_lossy(name).into_owned(),
         }
     }
 }
 
-const _: () = assert!(Space::RunChild.index() + 1 == Space::COUNT, "the count names the last space");
+const _: () = assert!(Space::RunHistory.index() + 1 == Space::COUNT, "the count names the last space");
 
 /// A number as a name.
 pub(crate) fn number_name(number: u64) -> Name {

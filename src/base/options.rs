@@ -59,6 +59,20 @@ pub enum HistoryRetention {
     Forever,
 }
 
+/// How much history a database keeps of runs that have no policy of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HistoryPolicy {
+    /// Of runs at work, and of those nobody has begun.
+    pub(crate) active: HistoryRetention,
+    pub(crate) ended: HistoryRetention,
+}
+
+impl From<HistoryRetention> for HistoryPolicy {
+    fn from(history: HistoryRetention) -> Self {
+        Self { active: history, ended: history }
+    }
+}
+
 /// When snapshots are taken; [`Database::checkpoint`](crate::Database::checkpoint) takes one at any time. With a snapshot
 /// recovery reads only what was logged since, and the log before the older of the last two is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Event, EventHead};
 use super::key::{Name, Space, name_bytes, number_name};
+use super::options::HistoryRetention;
 use super::run::{RunMetadata, RunStatus};
 use super::run_id::RunId;
 use super::state::State;
@@ -29,6 +30,8 @@ pub(crate) enum Stored {
     RunId(RunId),
     /// On a shard that is not the run's home: the run has ended and takes no more writes.
     RunEnded(RunStatus),
+    /// How much history is kept of the run.
+    Retention(HistoryRetention),
     #[serde(skip)]
     EventHead(EventHead),
     #[serde(skip)]
@@ -49,7 +52,9 @@ impl Stored {
                 !is_in_directory && event.sequence < u64::MAX && *name == number_name(event.sequence)
             }
             (Space::Trace, Self::Trace(_)) => !is_in_directory && name.len() == size_of::<u64>(),
-            (Space::Run, Self::Run(_) | Self::RunEnded(_)) => !is_in_directory && name.is_empty(),
+            (Space::Run, Self::Run(_) | Self::RunEnded(_)) | (Space::RunHistory, Self::Retention(_)) => {
+                !is_in_directory && name.is_empty()
+            }
             _ => false,
         }
     }
@@ -71,6 +76,7 @@ impl Stored {
             Self::DeletedState(_)
             | Self::RunId(_)
             | Self::RunEnded(_)
+            | Self::Retention(_)
             | Self::EventHead(_)
             | Self::Count(_)
             | Self::Marker => 16,

@@ -15,7 +15,7 @@ use super::regrouping::Regrouping;
 use super::{opening, snapshots};
 use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, kill_point};
-use crate::base::options::HistoryRetention;
+use crate::base::options::HistoryPolicy;
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::manifest::{Manifest, SealedSegment, SnapshotRecord};
@@ -60,7 +60,7 @@ pub struct RecoveryReport {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) layout: Layout,
-    pub(crate) history: HistoryRetention,
+    pub(crate) history: HistoryPolicy,
     pub(crate) read_only: bool,
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::key::{Name, Space};
-use crate::base::options::HistoryRetention;
+use crate::base::options::HistoryPolicy;
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::value::Value;
@@ -43,8 +43,8 @@ impl Regrouping {
     ///
     /// # Errors
     /// What does not fit together.
-    pub(super) fn finish(self, history: HistoryRetention) -> Result<Memory, &'static str> {
-        let mut memory = Memory::new(history);
+    pub(super) fn finish(self, policy: HistoryPolicy) -> Result<Memory, &'static str> {
+        let mut memory = Memory::new(policy);
         for (version, writes) in self.writes {
             for write in writes {
                 index::replay(&mut memory, write, version, version.previous())?;

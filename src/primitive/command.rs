@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::base::key::Space;
+use crate::base::options::HistoryRetention;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
 use crate::base::trace::Trace;
@@ -159,6 +160,8 @@ pub(crate) enum RunCommand {
     Delete,
     /// On a shard that is not the run's home. -> `Unit`: the run takes no more writes here
     End { status: RunStatus },
+    /// On a shard that is not the run's home. -> `Unit`: so much history is kept of the run here
+    Retain { history: HistoryRetention },
     /// In the directory. -> `MaybeRunId`: the id that holds the name; `None` if this id holds it now
     ClaimName { name: String, id: RunId },
     /// In the directory. -> `MaybeRunId`
@@ -176,6 +179,8 @@ pub(crate) struct NewRun {
     pub(crate) parent: Option<RunId>,
     pub(crate) tags: Vec<String>,
     pub(crate) metadata: Value,
+    /// How much history is kept, if not as the database says.
+    pub(crate) history: Option<HistoryRetention>,
 }
 
 /// Which runs.
@@ -227,7 +232,16 @@ impl Command {
             }
             Self::Run(RunCommand::Delete) => &[Space::Run, Space::Kv, Space::Event, Space::State, Space::Trace],
             Self::Run(_) => {
-                &[Space::Run, Space::RunName, Space::RunAll, Space::RunStatus, Space::RunTag, Space::RunChild]
+                const SPACES: &[Space] = &[
+                    Space::Run,
+                    Space::RunName,
+                    Space::RunAll,
+                    Space::RunStatus,
+                    Space::RunTag,
+                    Space::RunChild,
+                    Space::RunHistory,
+                ];
+                SPACES
             }
         }
     }

@@ -148,7 +148,7 @@ pub(super) fn append(event_type: &str) -> EventCommand {
 
 pub(super) fn create(name: &str, parent: Option<RunId>, tags: &[&str]) -> RunCommand {
     let tags = tags.iter().copied().map(String::from).collect();
-    RunCommand::Create(Box::new(NewRun { name: name.into(), parent, tags, metadata: Value::Null }))
+    RunCommand::Create(Box::new(NewRun { name: name.into(), parent, tags, metadata: Value::Null, history: None }))
 }
 
 impl Output {

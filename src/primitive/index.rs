@@ -196,7 +196,12 @@ fn derive(target: &mut impl Target, run: RunId, name: &[u8], stored: &Stored) {
                 target.set(RunId::DIRECTORY, *space, entry.clone(), Some(Stored::Marker));
             }
         }
-        Stored::Value(_) | Stored::State(_) | Stored::DeletedState(_) | Stored::RunId(_) | Stored::RunEnded(_) => {}
+        Stored::Value(_)
+        | Stored::State(_)
+        | Stored::DeletedState(_)
+        | Stored::RunId(_)
+        | Stored::RunEnded(_)
+        | Stored::Retention(_) => {}
         Stored::EventHead(_) | Stored::Count(_) | Stored::Marker => unreachable!("nobody writes what is derived"),
     }
 }

@@ -14,6 +14,7 @@ use super::{index, metadata, missing, not_deleted};
 use crate::base::error::{Error, Result};
 use crate::base::key::{Name, Space, run_at_end, text_prefix, unit_name};
 use crate::base::limits;
+use crate::base::options::HistoryRetention;
 use crate::base::run::{RunMetadata, RunStatus};
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
@@ -46,6 +47,11 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: RunCommand) 
             index::put(access, run, Space::Run, unit_name(), Stored::RunEnded(status), None)?;
             Ok(Output::Unit)
         }
+        RunCommand::Retain { history } => {
+            not_deleted(access, run)?;
+            retain(access, run, history)?;
+            Ok(Output::Unit)
+        }
         RunCommand::ClaimName { name, id } => claim_name(access, &name, id),
         RunCommand::LookUpName { name } => Ok(Output::MaybeRunId(holder(access, &name))),
         RunCommand::ReleaseName { name, id } => {
@@ -63,7 +69,10 @@ fn create(access: &mut Access<'_>, run: RunId, beginning: NewRun) -> Result<Outp
     if let Some(metadata) = metadata(access, run) {
         return Err(Error::AlreadyExists(format!("run: run={run} name={:?}", metadata.name)));
     }
-    let NewRun { name, parent: parent_run, tags, metadata } = beginning;
+    let NewRun { name, parent: parent_run, tags, metadata, history } = beginning;
+    if let Some(history) = history {
+        retain(access, run, history)?;
+    }
     let now = access.now().as_micros();
     let created = RunMetadata {
         name,
@@ -78,6 +87,10 @@ fn create(access: &mut Access<'_>, run: RunId, beginning: NewRun) -> Result<Outp
         error: None,
     };
     put(access, run, created)
+}
+
+fn retain(access: &mut Access<'_>, run: RunId, history: HistoryRetention) -> Result<()> {
+    index::put(access, run, Space::RunHistory, unit_name(), Stored::Retention(history), None)
 }
 
 fn put(access: &mut Access<'_>, run: RunId, metadata: RunMetadata) -> Result<Output> {

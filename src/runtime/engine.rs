@@ -330,6 +330,7 @@ mod tests {
             pin_cores: None,
             spin: Some(Duration::from_micros(40)),
             history: HistoryRetention::Off,
+            history_of_ended_runs: None,
             read_only: false,
             memory_limit: None,
             snapshots: SnapshotConfig::default(),

@@ -22,7 +22,7 @@ use super::usage::Usage;
 use super::{spin, sys};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
-use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
+use crate::base::options::{Driver, DurabilityMode, HistoryPolicy, HistoryRetention, Partitioning, SnapshotConfig};
 use crate::base::version::Version;
 use crate::disk::directory::{Directory, segment_name};
 use crate::disk::recovery::{Plan, RecoveryReport};
@@ -45,6 +45,7 @@ pub(crate) struct OpenOptions {
     pub(crate) pin_cores: Option<bool>,
     pub(crate) spin: Option<Duration>,
     pub(crate) history: HistoryRetention,
+    pub(crate) history_of_ended_runs: Option<HistoryRetention>,
     pub(crate) read_only: bool,
     pub(crate) memory_limit: Option<u64>,
     pub(crate) snapshots: SnapshotConfig,
@@ -67,10 +68,12 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
     };
     let path = options.path.clone().filter(|_| directory.is_some());
     let layout = Layout { shards, partitioning: options.partitioning };
-    let plan = Plan { layout, history: options.history, read_only: options.read_only };
+    let ended = options.history_of_ended_runs.unwrap_or(options.history);
+    let history = HistoryPolicy { active: options.history, ended };
+    let plan = Plan { layout, history, read_only: options.read_only };
     let (memories, clock, disk, recovery) = match directory {
         None => {
-            let memories = (0..shards).map(|_| Memory::new(options.history)).collect();
+            let memories = (0..shards).map(|_| Memory::new(history)).collect();
             (memories, Clock::start_after(Version::ZERO), None, RecoveryReport { created: true, ..Default::default() })
         }
         Some(directory) => {

@@ -129,6 +129,7 @@ mod tests {
             pin_cores: None,
             spin: None,
             history: HistoryRetention::Off,
+            history_of_ended_runs: None,
             read_only: true,
             memory_limit: None,
             snapshots: SnapshotConfig::default(),

@@ -323,7 +323,11 @@ mod tests {
     fn what_a_write_takes_is_looked_at_when_it_is_let_in() {
         let mut world = World::new(DurabilityMode::Strict, 1);
         let (name, parent, tags) = ("run".into(), None, Vec::new());
-        world.execute(0, 1, RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata: 1.into() })));
+        world.execute(
+            0,
+            1,
+            RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata: 1.into(), history: None })),
+        );
         world.make(0);
         world.put(0, 2, 600_000);
         world.execute(0, 3, RunCommand::UpdateMetadata { metadata: vec![7_u8; 1_200_000].into() });

@@ -44,7 +44,7 @@ impl Layout {
         let by_key = self.partitioning == Partitioning::ByKey;
         match &write {
             // Of those that were logged on every shard, the one of the run's home counts.
-            Write::DeleteRun { run } => {
+            Write::DeleteRun { run } | Write::Put { run, space: Space::RunHistory, .. } => {
                 let was_home = run_slot(run) % sources as u64 == source as u64;
                 (was_home && (by_key || self.shard_of_run(run) == shard)).then_some(write)
             }

@@ -3,7 +3,7 @@
 use super::model::{Home, dump::Dump};
 use super::world::{PATIENCE, World};
 use crate::base::key::Space;
-use crate::base::options::DurabilityMode;
+use crate::base::options::{DurabilityMode, HistoryRetention};
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
 use crate::primitive::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand};
@@ -87,14 +87,20 @@ impl World {
         self.assert_swept();
     }
 
-    /// Nobody reads any more: of what keeps no history, only the newest is left.
+    /// Nobody reads any more: no more is left than retention asks for.
     fn assert_swept(&self) {
         let shards = self.nodes.len();
         for (run, chain) in &self.oracle.model.runs {
             let node = &self.nodes[Home::of_run(run, shards)];
-            for name in chain.last().cells.keys() {
-                let kept = node.shard.memory().revisions(run, Space::State, name.as_bytes()).count();
-                assert_eq!(kept, 1, "run {run} keeps old states of {name}");
+            let state = chain.last();
+            for name in state.cells.keys() {
+                let kept = node.shard.memory().revisions(run, Space::State, name.as_bytes()).count() as u64;
+                let most = match state.retention(self.swarm.history) {
+                    HistoryRetention::Off | HistoryRetention::For(_) => 1,
+                    HistoryRetention::Commits(count) => count.max(1),
+                    HistoryRetention::Forever => u64::MAX,
+                };
+                assert!((1..=most).contains(&kept), "run {run} keeps {kept} states of {name}, not {most}");
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::model::{Model, Run};
 use super::rng::Rng;
-use super::swarm::Swarm;
+use super::swarm::{Swarm, some_history};
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
 use crate::base::trace::{Trace, TraceType};
@@ -260,6 +260,7 @@ impl Mix<'_> {
                 parent: Some(*self.rng.pick(self.runs)).filter(|_| self.rng.chance(500)),
                 tags: self.tags(),
                 metadata: self.value(),
+                history: self.rng.chance(self.swarm.own_histories).then(|| some_history(self.rng)),
             })),
             2 => RunCommand::AddTags { tags: self.tags() },
             3 => RunCommand::RemoveTags { tags: self.tags() },

@@ -12,7 +12,7 @@ use super::model::{Allowance, Desk, Home, Model, Refusal, Sheet, history_agrees}
 use super::trial::{Open, Trial};
 use crate::base::error::{Error, Result};
 use crate::base::key::Space;
-use crate::base::options::{DurabilityMode, HistoryRetention};
+use crate::base::options::{DurabilityMode, HistoryPolicy};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::commit::message::TransactionNumber;
@@ -96,7 +96,7 @@ enum Ends {
 pub(super) struct Oracle {
     pub(super) model: Model,
     pub(super) mode: DurabilityMode,
-    pub(super) history: HistoryRetention,
+    pub(super) history: HistoryPolicy,
     pub(super) ledgers: Vec<Ledger>,
     expected: BTreeMap<RequestId, Expected>,
     pub(super) open: BTreeMap<TransactionNumber, Open>,
@@ -127,7 +127,7 @@ pub(super) struct Tally {
 }
 
 impl Oracle {
-    pub(super) fn new(mode: DurabilityMode, history: HistoryRetention) -> Self {
+    pub(super) fn new(mode: DurabilityMode, history: HistoryPolicy) -> Self {
         Self {
             model: Model::default(),
             mode,
@@ -273,7 +273,7 @@ impl Oracle {
         let state = self.model.run(run);
         let revisions = state.pairs.get(key.as_str()).map_or(&[][..], Vec::as_slice);
         let newer = revisions.iter().filter(|revision| revision.version > at).count();
-        Some(Allowance { policy: self.history, now: moment.before.max(moment.now), newer })
+        Some(Allowance { policy: state.retained(self.history), now: moment.before.max(moment.now), newer })
     }
 
     /// What a reader at a version is answered.

@@ -52,13 +52,13 @@ pub(super) fn revisions(memories: &[Memory]) -> Revisions {
         let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (run, space, name, revision) in memory.every_revision().filter(|(run, ..)| memory.deleted(run).is_none()) {
             let of_key: &mut Vec<Revision> = all.entry((run, space, name.clone())).or_default();
-            if !memory.keeps_all(space) {
+            if !memory.keeps_all(&run, space) {
                 of_key.clear();
             }
             of_key.push(revision.clone());
         }
         let is_gone = |revision: &Revision| revision.gone_at() != Version::MAX;
-        all.retain(|(_, space, _), of_key| memory.keeps_all(*space) || !of_key.last().is_some_and(is_gone));
+        all.retain(|(run, space, _), of_key| memory.keeps_all(run, *space) || !of_key.last().is_some_and(is_gone));
         all
     });
     revisions.collect()

@@ -233,8 +233,10 @@ fn who_looks_back_at_what_has_expired_and_was_removed_is_told_so() {
 fn who_lists_runs_as_they_were_is_told_if_one_has_forgotten() {
     let mut stage = Stage::new(DurabilityMode::InMemory);
     let (name, parent, tags) = ("r".into(), None, Vec::new());
-    stage
-        .execute(RUN, Command::Run(RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata: Value::Null }))));
+    stage.execute(
+        RUN,
+        Command::Run(RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata: Value::Null, history: None }))),
+    );
     let before = stage.now;
     stage.execute(RUN, Command::Run(RunCommand::UpdateMetadata { metadata: 1.into() }));
     let list = || Command::Run(RunCommand::List(RunFilter::All));
@@ -249,7 +251,7 @@ fn what_follows_from_something_forgotten_is_not_written() {
     let mut stage = Stage::new(DurabilityMode::InMemory);
     let create = |tag: &str| {
         let (name, parent, tags) = ("r".into(), None, vec![tag.into()]);
-        Command::Run(RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata: Value::Null })))
+        Command::Run(RunCommand::Create(Box::new(NewRun { name, parent, tags, metadata: Value::Null, history: None })))
     };
     stage.execute(RUN, create("theirs"));
     let before = stage.now;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::rng::Rng;
-use crate::base::options::{DurabilityMode, HistoryRetention};
+use crate::base::options::{DurabilityMode, HistoryPolicy, HistoryRetention};
 
 /// Which mode a simulation runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,9 @@ pub(super) enum Mode {
 pub(super) struct Swarm {
     pub(super) mode: DurabilityMode,
     pub(super) shards: usize,
-    pub(super) history: HistoryRetention,
+    pub(super) history: HistoryPolicy,
+    /// How many of the runs that are begun have a history of their own.
+    pub(super) own_histories: u64,
     pub(super) clients: usize,
     /// How many scripts the clients run altogether.
     pub(super) scripts: u64,
@@ -69,12 +71,9 @@ impl Swarm {
                 max_pending_writes: *rng.pick(&[1, 2, 5, 20, 100]),
             },
         };
-        let history = match rng.below(6) {
-            0 => HistoryRetention::Off,
-            1 => HistoryRetention::Commits(rng.within(1..5)),
-            2 => HistoryRetention::For(Duration::from_nanos(rng.within(1_000..20_000_000))),
-            _ => HistoryRetention::Forever,
-        };
+        let active = some_history(rng);
+        let history = HistoryPolicy { active, ended: if rng.chance(400) { HistoryRetention::Off } else { active } };
+        let own_histories = if rng.chance(300) { 500 } else { 0 };
         let mut often = |chance: u64, per_mille: u64| if rng.chance(chance) { per_mille } else { 0 };
         let (large_values, write_fails, prepare_fails) = (often(120, 250), often(200, 20), often(200, 250));
         let (crash_in_write, crash, close) = (often(700, 100), often(500, 100), often(500, 15));
@@ -92,6 +91,7 @@ impl Swarm {
             mode,
             shards: rng.index(4) + 1,
             history,
+            own_histories,
             clients: rng.index(6) + 1,
             scripts: rng.within(40..160),
             runs: rng.within(1..7),
@@ -125,5 +125,15 @@ impl Swarm {
             stalls,
             damage,
         }
+    }
+}
+
+/// How much history may be asked for.
+pub(super) fn some_history(rng: &mut Rng) -> HistoryRetention {
+    match rng.below(6) {
+        0 => HistoryRetention::Off,
+        1 => HistoryRetention::Commits(rng.within(1..5)),
+        2 => HistoryRetention::For(Duration::from_nanos(rng.within(1_000..20_000_000))),
+        _ => HistoryRetention::Forever,
     }
 }

@@ -77,6 +77,14 @@ impl Retention {
     }
 }
 
+/// What came of looking at a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) leftover: Leftover,
+    /// A reader below this version could miss what was forgotten.
+    pub(crate) forgotten: Version,
+}
+
 /// What is left to do about a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leftover {
@@ -136,11 +144,13 @@ impl Chain {
     }
 
     /// Adds a revision on top.
-    pub(crate) fn push(&mut self, revision: Revision, retention: Retention) -> Leftover {
+    pub(crate) fn push(&mut self, revision: Revision, retention: Retention) -> Outcome {
         assert!(revision.version >= self.newest.version, "versions rise along a chain");
-        if revision.version == self.newest.version || (self.older.is_none() && retention.lets_go(revision.version, 1)) {
+        let is_same_commit = revision.version == self.newest.version;
+        if is_same_commit || (self.older.is_none() && retention.lets_go(revision.version, 1)) {
+            let forgotten = if is_same_commit { Version::ZERO } else { revision.version };
             self.newest = revision;
-            return self.leftover(retention);
+            return self.outcome(retention, forgotten);
         }
         self.put_on_top(revision);
         self.prune(retention)
@@ -154,21 +164,27 @@ impl Chain {
     }
 
     /// Forgets what may be forgotten.
-    pub(crate) fn prune(&mut self, retention: Retention) -> Leftover {
-        if matches!(retention.history, HistoryRetention::Forever) {
-            return self.leftover(retention);
-        }
-        if let Some(past) = &mut self.older {
+    pub(crate) fn prune(&mut self, retention: Retention) -> Outcome {
+        let mut forgotten = Version::ZERO;
+        if let Some(past) = self.older.as_mut().filter(|_| retention.history != HistoryRetention::Forever) {
             let count = past.revisions.len();
             let replaced = |at: usize| past.revisions.get(at + 1).map_or(self.newest.version, |next| next.version);
             let gone = (0..count).take_while(|&at| retention.lets_go(replaced(at), (count - at) as u64)).count();
+            forgotten = gone.checked_sub(1).map_or(Version::ZERO, replaced);
             let freed: usize = past.revisions.drain(..gone).map(|revision| footprint::of_revision(&revision)).sum();
             past.footprint -= freed;
             if past.revisions.is_empty() {
                 self.older = None;
             }
         }
-        self.leftover(retention)
+        self.outcome(retention, forgotten)
+    }
+
+    fn outcome(&self, retention: Retention, forgotten: Version) -> Outcome {
+        let leftover = self.leftover(retention);
+        // A chain that goes as a whole held something until then.
+        let gone = if leftover == Leftover::Empty { self.newest.gone_at() } else { Version::ZERO };
+        Outcome { leftover, forgotten: forgotten.max(gone) }
     }
 
     fn leftover(&self, retention: Retention) -> Leftover {
@@ -183,10 +199,12 @@ impl Chain {
         if self.older.is_none() && retention.lets_go(gone_at, u64::MAX) {
             return Leftover::Empty;
         }
+        let is_within_count = match (&self.older, retention.history) {
+            (Some(past), HistoryRetention::Commits(count)) => (past.revisions.len() as u64) < count.max(1),
+            _ => false,
+        };
         match retention.due(next) {
-            Some(due) if self.older.is_none() || !matches!(retention.history, HistoryRetention::Commits(_)) => {
-                Leftover::LookAgain(due)
-            }
+            Some(due) if !is_within_count => Leftover::LookAgain(due),
             Some(_) | None => Leftover::Settled,
         }
     }
@@ -215,6 +233,22 @@ mod tests {
         Retention { horizon: horizon.into(), history }
     }
 
+    fn outcome(leftover: Leftover, forgotten: u64) -> Outcome {
+        Outcome { leftover, forgotten: forgotten.into() }
+    }
+
+    fn settled(forgotten: u64) -> Outcome {
+        outcome(Leftover::Settled, forgotten)
+    }
+
+    fn look_again(due: u64, forgotten: u64) -> Outcome {
+        outcome(Leftover::LookAgain(due.into()), forgotten)
+    }
+
+    fn empty(forgotten: u64) -> Outcome {
+        outcome(Leftover::Empty, forgotten)
+    }
+
     fn versions(chain: &Chain) -> Vec<u64> {
         chain.revisions().map(|revision| revision.version.get()).collect()
     }
@@ -237,44 +271,48 @@ mod tests {
         for version in [20, 30, 40] {
             let _ = chain.push(revision(version, Some(0)), keeping(5, HistoryRetention::Off));
         }
-        assert_eq!(chain.prune(keeping(25, HistoryRetention::Off)), Leftover::LookAgain(30.into()));
+        assert_eq!(chain.prune(keeping(25, HistoryRetention::Off)), look_again(30, 20));
         assert_eq!(versions(&chain), [20, 30, 40], "a reader at 25 needs the revision of 20");
-        assert_eq!(chain.prune(keeping(40, HistoryRetention::Off)), Leftover::Settled);
+        assert_eq!(chain.prune(keeping(40, HistoryRetention::Off)), settled(40));
         assert_eq!(versions(&chain), [40]);
     }
 
     #[test]
     fn an_overwrite_nobody_can_look_behind_allocates_nothing() {
         let mut chain = Chain::new(revision(10, Some(1)));
-        assert_eq!(chain.push(revision(20, Some(2)), keeping(20, HistoryRetention::Off)), Leftover::Settled);
+        assert_eq!(chain.push(revision(20, Some(2)), keeping(20, HistoryRetention::Off)), settled(20));
         assert!(chain.older.is_none());
     }
 
     #[test]
     fn deletes_do_not_erase_versions_while_history_keeps_them() {
         let mut chain = Chain::new(revision(10, Some(1)));
-        assert_eq!(chain.push(revision(20, None), keeping(99, HistoryRetention::Forever)), Leftover::Settled);
+        assert_eq!(chain.push(revision(20, None), keeping(99, HistoryRetention::Forever)), settled(0));
         assert_eq!(versions(&chain), [10, 20]);
         let mut forgetful = Chain::new(revision(10, Some(1)));
-        assert_eq!(forgetful.push(revision(20, None), keeping(99, HistoryRetention::Off)), Leftover::Empty);
+        assert_eq!(forgetful.push(revision(20, None), keeping(99, HistoryRetention::Off)), empty(20));
     }
 
     #[test]
     fn counted_history_keeps_that_many() {
         let mut chain = Chain::new(revision(1, Some(0)));
-        for version in 2..10 {
+        for version in 2..9 {
             let _ = chain.push(revision(version, Some(0)), keeping(99, HistoryRetention::Commits(3)));
         }
+        let last = chain.push(revision(9, Some(0)), keeping(99, HistoryRetention::Commits(3)));
+        assert_eq!(last, settled(7), "a reader at 7 misses nothing");
         assert_eq!(versions(&chain), [7, 8, 9]);
+        let held_back = chain.push(revision(10, Some(0)), keeping(7, HistoryRetention::Commits(3)));
+        assert_eq!(held_back, look_again(8, 0), "one more, as long as somebody reads it");
     }
 
     #[test]
     fn timed_history_keeps_what_was_current_within_the_time() {
         let mut chain = Chain::new(revision(100, Some(0)));
         let history = HistoryRetention::For(Duration::from_nanos(50));
-        assert_eq!(chain.push(revision(200, Some(1)), keeping(200, history)), Leftover::LookAgain(250.into()));
+        assert_eq!(chain.push(revision(200, Some(1)), keeping(200, history)), look_again(250, 0));
         assert_eq!(versions(&chain), [100, 200]);
-        assert_eq!(chain.prune(keeping(250, history)), Leftover::Settled);
+        assert_eq!(chain.prune(keeping(250, history)), settled(200));
         assert_eq!(versions(&chain), [200]);
     }
 
@@ -285,7 +323,7 @@ mod tests {
         let mut chain = Chain::new(expiring);
         assert!(chain.newest().live_at(29.into()).is_some());
         assert!(chain.newest().live_at(30.into()).is_none());
-        assert_eq!(chain.prune(keeping(29, HistoryRetention::Off)), Leftover::LookAgain(30.into()));
-        assert_eq!(chain.prune(keeping(30, HistoryRetention::Off)), Leftover::Empty);
+        assert_eq!(chain.prune(keeping(29, HistoryRetention::Off)), look_again(30, 0));
+        assert_eq!(chain.prune(keeping(30, HistoryRetention::Off)), empty(30));
     }
 }

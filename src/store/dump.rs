@@ -14,7 +14,7 @@ use super::chain::{Chain, Leftover, Revision};
 use super::footprint;
 use super::memory::{ALL_SPACES, Memory, RunTable, new_table};
 use crate::base::key::{Name, Space};
-use crate::base::options::HistoryRetention;
+use crate::base::options::HistoryPolicy;
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
@@ -75,8 +75,7 @@ impl Memory {
 fn names_behind(table: &RunTable, space: Space, after: Option<&Name>, at: Version) -> Vec<Entry> {
     let behind = || (after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_slice())), Bound::Unbounded);
     let mut present = table.spaces[space.index()].range::<[u8], _>(behind()).peekable();
-    let mut buried =
-        (space == Space::Kv).then(|| table.buried.range::<[u8], _>(behind())).into_iter().flatten().peekable();
+    let mut buried = table.buried_in(space).into_iter().flat_map(|names| names.range::<[u8], _>(behind())).peekable();
     let (mut names, mut revisions, mut bytes) = (Vec::new(), 0, 0);
     while revisions < PIECE_REVISIONS && bytes < PIECE_BYTES {
         let is_buried_next = match (present.peek(), buried.peek()) {
@@ -117,8 +116,8 @@ pub(crate) struct Loader {
 
 impl Loader {
     /// A loader of what was dumped at a version.
-    pub(crate) fn new(history: HistoryRetention, at: Version) -> Self {
-        Self { memory: Memory::new(history), at, place: None, names: Vec::new(), taken: 0 }
+    pub(crate) fn new(policy: impl Into<HistoryPolicy>, at: Version) -> Self {
+        Self { memory: Memory::new(policy), at, place: None, names: Vec::new(), taken: 0 }
     }
 
     /// Takes a piece.
@@ -166,7 +165,17 @@ impl Loader {
             return Err("revisions out of order, or above the snapshot's version".into());
         };
         let gone_at = chain.newest().gone_at();
-        let leftover = chain.prune(self.memory.retention(space, Version::ZERO));
+        if matches!(space, Space::Run | Space::RunHistory)
+            && let Some(table) = self.memory.runs.get_mut(&run)
+        {
+            table.history.learn(chain.newest().stored.as_ref());
+            if table.history.retention(self.memory.policy) != self.memory.policy.active {
+                self.memory.thinning.insert(Version::ZERO, run);
+            }
+        }
+        let retention =
+            self.memory.runs.get(&run).map(|table| table.retention(self.memory.policy, space, Version::ZERO));
+        let leftover = retention.map_or(Leftover::Settled, |retention| chain.prune(retention).leftover);
         let due = match leftover {
             Leftover::LookAgain(due) => Some(due),
             Leftover::Settled | Leftover::Empty => None,
@@ -200,6 +209,7 @@ impl Loader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::options::HistoryRetention;
 
     /// A small generator: the same numbers every time.
     struct Numbers(u64);

@@ -11,10 +11,11 @@ use std::ops::Bound;
 
 use foldhash::fast::FixedState;
 
-use super::chain::{Chain, Leftover, Retention, Revision, without_history};
+use super::chain::{Chain, Leftover, Outcome, Revision};
 use super::footprint::{self, RUN_BYTES, TOMBSTONE_BYTES};
+use super::retention::{RunHistory, Thinning};
 use crate::base::key::{Name, Space, unit_name};
-use crate::base::options::HistoryRetention;
+use crate::base::options::{HistoryPolicy, HistoryRetention};
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
@@ -32,12 +33,13 @@ pub(crate) struct RunTable {
     pub(super) deleted: Option<Version>,
     /// By space: a read below this version could miss what was collected.
     pub(super) collected: [Version; Space::COUNT],
-    /// Key-value pairs that hold nothing any more and are kept for their history only: out of the way of whoever lists.
-    pub(super) buried: BTreeMap<Name, Chain>,
+    /// By space, the names that hold nothing any more and are kept for their history only: out of the way of whoever lists.
+    pub(super) buried: BTreeMap<Space, BTreeMap<Name, Chain>>,
     /// The latest version at which one of them still held something, or above.
     pub(super) buried_until: Version,
     /// What its keys take.
     pub(super) footprint: usize,
+    pub(super) history: RunHistory,
 }
 
 impl RunTable {
@@ -45,14 +47,14 @@ impl RunTable {
         self.spaces[space.index()].get(name).or_else(|| self.buried_in(space)?.get(name))
     }
 
-    fn buried_in(&self, space: Space) -> Option<&BTreeMap<Name, Chain>> {
-        Some(&self.buried).filter(|buried| space == Space::Kv && !buried.is_empty())
+    pub(super) fn buried_in(&self, space: Space) -> Option<&BTreeMap<Name, Chain>> {
+        self.buried.get(&space)
     }
 
     /// Somebody writes a key that is kept for its history only.
     fn unearth(&mut self, space: Space, name: &[u8]) {
-        if self.buried_in(space).is_some()
-            && let Some((name, chain)) = self.buried.remove_entry(name)
+        if let Some(buried) = self.buried.get_mut(&space)
+            && let Some((name, chain)) = buried.remove_entry(name)
         {
             self.spaces[space.index()].insert(name, chain);
         }
@@ -62,7 +64,7 @@ impl RunTable {
     fn bury(&mut self, space: Space, name: &[u8], gone_at: Version) {
         if let Some((name, chain)) = self.spaces[space.index()].remove_entry(name) {
             self.buried_until = self.buried_until.max(gone_at);
-            self.buried.insert(name, chain);
+            self.buried.entry(space).or_default().insert(name, chain);
         }
     }
 
@@ -96,7 +98,8 @@ pub(crate) struct Memory {
     /// When runs were deleted of which nothing else is kept.
     pub(super) tombstones: HashMap<RunId, Version, FixedState>,
     pub(super) sweep: BTreeSet<(Version, RunId, Space, Name)>,
-    history: HistoryRetention,
+    pub(super) thinning: Thinning,
+    pub(super) policy: HistoryPolicy,
     /// A read at or above this version misses nothing, whatever it reads.
     pub(super) collected: Version,
     /// What all of it takes.
@@ -104,12 +107,13 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn new(history: HistoryRetention) -> Self {
+    pub(crate) fn new(policy: impl Into<HistoryPolicy>) -> Self {
         Self {
             runs: HashMap::with_hasher(FixedState::with_seed(0)),
             tombstones: HashMap::with_hasher(FixedState::with_seed(0)),
             sweep: BTreeSet::new(),
-            history,
+            thinning: Thinning::default(),
+            policy: policy.into(),
             collected: Version::ZERO,
             footprint: 0,
         }
@@ -126,7 +130,7 @@ impl Memory {
         let added = footprint::of_stored(Some(stored));
         let Some(table) = self.runs.get(run) else { return RUN_BYTES + footprint::of_key(name) + added };
         let Some(chain) = table.chain(space, name) else { return footprint::of_key(name) + added };
-        match self.retention(space, Version::MAX).history {
+        match table.retention(self.policy, space, Version::MAX).history {
             HistoryRetention::Off if !chain.keeps_older(horizon) => {
                 added.saturating_sub(footprint::of_revision(chain.newest()))
             }
@@ -251,7 +255,6 @@ impl Memory {
         revision: Revision,
         horizon: Version,
     ) -> Result<(), &'static str> {
-        let retention = self.retention(space, horizon);
         let (version, expires) = (revision.version, revision.expires);
         let table = match self.runs.entry(run) {
             hash_map::Entry::Occupied(table) => table.into_mut(),
@@ -265,6 +268,14 @@ impl Memory {
         if table.deleted.is_some_and(|deleted| deleted < version) {
             return Err(DELETED);
         }
+        if matches!(space, Space::Run | Space::RunHistory) {
+            let before = table.history.retention(self.policy);
+            table.history.learn(revision.stored.as_ref());
+            if table.history.retention(self.policy) != before {
+                self.thinning.insert(version, run);
+            }
+        }
+        let retention = table.retention(self.policy, space, horizon);
         let gone_at = revision.gone_at();
         if revision.stored.is_some() {
             table.unearth(space, &name);
@@ -274,13 +285,11 @@ impl Memory {
                 if version < chain.get().newest().version {
                     return Err("versions rise along a chain");
                 }
-                if retention.history != HistoryRetention::Forever {
-                    let collected = &mut table.collected[space.index()];
-                    *collected = version.min(horizon).max(*collected);
-                    self.collected = self.collected.max(*collected);
-                }
                 let before = chain.get().footprint();
-                let leftover = chain.get_mut().push(revision, retention);
+                let Outcome { leftover, forgotten } = chain.get_mut().push(revision, retention);
+                let collected = &mut table.collected[space.index()];
+                *collected = forgotten.max(*collected);
+                self.collected = self.collected.max(forgotten);
                 let after = chain.get().footprint();
                 table.footprint = table.footprint + after - before;
                 self.footprint = self.footprint + after - before;
@@ -321,23 +330,27 @@ impl Memory {
 
     /// The first horizon at which there is something to sweep.
     pub(crate) fn sweep_due(&self) -> Option<Version> {
-        self.sweep.first().map(|(due, ..)| *due)
+        let keys = self.sweep.first().map(|(due, ..)| *due);
+        keys.into_iter().chain(self.thinning.due()).min()
     }
 
     /// Looks again at up to `count` keys that are due, and forgets what may be forgotten.
     pub(crate) fn sweep(&mut self, horizon: Version, count: usize) {
         for _ in 0..count {
-            if self.sweep_due().is_none_or(|due| due > horizon) {
+            if self.sweep.first().is_some_and(|(due, ..)| *due <= horizon) {
+                let Some((_, run, space, name)) = self.sweep.pop_first() else { return };
+                self.look_again(run, space, name, horizon);
+            } else if self.thinning.due().is_some_and(|due| due <= horizon) {
+                self.thin(horizon);
+            } else {
                 return;
             }
-            let Some((_, run, space, name)) = self.sweep.pop_first() else { return };
-            self.look_again(run, space, name, horizon);
         }
     }
 
-    fn look_again(&mut self, run: RunId, space: Space, name: Name, horizon: Version) {
-        let retention = self.retention(space, horizon);
+    pub(super) fn look_again(&mut self, run: RunId, space: Space, name: Name, horizon: Version) {
         let Some(table) = self.runs.get_mut(&run) else { return };
+        let retention = table.retention(self.policy, space, horizon);
         if let Some(deleted) = table.deleted.filter(|deleted| *deleted <= horizon) {
             self.footprint -= RUN_BYTES + table.footprint;
             self.runs.remove(&run);
@@ -345,24 +358,18 @@ impl Memory {
         }
         table.unearth(space, &name);
         let Some(chain) = table.spaces[space.index()].get_mut(name.as_slice()) else { return };
-        let Revision { version, expires, .. } = *chain.newest();
         let gone_at = chain.newest().gone_at();
         let before = chain.footprint();
-        let leftover = chain.prune(retention);
+        let Outcome { leftover, forgotten } = chain.prune(retention);
         let freed = before - chain.footprint();
         table.footprint -= freed;
         self.footprint -= freed;
         if leftover != Leftover::Empty && gone_at <= horizon && retention.history != HistoryRetention::Off {
             table.bury(space, &name, gone_at);
         }
-        if retention.history == HistoryRetention::Forever {
-            return self.settle(run, space, name, leftover);
-        }
-        // What is removed because it expired could be read until then.
-        let has_expired = leftover == Leftover::Empty && expires <= horizon;
         let collected = &mut table.collected[space.index()];
-        *collected = if has_expired { expires } else { horizon.min(version) }.max(*collected);
-        self.collected = self.collected.max(*collected);
+        *collected = forgotten.max(*collected);
+        self.collected = self.collected.max(forgotten);
         self.settle(run, space, name, leftover);
     }
 
@@ -392,24 +399,18 @@ impl Memory {
         }
     }
 
-    pub(super) fn retention(&self, space: Space, horizon: Version) -> Retention {
-        match space {
-            Space::Kv => Retention { horizon, history: self.history },
-            _ => without_history(horizon),
-        }
-    }
-
     /// Whether every revision of a key is kept.
     #[cfg(test)]
-    pub(crate) fn keeps_all(&self, space: Space) -> bool {
-        self.retention(space, Version::ZERO).history == HistoryRetention::Forever
+    pub(crate) fn keeps_all(&self, run: &RunId, space: Space) -> bool {
+        let retention = self.runs.get(run).map(|table| table.retention(self.policy, space, Version::ZERO));
+        retention.is_some_and(|retention| retention.history == HistoryRetention::Forever)
     }
 
     /// The footprint, counted again.
     #[cfg(test)]
     pub(crate) fn count_footprint(&self) -> usize {
         let chains = |table: &RunTable| {
-            let all = table.spaces.iter().flatten().chain(&table.buried);
+            let all = table.spaces.iter().chain(table.buried.values()).flatten();
             all.map(|(name, chain)| {
                 footprint::of_key(name) + chain.revisions().map(footprint::of_revision).sum::<usize>()
             })
@@ -469,6 +470,7 @@ pub(super) const ALL_SPACES: [Space; Space::COUNT] = [
     Space::RunStatus,
     Space::RunTag,
     Space::RunChild,
+    Space::RunHistory,
 ];
 
 /// Whether a range can hold anything; `BTreeMap::range` panics on those that end before they start.

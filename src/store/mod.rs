@@ -8,4 +8,5 @@ pub(crate) mod chain;
 pub(crate) mod dump;
 pub(crate) mod footprint;
 pub(crate) mod memory;
+pub(crate) mod retention;
 pub(crate) mod snapshots;

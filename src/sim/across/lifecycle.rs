@@ -353,8 +353,8 @@ impl World {
         (memories, start, incarnation)
     }
 
-    const fn recovery_plan(&self) -> recovery::Plan {
-        recovery::Plan { layout: self.layout, history: self.swarm.history, read_only: false }
+    fn recovery_plan(&self) -> recovery::Plan {
+        recovery::Plan { layout: self.layout, history: self.swarm.history.into(), read_only: false }
     }
 
     /// Whoever opened now would find the same.

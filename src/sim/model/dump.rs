@@ -57,6 +57,9 @@ fn dump_run(dump: &mut Dump, run: RunId, state: &Run, at: Version) {
         dump.insert((run, Space::Run, unit_name()), Stored::Run(metadata.clone()));
         dump_directory(dump, metadata);
     }
+    if let Some(history) = state.history {
+        dump.insert((run, Space::RunHistory, unit_name()), Stored::Retention(history));
+    }
 }
 
 fn dump_traces(dump: &mut Dump, run: RunId, state: &Run) {

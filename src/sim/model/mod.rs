@@ -22,6 +22,7 @@ pub(super) use self::kv::Revision;
 pub(super) use self::sheet::{Desk, Home, Sheet};
 use crate::base::error::Error;
 use crate::base::event::Event;
+use crate::base::options::{HistoryPolicy, HistoryRetention};
 use crate::base::run::RunMetadata;
 use crate::base::run_id::RunId;
 use crate::base::state::State;
@@ -81,6 +82,24 @@ pub(super) struct Run {
     pub(super) cells: Rc<BTreeMap<String, Cell>>,
     pub(super) traces: Rc<BTreeMap<u64, Arc<Trace>>>,
     pub(super) metadata: Option<Arc<RunMetadata>>,
+    /// How much history is kept of it, if not as the database says.
+    pub(super) history: Option<HistoryRetention>,
+    /// There were pairs before it was begun.
+    had_history: bool,
+}
+
+impl Run {
+    /// How much history is kept of it.
+    pub(super) fn retention(&self, policy: HistoryPolicy) -> HistoryRetention {
+        let is_ended = self.metadata.as_ref().is_some_and(|metadata| metadata.completed_at.is_some());
+        self.history.unwrap_or(if is_ended { policy.ended } else { policy.active })
+    }
+
+    /// How much history must be there: what was forgotten before a run was begun does not come back.
+    pub(super) fn retained(&self, policy: HistoryPolicy) -> HistoryRetention {
+        let is_late = self.had_history && self.history.is_some();
+        if is_late { HistoryRetention::Off } else { self.retention(policy) }
+    }
 }
 
 /// All states of something, by version.

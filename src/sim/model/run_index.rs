@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Desk, Refusal, Run};
+use crate::base::options::HistoryRetention;
 use crate::base::run::{RunMetadata, RunStatus};
 use crate::base::run_id::RunId;
 use crate::primitive::command::{RunCommand, RunFilter};
@@ -25,7 +26,7 @@ impl Desk<'_> {
                     metadata: new.metadata.clone(),
                     error: None,
                 };
-                self.create(run, created)?
+                self.create(run, created, new.history)?
             }
             RunCommand::Get => Output::MaybeRun(self.run(run).metadata),
             RunCommand::UpdateStatus { to, error } => self.update_status(run, *to, error.as_ref())?,
@@ -48,7 +49,7 @@ impl Desk<'_> {
                 self.change(run, Run { deleted: true, ..Run::default() });
                 Output::Flag(self.holds_anything(&state))
             }
-            RunCommand::End { .. } => unreachable!("a run's home knows its end from its metadata"),
+            RunCommand::End { .. } | RunCommand::Retain { .. } => unreachable!("a run's home needs not be told"),
             RunCommand::ClaimName { name, id } => self.claim(name, *id),
             RunCommand::LookUpName { name } => Output::MaybeRunId(self.holder(name)),
             RunCommand::ReleaseName { name, id } => {
@@ -69,14 +70,21 @@ impl Desk<'_> {
         Output::MaybeRunId(holder.filter(|holder| *holder != id))
     }
 
-    fn create(&mut self, run: RunId, created: RunMetadata) -> Result<Output, Refusal> {
-        let state = self.run(run);
+    fn create(
+        &mut self,
+        run: RunId,
+        created: RunMetadata,
+        history: Option<HistoryRetention>,
+    ) -> Result<Output, Refusal> {
+        let mut state = self.run(run);
         if state.deleted {
             return Err(Refusal::Invalid);
         }
         if state.metadata.is_some() {
             return Err(Refusal::Exists);
         }
+        state.history = history;
+        state.had_history = !state.pairs.is_empty();
         Ok(self.put(run, state, created))
     }
 
