@@ -53,6 +53,7 @@ pub use api::builder::DatabaseBuilder;
 pub use api::database::{BeginRun, Database, DatabaseHealth, DatabaseInfo};
 pub use api::local_run::LocalRun;
 pub use api::op::Op;
+pub use api::replay::{Change, ReplayView, Step};
 pub use api::run_handle::RunHandle;
 pub use api::transaction::{
     CommitOutcome, MultiTransaction, OpenTransaction, ReadView, Transaction, TransactionOptions,

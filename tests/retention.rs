@@ -86,16 +86,16 @@ fn a_view_of_the_past_is_refused_only_where_something_was_forgotten() {
         let history = Some(HistoryRetention::Commits(3));
         let run = database.begin_run_with(RunOptions { history, ..RunOptions::default() }).await.unwrap();
         for number in 0..9 {
-            database.kv().put(&run, "k", number).await.unwrap();
+            database.kv().put(run, "k", number).await.unwrap();
         }
-        let history = database.kv().history(&run, "k").await.unwrap();
+        let history = database.kv().history(run, "k").await.unwrap();
         assert!((3..9).contains(&history.len()), "{history:?}");
         for entry in &history {
-            let view = database.snapshot_at(&run, entry.version).await.unwrap();
+            let view = database.snapshot_at(run, entry.version).await.unwrap();
             assert_eq!(view.kv().get("k").await.unwrap(), entry.value);
         }
         let before = Version::from(history[0].version.get() - 1);
-        let view = database.snapshot_at(&run, before).await.unwrap();
+        let view = database.snapshot_at(run, before).await.unwrap();
         assert!(matches!(view.kv().get("k").await, Err(Error::InvalidOperation(_))));
     });
 }

@@ -18,6 +18,7 @@ pub(crate) mod kv_store;
 pub(crate) mod local_run;
 pub(crate) mod op;
 pub(crate) mod pages;
+pub(crate) mod replay;
 pub(crate) mod run_handle;
 pub(crate) mod run_index;
 pub(crate) mod run_names;

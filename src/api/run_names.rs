@@ -108,7 +108,7 @@ pub(crate) async fn update_status(
 }
 
 /// The shards that hold anything of a run, its home first.
-fn shards_of(engine: &Arc<Engine>, run: RunId) -> impl Iterator<Item = usize> + Send {
+pub(super) fn shards_of(engine: &Arc<Engine>, run: RunId) -> impl Iterator<Item = usize> + Send {
     let home = engine.shard_of(&run);
     let others = match engine.setup().layout.partitioning {
         Partitioning::ByRun => 0..0,

@@ -9,9 +9,14 @@ use super::spread::spread;
 use super::transacting::Transacting;
 use crate::base::error::{Error, Result};
 use crate::base::run_id::RunId;
+use crate::base::version::Version;
+use crate::commit::access::Access;
+use crate::commit::part::Part;
+use crate::primitive;
 use crate::primitive::command::Command;
 use crate::primitive::output::Reply;
 use crate::runtime::engine::Engine;
+use crate::store::memory::Memory;
 
 /// A run, and perhaps a transaction, that operations belong to.
 #[derive(Clone)]
@@ -22,17 +27,39 @@ pub(crate) struct Scope {
     read_only: bool,
     /// Why every operation is refused.
     refused: Option<&'static str>,
+    /// What is read instead of the database.
+    replayed: Option<Arc<Replayed>>,
+}
+
+/// A run rebuilt from its history, as it was at a version.
+pub(crate) struct Replayed {
+    pub(crate) memory: Memory,
+    pub(crate) version: Version,
+}
+
+impl Replayed {
+    fn answer(&self, run: RunId, command: Command) -> Result<Reply> {
+        let mut part = Part::immediate(self.version);
+        let mut access = Access::new(&self.memory, &mut part, self.version);
+        primitive::execute(&mut access, run, command).map(Reply::read)
+    }
 }
 
 impl Scope {
     /// Operations on a run, each a transaction of its own.
     pub(crate) fn of_run(engine: &Arc<Engine>, run: impl Borrow<RunId>) -> Self {
-        Self { engine: engine.clone(), run: *run.borrow(), transaction: None, read_only: false, refused: None }
+        let engine = engine.clone();
+        Self { engine, run: *run.borrow(), transaction: None, read_only: false, refused: None, replayed: None }
     }
 
     /// Operations on a run within a transaction.
     pub(crate) const fn of_transaction(engine: Arc<Engine>, run: RunId, transaction: Arc<Transacting>) -> Self {
-        Self { engine, run, transaction: Some(transaction), read_only: false, refused: None }
+        Self { engine, run, transaction: Some(transaction), read_only: false, refused: None, replayed: None }
+    }
+
+    /// Reads of a run that was rebuilt from its history.
+    pub(crate) const fn of_replay(engine: Arc<Engine>, run: RunId, replayed: Arc<Replayed>) -> Self {
+        Self { engine, run, transaction: None, read_only: true, refused: None, replayed: Some(replayed) }
     }
 
     /// The same scope with writes refused.
@@ -62,7 +89,7 @@ impl Scope {
 
     /// The same run at one snapshot for as long as the scope lives; a transaction is one already.
     pub(crate) fn at_one_snapshot(&self) -> Self {
-        if self.in_transaction() {
+        if self.in_transaction() || self.replayed.is_some() {
             return self.clone();
         }
         let transaction = Arc::new(Transacting::new(self.engine.clone()));
@@ -73,6 +100,9 @@ impl Scope {
     pub(crate) fn op<T: 'static>(&self, checked: Result<()>, command: Command, read: fn(Reply) -> Result<T>) -> Op<T> {
         if let Err(error) = checked.and_then(|()| self.check_run(&command)) {
             return Op::done(Err(error));
+        }
+        if let Some(replayed) = &self.replayed {
+            return Op::done(replayed.answer(self.run, command).and_then(read));
         }
         if let Some(spread) = spread(&self.engine, self.run, &command) {
             let (engine, run, within) = (self.engine.clone(), self.run, self.transaction.clone());
@@ -96,7 +126,8 @@ impl Scope {
             return Ok(());
         }
         if self.read_only {
-            return Err(Error::InvalidOperation("the transaction is read-only".into()));
+            let what = if self.replayed.is_some() { "a replayed run" } else { "the transaction" };
+            return Err(Error::InvalidOperation(format!("{what} is read-only")));
         }
         self.engine.unregistered(&self.run).map_or(Ok(()), Err)
     }

@@ -93,6 +93,11 @@ impl Space {
         )
     }
 
+    /// Whether what it holds follows from what others hold.
+    pub(crate) const fn is_derived(self) -> bool {
+        self.is_index() || matches!(self, Self::EventHead | Self::TraceCount)
+    }
+
     /// Whether older revisions are kept as the run's retention says. What never changes needs none of that, nor what is
     /// derived.
     pub(crate) const fn keeps_history(self) -> bool {

@@ -115,6 +115,14 @@ impl Write {
         }
     }
 
+    /// The key it changes; `None` if it is the whole run.
+    pub(crate) const fn key(&self) -> Option<(Space, &Name)> {
+        match self {
+            Self::Put { space, name, .. } | Self::Delete { space, name, .. } => Some((*space, name)),
+            Self::DeleteRun { .. } => None,
+        }
+    }
+
     /// Whether anybody would write this. What was read from a log is asked, because it may say anything.
     pub(crate) fn is_possible(&self) -> bool {
         let is_in_directory = self.run() == RunId::DIRECTORY;

@@ -17,7 +17,9 @@ use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
-use crate::store::memory::{Memory, NameRange};
+use crate::format::snapshot::Piece;
+use crate::store::dump::Page;
+use crate::store::memory::{ALL_SPACES, Memory, NameRange};
 
 /// What a command sees and changes.
 #[derive(Debug)]
@@ -217,6 +219,26 @@ impl<'a> Access<'a> {
             starts.get(at).is_none_or(|next| starts[at - 1] < *next)
         });
         all
+    }
+
+    /// The next records of a run, with all revisions that a reader at the snapshot may know of.
+    pub(crate) fn history(&mut self, run: RunId, after: Option<(Space, Name)>) -> Page {
+        let everything = (Bound::Unbounded, Bound::Unbounded);
+        let writer = |space| self.intents?.writer_in(run, space, &everything, self.part.snapshot);
+        self.blocked = self.blocked.or_else(|| ALL_SPACES.into_iter().find_map(writer));
+        let page = self.memory.records_of(run, after, self.part.snapshot);
+        let revisions = page.pieces.iter().flat_map(|piece| match piece {
+            Piece::Names { names, .. } => names.as_slice(),
+            Piece::Run { .. } => &[],
+        });
+        let newest = revisions.filter_map(|entry| entry.kept.last().map(|kept| kept.version)).max();
+        self.seen = self.seen.max(newest.unwrap_or_default());
+        page
+    }
+
+    /// From which version on all of a run's history is kept.
+    pub(crate) fn history_since(&self, run: RunId) -> Version {
+        self.memory.history_since(&run)
     }
 
     /// Puts something under a key.

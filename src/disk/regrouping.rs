@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::key::{Name, Space};
+use crate::base::key::Space;
 use crate::base::options::HistoryPolicy;
 use crate::base::run_id::RunId;
-use crate::base::stored::{Stored, Write};
-use crate::base::value::Value;
+use crate::base::stored::Write;
 use crate::base::version::Version;
-use crate::format::snapshot::{Entry, Held, Kept, Piece};
+use crate::format::snapshot::Piece;
+use crate::primitive::history::writes_of;
 use crate::primitive::index;
 use crate::store::memory::Memory;
 
@@ -54,43 +54,5 @@ impl Regrouping {
             memory.note_collected(run, &collected);
         }
         Ok(memory)
-    }
-}
-
-/// The writes that led to a piece, and their versions.
-pub(super) fn writes_of(piece: Piece) -> Vec<(Version, Write)> {
-    match piece {
-        Piece::Run { run, deleted, .. } => {
-            deleted.map(|version| (version, Write::DeleteRun { run })).into_iter().collect()
-        }
-        Piece::Names { run, space, names } => {
-            let mut all = Vec::new();
-            for Entry { name, kept } in names {
-                // What the commit itself put there before it deleted it is not known any more.
-                let is_deleted_first = space == Space::Kv && kept.first().is_some_and(|first| first.held.is_none());
-                if let Some(first) = kept.first().filter(|_| is_deleted_first) {
-                    let stored = Stored::Value(Value::Null);
-                    all.push((first.version, Write::Put { run, space, name: name.clone(), stored, expires: None }));
-                }
-                for kept in kept {
-                    let version = kept.version;
-                    all.extend(write_of(run, space, &name, kept).map(|write| (version, write)));
-                }
-            }
-            all
-        }
-    }
-}
-
-/// The write that left a revision; `None` if it was derived.
-fn write_of(run: RunId, space: Space, name: &Name, kept: Kept) -> Option<Write> {
-    let name = name.clone();
-    match kept.held {
-        Some(Held::Stored(stored)) => {
-            let expires = Some(kept.expires).filter(|expires| *expires != Version::MAX);
-            Some(Write::Put { run, space, name, stored, expires })
-        }
-        None if matches!(space, Space::Kv | Space::RunName) => Some(Write::Delete { run, space, name }),
-        Some(Held::EventHead { .. } | Held::Count(_) | Held::Marker) | None => None,
     }
 }

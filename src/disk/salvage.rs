@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use super::directory::{Directory, segment_name, snapshot_name};
 use super::file_system::FileSystem;
 use super::log_writer::LogWriter;
-use super::regrouping::writes_of;
 use crate::base::error::Result;
 use crate::base::key::Space;
 use crate::base::run_id::RunId;
@@ -29,6 +28,7 @@ use crate::format::record::{RecordHeader, RecordKind, TransactionId, decode_body
 use crate::format::rescue::{rescue_segment, salt_of_first_record};
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::format::snapshot::{SnapshotFile, SnapshotId};
+use crate::primitive::history::writes_of;
 use crate::shard::decisions::{Decisions, Evidence, cut_of};
 
 /// What was salvaged, and what is missing.

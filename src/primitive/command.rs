@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::base::key::Space;
+use crate::base::key::{Name, Space};
 use crate::base::options::HistoryRetention;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
@@ -148,6 +148,8 @@ pub(crate) enum RunCommand {
     Create(Box<NewRun>),
     /// -> `MaybeRun`
     Get,
+    /// -> `Records`: those of the run behind a place, from its beginning
+    Records { after: Option<(Space, Name)> },
     /// -> `Run`; `InvalidStatusTransition`, `KeyNotFound`
     UpdateStatus { to: RunStatus, error: Option<String> },
     /// -> `Run`; `KeyNotFound`
@@ -267,7 +269,10 @@ impl Command {
             }
             Self::Trace(command) => !matches!(command, TraceCommand::Record { .. }),
             Self::Run(command) => {
-                matches!(command, RunCommand::Get | RunCommand::LookUpName { .. } | RunCommand::List(_))
+                matches!(
+                    command,
+                    RunCommand::Get | RunCommand::Records { .. } | RunCommand::LookUpName { .. } | RunCommand::List(_)
+                )
             }
         }
     }

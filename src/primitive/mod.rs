@@ -11,6 +11,7 @@ pub(crate) mod command;
 mod event_log;
 #[cfg(test)]
 mod harness;
+pub(crate) mod history;
 pub(crate) mod index;
 mod kv;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::base::value::Value;
 use crate::base::version::{Version, Versioned};
 use crate::format::record::Position;
 use crate::format::snapshot::Piece;
+use crate::store::dump::Page;
 
 /// What a command answers. Records are shared with the store; the caller's side copies them.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,7 @@ pub(crate) enum Output {
     RunIds(Vec<RunId>),
     Position(Position),
     Pieces(Option<Vec<Piece>>),
+    Records(Box<Page>),
     /// So many records were logged, none above this version; whatever may be committed above it is in this segment or behind.
     LogStart {
         segment: u32,

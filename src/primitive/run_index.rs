@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::command::{NewRun, RunCommand, RunFilter};
 use super::output::Output;
-use super::{index, metadata, missing, not_deleted};
+use super::{history, index, metadata, missing, not_deleted};
 use crate::base::error::{Error, Result};
 use crate::base::key::{Name, Space, run_at_end, text_prefix, unit_name};
 use crate::base::limits;
@@ -24,6 +24,7 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: RunCommand) 
     match command {
         RunCommand::Create(new) => create(access, run, *new),
         RunCommand::Get => Ok(Output::MaybeRun(metadata(access, run))),
+        RunCommand::Records { after } => history::page(access, run, after),
         RunCommand::UpdateStatus { to, error } => update_status(access, run, to, error),
         RunCommand::AddTags { tags } => change(access, run, |metadata| {
             for tag in tags {

@@ -24,6 +24,7 @@ impl World {
             let memory = node.shard.memory();
             assert_eq!(memory.footprint(), memory.count_footprint(), "the footprint of shard {shard} is exact");
         }
+        self.assert_replays();
     }
 
     /// Everybody is done: looks at everything through commands, waits until what is idle is forgotten, and opens once

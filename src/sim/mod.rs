@@ -25,6 +25,7 @@ mod names;
 mod oracle;
 mod planted;
 mod recovery;
+mod replays;
 mod rng;
 mod scenarios;
 mod seeds;
@@ -99,6 +100,8 @@ struct Total {
     snapshots: u64,
     /// Recoveries that started from one.
     loads: u64,
+    /// Runs rebuilt from their history.
+    replays: u64,
     /// What came of damage at rest.
     damages: BTreeMap<(Kind, Ending), u64>,
     /// What went wrong on the disk.
@@ -132,6 +135,7 @@ impl Total {
         self.refusals += stats.refusals;
         self.snapshots += stats.snapshots;
         self.loads += stats.loads;
+        self.replays += stats.replays;
         self.hits.extend(world.disk.hits());
         for (ending, count) in &world.damages {
             *self.damages.entry(*ending).or_default() += count;

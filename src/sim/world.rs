@@ -107,6 +107,7 @@ pub(super) struct Stats {
     /// Messages from shard to shard.
     pub(super) messages: u64,
     pub(super) audits: u64,
+    pub(super) replays: u64,
     /// Openings that failed.
     pub(super) refusals: u64,
     pub(super) snapshots: u64,

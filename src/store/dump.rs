@@ -71,6 +71,40 @@ impl Memory {
     }
 }
 
+/// Some of the records of one run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Page {
+    pub(crate) pieces: Vec<Piece>,
+    /// Where the next page begins, if there is one.
+    pub(crate) last: Option<(Space, Name)>,
+}
+
+impl Memory {
+    /// The next records of a run that are not derived, with all revisions at or below a version.
+    pub(crate) fn records_of(&self, run: RunId, after: Option<(Space, Name)>, at: Version) -> Page {
+        let mut page = Page { pieces: Vec::new(), last: None };
+        let Some(table) = self.runs.get(&run) else { return page };
+        let first = after.as_ref().map_or(0, |(space, _)| space.index());
+        let mut after = after.map(|(_, name)| name);
+        for space in ALL_SPACES.into_iter().skip(first).filter(|space| !space.is_derived()) {
+            let names = names_behind(table, space, after.take().as_ref(), at);
+            if let Some(last) = names.last() {
+                page.last = Some((space, last.name.clone()));
+                page.pieces.push(Piece::Names { run, space, names });
+                return page;
+            }
+        }
+        page
+    }
+
+    /// From which version on all of a run's history is kept.
+    pub(crate) fn history_since(&self, run: &RunId) -> Version {
+        let Some(table) = self.runs.get(run) else { return Version::ZERO };
+        let kept = ALL_SPACES.iter().filter(|space| space.keeps_history());
+        kept.map(|space| table.collected[space.index()]).max().unwrap_or_default()
+    }
+}
+
 /// The next names of a space, as many as fit into a piece.
 fn names_behind(table: &RunTable, space: Space, after: Option<&Name>, at: Version) -> Vec<Entry> {
     let behind = || (after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_slice())), Bound::Unbounded);

@@ -453,7 +453,7 @@ impl Memory {
     }
 }
 
-pub(super) const ALL_SPACES: [Space; Space::COUNT] = [
+pub(crate) const ALL_SPACES: [Space; Space::COUNT] = [
     Space::Kv,
     Space::Event,
     Space::EventHead,

@@ -34,7 +34,7 @@ impl Model {
     }
 }
 
-fn dump_run(dump: &mut Dump, run: RunId, state: &Run, at: Version) {
+pub(in super::super) fn dump_run(dump: &mut Dump, run: RunId, state: &Run, at: Version) {
     let text = |text: &str| Name::from_slice(text.as_bytes());
     for (key, revisions) in state.pairs.iter() {
         let live = revisions.last().filter(|revision| at < revision.expires);

@@ -123,6 +123,11 @@ impl<T: Clone + Default> Chain<T> {
         self.states.last().map_or(Version::ZERO, |(version, _)| *version)
     }
 
+    /// The versions at which it changed.
+    pub(super) fn versions(&self) -> impl Iterator<Item = Version> {
+        self.states.iter().map(|(version, _)| *version)
+    }
+
     fn push(&mut self, version: Version, state: T) {
         assert!(version > self.changed(), "versions rise: {version} after {}", self.changed());
         self.states.push((version, state));

@@ -49,7 +49,9 @@ impl Desk<'_> {
                 self.change(run, Run { deleted: true, ..Run::default() });
                 Output::Flag(self.holds_anything(&state))
             }
-            RunCommand::End { .. } | RunCommand::Retain { .. } => unreachable!("a run's home needs not be told"),
+            RunCommand::End { .. } | RunCommand::Retain { .. } | RunCommand::Records { .. } => {
+                unreachable!("no client asks a home for that")
+            }
             RunCommand::ClaimName { name, id } => self.claim(name, *id),
             RunCommand::LookUpName { name } => Output::MaybeRunId(self.holder(name)),
             RunCommand::ReleaseName { name, id } => {

@@ -1,0 +1,128 @@
+//! History: what a run was, commit by commit.
+//!
+//! - The records of a run are the revisions of its primary keys. They are found without reading any other run's.
+//! - A replay is a pure function of them: it gives the same memory on every machine, however many shards they came from.
+
+use std::collections::BTreeMap;
+
+use super::index;
+use super::output::Output;
+use crate::base::error::{Error, Result};
+use crate::base::key::{Name, Space};
+use crate::base::options::HistoryRetention;
+use crate::base::run_id::RunId;
+use crate::base::stored::{Stored, Write};
+use crate::base::value::Value;
+use crate::base::version::Version;
+use crate::commit::access::Access;
+use crate::format::snapshot::{Entry, Held, Kept, Piece};
+use crate::store::dump::Page;
+use crate::store::memory::Memory;
+
+/// The next records of a run.
+///
+/// # Errors
+/// `KeyNotFound` if the run was deleted, `InvalidOperation` if not all of its history is kept.
+pub(super) fn page(access: &mut Access<'_>, run: RunId, after: Option<(Space, Name)>) -> Result<Output> {
+    if access.is_deleted(run) {
+        return Err(Error::KeyNotFound(format!("the run was deleted, and its history with it: run={run}")));
+    }
+    let complete_since = access.history_since(run);
+    if complete_since > Version::ZERO {
+        let reason = "not all of the run's history is kept, give it `HistoryRetention::Forever` when it begins";
+        return Err(Error::InvalidOperation(format!("{reason}: run={run} since={complete_since}")));
+    }
+    Ok(Output::Records(Box::new(access.history(run, after))))
+}
+
+/// The writes that led to a piece, and their versions.
+pub(crate) fn writes_of(piece: Piece) -> Vec<(Version, Write)> {
+    match piece {
+        Piece::Run { run, deleted, .. } => {
+            deleted.map(|version| (version, Write::DeleteRun { run })).into_iter().collect()
+        }
+        Piece::Names { run, space, names } => {
+            let mut all = Vec::new();
+            for Entry { name, kept } in names {
+                // What the commit itself put there before it deleted it is not known any more.
+                let is_deleted_first = space == Space::Kv && kept.first().is_some_and(|first| first.held.is_none());
+                if let Some(first) = kept.first().filter(|_| is_deleted_first) {
+                    let stored = Stored::Value(Value::Null);
+                    all.push((first.version, Write::Put { run, space, name: name.clone(), stored, expires: None }));
+                }
+                for kept in kept {
+                    let version = kept.version;
+                    all.extend(write_of(run, space, &name, kept).map(|write| (version, write)));
+                }
+            }
+            all
+        }
+    }
+}
+
+/// The write that left a revision; `None` if it was derived.
+fn write_of(run: RunId, space: Space, name: &Name, kept: Kept) -> Option<Write> {
+    let name = name.clone();
+    match kept.held {
+        Some(Held::Stored(stored)) => {
+            let expires = Some(kept.expires).filter(|expires| *expires != Version::MAX);
+            Some(Write::Put { run, space, name, stored, expires })
+        }
+        None if matches!(space, Space::Kv | Space::RunName) => Some(Write::Delete { run, space, name }),
+        Some(Held::EventHead { .. } | Held::Count(_) | Held::Marker) | None => None,
+    }
+}
+
+/// The records of one run, from all shards that hold some, by commit.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    commits: BTreeMap<Version, Vec<Write>>,
+    /// How many revisions there are, and about how many bytes they take.
+    pub(crate) revisions: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Records {
+    /// Adds what a shard answered, and says what to ask it next, if anything.
+    pub(crate) fn add(&mut self, page: Page) -> Option<(Space, Name)> {
+        for piece in page.pieces {
+            for (version, write) in writes_of(piece).into_iter().filter(|(_, write)| !is_for_one_shard(write)) {
+                self.revisions += 1;
+                self.bytes += write.weight() as u64;
+                self.commits.entry(version).or_default().push(write);
+            }
+        }
+        page.last
+    }
+
+    /// The commits at or below a version, in order. What each of them left of a key is one write, in the order of their keys.
+    pub(crate) fn commits_until(&mut self, until: Version) -> Vec<(Version, Vec<Write>)> {
+        let kept = std::mem::take(&mut self.commits).into_iter().filter(|(version, _)| *version <= until);
+        let sorted = kept.map(|(version, mut writes)| {
+            writes.sort_by(|a, b| a.key().cmp(&b.key()));
+            (version, writes)
+        });
+        sorted.collect()
+    }
+}
+
+/// What a shard is told that is not the run's home: the home says the same in the run's metadata, or says it too.
+const fn is_for_one_shard(write: &Write) -> bool {
+    matches!(write, Write::Put { stored: Stored::RunEnded(_) | Stored::Retention(_), .. })
+}
+
+/// The memory that commits lead to.
+///
+/// # Errors
+/// `Corruption` if no shard can have committed that.
+pub(crate) fn replay(commits: &[(Version, Vec<Write>)]) -> Result<Memory> {
+    let mut memory = Memory::new(HistoryRetention::Forever);
+    for (version, writes) in commits {
+        for write in writes {
+            index::replay(&mut memory, write.clone(), *version, version.previous()).map_err(|what| {
+                Error::Corruption(format!("history does not fit together: {what}: version={version}"))
+            })?;
+        }
+    }
+    Ok(memory)
+}

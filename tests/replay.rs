@@ -1,0 +1,141 @@
+//! Replay: a run is rebuilt from its history, at any version, at the cost of its own records, on any number of shards.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use in_mem::prelude::*;
+use in_mem::{Change, HistoryRetention, Partitioning, RunStatus, TraceType};
+use support::{directory, on_tokio};
+
+/// Something of every primitive; returns the versions of the commits.
+async fn work(database: &Database, run: RunId) -> Vec<Version> {
+    let run = database.run(run);
+    let mut versions = Vec::new();
+    for number in 0..4 {
+        let version = run
+            .transaction(async |txn| {
+                txn.kv().put("k", number).await?;
+                txn.kv().put(format!("k{number}"), number).await?;
+                txn.events().append("step", number).await?;
+                txn.states().set("cell", number).await?;
+                txn.traces().record(TraceType::from("thought"), vec!["tag".into()], Value::Null).await
+            })
+            .await;
+        version.unwrap();
+        versions.push(run.kv().get_versioned("k").await.unwrap().unwrap().version);
+    }
+    run.kv().delete("k0").await.unwrap();
+    run.states().delete("cell").await.unwrap();
+    versions
+}
+
+#[test]
+fn a_run_is_rebuilt_as_it_was_at_any_commit() {
+    on_tokio(async {
+        let database = Database::open_in_memory().await.unwrap();
+        let run =
+            database.start_run(RunOptions { name: Some("r".into()), ..RunOptions::default() }).await.unwrap().id();
+        let versions = work(&database, run).await;
+        database.end_run(run).await.unwrap();
+        let view = database.replay_run(run).await.unwrap();
+        assert_eq!(view.kv().list(None).await.unwrap(), ["k", "k1", "k2", "k3"]);
+        assert_eq!(view.events().len().await.unwrap(), 4);
+        assert!(view.events().verify_chain().await.unwrap().is_valid);
+        assert_eq!(view.states().read("cell").await.unwrap(), None);
+        assert_eq!(view.traces().query_by_tag("tag").await.unwrap().len(), 4);
+        assert_eq!(view.metadata().unwrap().status, RunStatus::Completed);
+        assert_eq!(view.metadata(), database.runs().get_run(run).await.unwrap());
+        assert!(matches!(view.kv().put("k", 1).await, Err(Error::InvalidOperation(_))));
+        for (number, version) in versions.iter().enumerate() {
+            let view = database.replay_run_until(run, *version).await.unwrap();
+            assert_eq!(view.kv().get("k").await.unwrap(), Some(number.into()));
+            assert_eq!(view.events().len().await.unwrap(), number as u64 + 1);
+            assert_eq!(view.traces().count().await.unwrap(), number as u64 + 1);
+            assert_eq!(view.states().read("cell").await.unwrap().unwrap().version, number as u64 + 1);
+            assert_eq!((view.version(), view.metadata().unwrap().status), (*version, RunStatus::Active));
+        }
+    });
+}
+
+#[test]
+fn the_steps_of_a_run_are_its_commits_and_what_each_of_them_changed() {
+    on_tokio(async {
+        let database = Database::open_in_memory().await.unwrap();
+        let run = database.start_run(RunOptions::default()).await.unwrap().id();
+        let versions = work(&database, run).await;
+        let view = database.replay_run(run).await.unwrap();
+        let steps: Vec<_> = view.steps().collect();
+        assert_eq!(steps.len(), 1 + 4 + 2);
+        assert!(matches!(steps[0].changes[..], [Change::Run(_)]));
+        assert_eq!(steps[1..5].iter().map(|step| step.version).collect::<Vec<_>>(), versions);
+        let kinds = |step: &in_mem::Step| step.changes.iter().map(kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&steps[1]), ["kv k", "kv k0", "event 0", "state cell", "trace"]);
+        assert_eq!(steps[5].changes, [Change::Kv { key: "k0".into(), value: None }]);
+        assert_eq!(steps[6].changes, [Change::State { name: "cell".into(), state: None }]);
+    });
+}
+
+fn kind(change: &Change) -> String {
+    match change {
+        Change::Kv { key, .. } => format!("kv {key}"),
+        Change::Event(event) => format!("event {}", event.sequence),
+        Change::State { name, .. } => format!("state {name}"),
+        Change::Trace(_) => "trace".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Whatever else the database holds, and however it is laid out, the same records are read, and the same comes of them.
+#[test]
+fn a_replay_reads_the_records_of_its_run_only_and_gives_the_same_on_any_layout() {
+    for partitioning in [Partitioning::ByRun, Partitioning::ByKey] {
+        let directory = directory();
+        let open =
+            |shards: usize| Database::builder().path(directory.path()).shards(shards).partitioning(partitioning).open();
+        on_tokio(async {
+            let database = open(1).await.unwrap();
+            let run = database.start_run(RunOptions::default()).await.unwrap().id();
+            work(&database, run).await;
+            let first = database.replay_run(run).await.unwrap();
+            for number in 0..50 {
+                let other = database.start_run(RunOptions::default()).await.unwrap();
+                other.kv().put("k", "x".repeat(1_000)).await.unwrap();
+                other.events().append("other", number).await.unwrap();
+            }
+            database.close().await.unwrap();
+            for shards in [2, 3, 1] {
+                let database = open(shards).await.unwrap();
+                let view = database.replay_run(run).await.unwrap();
+                assert_eq!((view.records(), view.bytes()), (first.records(), first.bytes()));
+                assert_eq!(view.digest().unwrap(), first.digest().unwrap());
+                assert_eq!(view.steps().collect::<Vec<_>>(), first.steps().collect::<Vec<_>>());
+                assert_eq!(database.replay_run(run).await.unwrap().digest().unwrap(), first.digest().unwrap());
+                database.checkpoint().await.unwrap();
+                database.close().await.unwrap();
+            }
+            assert!(first.bytes() < 10_000, "{}", first.bytes());
+        });
+    }
+}
+
+#[test]
+fn what_cannot_be_replayed_says_so() {
+    on_tokio(async {
+        let database = Database::open_in_memory().await.unwrap();
+        let nobody = database.replay_run(RunId::new()).await;
+        assert!(matches!(nobody, Err(Error::KeyNotFound(_))), "{nobody:?}");
+        let history = Some(HistoryRetention::Commits(1));
+        let run = database.begin_run_with(RunOptions { history, ..RunOptions::default() }).await.unwrap();
+        database.kv().put(run, "k", 1).await.unwrap();
+        assert!(database.replay_run(run).await.is_ok(), "nothing was forgotten yet");
+        for number in 0..3 {
+            database.kv().put(run, "k", number).await.unwrap();
+        }
+        let forgotten = database.replay_run(run).await.unwrap_err();
+        assert!(forgotten.to_string().contains("not all of the run's history is kept"), "{forgotten}");
+        let future = database.replay_run_until(RunId::new(), Version::from(u64::MAX - 1)).await;
+        assert!(matches!(future, Err(Error::InvalidOperation(_))), "{future:?}");
+        database.runs().delete_run(run).await.unwrap();
+        assert!(matches!(database.replay_run(run).await, Err(Error::KeyNotFound(_))));
+    });
+}
