@@ -6,6 +6,9 @@
 //!   more follows.
 //! - `durable` is a position known to be on disk when the record was written. Damage below it is corruption.
 
+use std::fmt;
+
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -283,11 +286,40 @@ pub(crate) fn read(bytes: &[u8], position: Position, salt: u64) -> Option<(Recor
 /// # Errors
 /// `Serialization` if the bytes are no body, or one that nobody would write.
 pub(crate) fn decode_body(body: &[u8]) -> Result<OwnedCommitBody> {
-    let body: OwnedCommitBody = postcard::from_bytes(body)
+    let mut writes = Vec::new();
+    decode_writes(body, &mut writes)?;
+    Ok(CommitBody { writes })
+}
+
+/// The same, in place of what was in `writes`: who decodes many bodies allocates once.
+///
+/// # Errors
+/// As `decode_body`.
+pub(crate) fn decode_writes(body: &[u8], writes: &mut Vec<Write>) -> Result<()> {
+    writes.clear();
+    let mut body = postcard::Deserializer::from_bytes(body);
+    body.deserialize_seq(WritesVisitor(writes))
         .map_err(|error| Error::Serialization(format!("the body of a record is malformed: reason={error}")))?;
-    match body.writes.iter().position(|write| !write.is_possible()) {
-        None => Ok(body),
+    match writes.iter().position(|write| !write.is_possible()) {
+        None => Ok(()),
         Some(at) => Err(Error::Serialization(format!("a write does not fit the key it is for: number={at}"))),
+    }
+}
+
+struct WritesVisitor<'a>(&'a mut Vec<Write>);
+
+impl<'de> Visitor<'de> for WritesVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("writes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
+        while let Some(write) = access.next_element()? {
+            self.0.push(write);
+        }
+        Ok(())
     }
 }
 
