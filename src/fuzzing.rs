@@ -34,6 +34,7 @@ use crate::format::snapshot::SnapshotFile;
 use crate::shard::replay::{Extent, Target, replay_segment, survey};
 use crate::shard::route::Layout;
 use crate::shard::sealing::{Sealing, decide};
+use crate::store::backlog::{BACKLOG, Backlog};
 use crate::store::dump::Loader;
 use crate::store::memory::Memory;
 
@@ -205,7 +206,9 @@ fn read_segment(bytes: &[u8]) -> bool {
     let extent = Extent { end: segment.end, above: Version::ZERO, cut: segment.cut, decisions: &decisions };
     let replay = |shards: usize, partitioning: Partitioning, moved_from: Option<(usize, usize)>| {
         let target = Target { shard: 0, layout: Layout { shards, partitioning }, moved_from };
-        replay_segment(bytes, &header, extent, target, &mut Memory::new(HistoryRetention::Forever))
+        let mut backlog = Backlog::new(Memory::new(HistoryRetention::Forever), BACKLOG);
+        let replayed = replay_segment(bytes, &header, extent, target, &mut backlog);
+        backlog.finish().map_err(String::from).and(replayed.map_err(|damage| format!("{damage:?}")))
     };
     let replayed = replay(1, Partitioning::ByRun, None);
     assert_eq!(replay(1, Partitioning::ByRun, None), replayed, "the same bytes give the same");

@@ -24,6 +24,7 @@ use crate::shard::decisions::Decisions;
 use crate::shard::replay::{Extent, Target, replay_segment, survey};
 use crate::shard::route::Layout;
 use crate::shard::sealing;
+use crate::store::backlog::{BACKLOG, Backlog};
 use crate::store::dump::Loader;
 use crate::store::memory::Memory;
 
@@ -167,13 +168,23 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
     /// # Errors
     /// `Snapshot` if its snapshot is damaged: `fall_back`. Otherwise `Corruption` with file and offset; `Io`.
     pub(crate) fn build_shard(&self, shard: usize) -> Result<Built, Failure> {
+        match self.build_with(shard, BACKLOG) {
+            // A write that waited is noticed late: where it stands says who lets none wait.
+            Err(Failure::Other(Error::Corruption(_))) => self.build_with(shard, 1),
+            built => built,
+        }
+    }
+
+    /// The same; that many writes wait at most.
+    fn build_with(&self, shard: usize, waiting: usize) -> Result<Built, Failure> {
         let mut layout = self.plan.layout;
         if planted(Bug::OldShardCount) && self.report.previous_shards > 0 {
             layout.shards = self.report.previous_shards as usize;
         }
         let Layout { shards, partitioning } = layout;
         let memory = self.load_snapshot(shard, layout).map_err(Failure::of_snapshot)?;
-        let mut built = Built { memory, records: 0, latest: Version::ZERO };
+        let mut backlog = Backlog::new(memory, waiting);
+        let (mut counted, mut highest, mut end) = (0, Version::ZERO, None);
         let above = self.manifest.snapshots.last().map_or(Version::ZERO, |snapshot| snapshot.version);
         let mut sealed: Vec<&SealedSegment> = self.behind_snapshot().collect();
         if planted(Bug::HashOrder) {
@@ -190,15 +201,20 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
             let target = Target { shard, layout, moved_from };
             let extent = Extent { end: segment.end, above, cut: segment.cut, decisions: &self.decisions };
-            let (records, latest) = replay_segment(&bytes, &header, extent, target, &mut built.memory)
+            let (records, latest) = replay_segment(&bytes, &header, extent, target, &mut backlog)
                 .map_err(|damage| self.directory.damaged(&damage))?;
             // Of those that every shard reads, one counts.
             if shard == 0 || !has_moved {
-                built.records += records;
+                counted += records;
             }
-            built.latest = built.latest.max(latest);
+            highest = highest.max(latest);
+            end = Some((segment.id, segment.end));
         }
-        Ok(built)
+        match (backlog.finish(), end) {
+            (Ok(memory), _) => Ok(Built { memory, records: counted, latest: highest }),
+            (Err(what), Some((segment, end))) => Err(self.directory.corruption(segment, end, what).into()),
+            (Err(_), None) => unreachable!("what waits was read from a segment"),
+        }
     }
 
     /// The segments that may hold something that is not in the snapshot.

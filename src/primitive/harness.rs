@@ -30,7 +30,7 @@ pub(super) const OTHER: RunId = RunId::from_bytes([2; 16]);
 pub(super) struct Harness {
     pub(super) memory: Memory,
     pub(super) now: u64,
-    log: Vec<(Version, Write)>,
+    pub(super) log: Vec<(Version, Write)>,
 }
 
 impl Harness {

@@ -19,6 +19,7 @@ use crate::base::stored::{Stored, Write};
 use crate::base::trace::{Trace, TraceType};
 use crate::base::version::Version;
 use crate::commit::access::Access;
+use crate::store::backlog::Backlog;
 use crate::store::chain::Revision;
 use crate::store::memory::Memory;
 
@@ -58,9 +59,7 @@ pub(crate) fn replay(
     match write {
         Write::Put { run, space, name, stored, expires } => {
             derive(&mut commit, run, &name, &stored);
-            // A commit that took longer than its value's time to live replaces what was there all the same.
-            let expires = expires.unwrap_or(Version::MAX).max(version);
-            commit.push(run, space, name, Revision { version, expires, stored: Some(stored) });
+            commit.push(run, space, name, put_revision(stored, expires, version));
         }
         Write::Delete { run, space, name } => {
             assert!(
@@ -79,6 +78,36 @@ pub(crate) fn replay(
         }
     }
     commit.refused.map_or(Ok(()), Err)
+}
+
+/// The same, at leisure: plain values and states wait, because nothing is derived from them and nothing asks for them but
+/// the end of their run.
+///
+/// # Errors
+/// Why no shard can have written one of those that wait. Memory is of no use then.
+pub(crate) fn enqueue(backlog: &mut Backlog, write: Write, version: Version) -> Result<(), &'static str> {
+    match write {
+        Write::Put { run, space: space @ (Space::Kv | Space::State), name, stored, expires } => {
+            backlog.add(run, space, name, put_revision(stored, expires, version))
+        }
+        Write::Delete { run, space: Space::Kv, name } => {
+            backlog.add(run, Space::Kv, name, Revision { version, expires: Version::MAX, stored: None })
+        }
+        Write::Put { space: Space::Event | Space::Trace, .. } => {
+            replay(backlog.memory(), write, version, version.previous())
+        }
+        write => {
+            for space in [Space::Kv, Space::State] {
+                backlog.settle_space(write.run(), space)?;
+            }
+            replay(backlog.memory(), write, version, version.previous())
+        }
+    }
+}
+
+fn put_revision(stored: Stored, expires: Option<Version>, version: Version) -> Revision {
+    // A commit that took longer than its value's time to live replaces what was there all the same.
+    Revision { version, expires: expires.unwrap_or(Version::MAX).max(version), stored: Some(stored) }
 }
 
 /// Writes something in a running transaction, and lets its later reads see what is derived from it.
@@ -240,14 +269,28 @@ fn directory_entries(run: RunId, metadata: &RunMetadata) -> BTreeSet<(Space, Nam
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter, TraceCommand};
+    use std::time::Duration;
+
+    use super::super::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand};
     use super::super::harness::{Harness, OTHER, RUN, append, create, record};
     use super::super::output::Output;
     use super::*;
+    use crate::base::options::HistoryRetention;
     use crate::base::run::RunStatus;
+    use crate::base::value::{Text, Value};
     use crate::commit::part::Part;
 
     const PARENT: &str = "00000000000003e8";
+
+    /// A small generator: the same numbers every time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(self.0 >> 33).unwrap() % limit
+        }
+    }
 
     /// What a transaction does to make entries of every derived kind, some of them twice, some to remove them again.
     fn changes() -> Vec<Command> {
@@ -337,6 +380,109 @@ mod tests {
         let recovered = harness.recovered();
         for now in (0..=harness.now).step_by(1_000) {
             assert_eq!(recovered.dump(now.into()), harness.memory.dump(now.into()), "at {now}");
+        }
+    }
+
+    /// What commands of all kinds logged in a few runs, which begin and end meanwhile.
+    fn history(numbers: &mut Numbers) -> Vec<(Version, Write)> {
+        let mut harness = Harness::new();
+        for _ in 0..200 {
+            let run = RunId::from_bytes([u8::try_from(numbers.below(8)).unwrap() + 1; 16]);
+            let key =
+                |numbers: &mut Numbers| Text::from(format!("{:04}", numbers.below(40)).repeat(1 + numbers.below(7)));
+            let number = numbers.below(1_000) as u64 + 1;
+            let command: Command = match numbers.below(12) {
+                0 => KvCommand::Delete { key: key(numbers) }.into(),
+                1 => StateCommand::Set { name: key(numbers), value: Value::from(harness.now) }.into(),
+                2 => StateCommand::Delete { name: key(numbers) }.into(),
+                3 => append(["a", "b"][numbers.below(2)]).into(),
+                4 => record(number, None, TraceType::from("plan"), &["t"]).into(),
+                5 => create("run", None, &["old"]).into(),
+                6 => RunCommand::AddTags { tags: vec![format!("tag-{}", numbers.below(3))] }.into(),
+                7 if numbers.below(3) == 0 => RunCommand::Delete.into(),
+                8 => {
+                    let ttl = Some(Duration::from_nanos(number * 100));
+                    KvCommand::Put { key: key(numbers), value: Value::from(harness.now), ttl }.into()
+                }
+                9 => {
+                    let pairs = (0..9).map(|_| (key(numbers), Value::from(harness.now))).collect();
+                    KvCommand::PutMany { pairs }.into()
+                }
+                _ => KvCommand::Put { key: key(numbers), value: Value::from(harness.now), ttl: None }.into(),
+            };
+            // What is refused has written nothing.
+            let _ = harness.run_in(run, command);
+        }
+        harness.log
+    }
+
+    #[test]
+    fn writes_that_wait_leave_what_writes_one_by_one_leave_and_are_refused_with_them() {
+        let policies = [
+            HistoryRetention::Off,
+            HistoryRetention::For(Duration::from_micros(30)),
+            HistoryRetention::Commits(3),
+            HistoryRetention::Forever,
+        ];
+        let (mut refused, mut accepted) = (0, 0);
+        for seed in 0..200 {
+            let numbers = &mut Numbers(seed);
+            let mut log = history(numbers);
+            // Some logs say what no shard wrote, or are not in the order of their versions.
+            for _ in 0..(seed % 3) * 6 {
+                let at = numbers.below(log.len() - 20);
+                let other = at + numbers.below(20);
+                if seed % 3 == 1 {
+                    log.swap(at, other);
+                } else {
+                    (log[at].0, log[other].0) = (log[other].0, log[at].0);
+                }
+            }
+            // What a snapshot left: keys that are out of the way, and runs that are gone.
+            let begun = log.split_off(numbers.below(log.len()));
+            let policy = policies[numbers.below(policies.len())];
+            let base = || {
+                let mut memory = Memory::new(policy);
+                for (version, write) in log.clone() {
+                    replay(&mut memory, write, version, version.previous()).ok()?;
+                }
+                let last = log.last().map_or(Version::ZERO, |(version, _)| *version);
+                memory.sweep(last, usize::MAX);
+                Some(memory)
+            };
+            let Some(mut expected) = base() else { continue };
+            let one_by_one = begun
+                .iter()
+                .cloned()
+                .try_for_each(|(version, write)| replay(&mut expected, write, version, version.previous()));
+            let mut backlog = Backlog::new(base().unwrap(), [1, 7, 100, usize::MAX][numbers.below(4)]);
+            let all = begun.into_iter().try_for_each(|(version, write)| enqueue(&mut backlog, write, version));
+            let finished = all.and_then(|()| backlog.finish());
+            assert_eq!(finished.is_err(), one_by_one.is_err(), "seed {seed}");
+            match finished {
+                Err(_) => refused += 1,
+                Ok(mut memory) => {
+                    accepted += 1;
+                    assert!(memory.describe() == expected.describe(), "seed {seed}");
+                    assert_eq!(memory.footprint(), memory.count_footprint(), "seed {seed}");
+                    memory.sweep(Version::MAX, usize::MAX);
+                    expected.sweep(Version::MAX, usize::MAX);
+                    assert!(memory.describe() == expected.describe(), "seed {seed}");
+                }
+            }
+        }
+        assert!(refused > 20 && accepted > 100, "{refused} {accepted}");
+    }
+
+    /// Transactions over several shards are decided at versions that need not rise along a log.
+    #[test]
+    fn a_run_ends_after_what_was_logged_before_its_end() {
+        let put = |space, stored| Write::Put { run: RUN, space, name: Name::from_slice(b"k"), stored, expires: None };
+        for write in [put(Space::Kv, Stored::Value(Value::Null)), put(Space::State, Stored::DeletedState(1))] {
+            let mut backlog = Backlog::new(Memory::new(HistoryRetention::Off), usize::MAX);
+            enqueue(&mut backlog, write, 10.into()).unwrap();
+            enqueue(&mut backlog, Write::DeleteRun { run: RUN }, 8.into()).unwrap();
+            assert_eq!(backlog.finish().unwrap().deleted(&RUN), Some(8.into()));
         }
     }
 

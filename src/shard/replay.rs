@@ -15,7 +15,7 @@ use crate::format::record::{self, Position, RecordHeader, RecordKind};
 use crate::format::scan::{SegmentScan, scan_segment};
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::index;
-use crate::store::memory::Memory;
+use crate::store::backlog::Backlog;
 
 /// A place in a segment and what is wrong there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,26 +142,27 @@ pub(crate) struct Extent<'a> {
 /// the highest version in any.
 ///
 /// # Errors
-/// The first byte below the end that is not as written.
+/// The first byte below the end that is not as written; or where it was noticed that one that waited in the backlog was not.
 pub(crate) fn replay_segment(
     bytes: &[u8],
     header: &SegmentHeader,
     extent: Extent<'_>,
     target: Target,
-    memory: &mut Memory,
+    backlog: &mut Backlog,
 ) -> Result<(u64, Version), Damage> {
     let damage = |offset: u64, what: String| Damage { segment: header.id, offset, what };
     let end = extent.end;
     let mut records = 0;
     let mut latest = Version::ZERO;
     let mut bad = None;
+    let mut writes = Vec::new();
     let limit = Some(end).filter(|_| !planted(Bug::TailTrusted));
     let scan = scan_segment(bytes, header, limit, |offset, record, body| {
         if bad.is_some() {
             return;
         }
         latest = latest.max(record.version());
-        match replay_record(&record, body, extent, target, memory) {
+        match replay_record(&record, body, extent, target, &mut writes, backlog) {
             Ok(counts) => records += u64::from(counts),
             Err(what) => bad = Some(damage(offset, what)),
         }
@@ -182,7 +183,8 @@ fn replay_record(
     body: &[u8],
     extent: Extent<'_>,
     target: Target,
-    memory: &mut Memory,
+    writes: &mut Vec<Write>,
+    backlog: &mut Backlog,
 ) -> Result<bool, String> {
     let ignores_cut = planted(Bug::CutIgnoredAtRecovery) && target.shard == 0;
     let (version, body) = match record.kind() {
@@ -198,9 +200,9 @@ fn replay_record(
         None => return Err(format!("a record of an unknown kind: kind={}", record.kind)),
     };
     let Some(version) = version.filter(|version| *version > extent.above) else { return Ok(false) };
-    let body = record::decode_body(body).map_err(|error| error.to_string())?;
+    record::decode_writes(body, writes).map_err(|error| error.to_string())?;
     let count = if planted(Bug::HalfCommit) { 1 } else { usize::MAX };
-    for mut write in body.writes.into_iter().take(count) {
+    for mut write in writes.drain(..).take(count) {
         match &mut write {
             Write::Delete { .. } if planted(Bug::DeletesForgotten) => continue,
             Write::Put { expires, .. } if planted(Bug::ExpiryForgotten) => *expires = None,
@@ -211,7 +213,7 @@ fn replay_record(
             Some(source) => target.layout.taken_over(target.shard, write, source),
         };
         if let Some(write) = write {
-            index::replay(memory, write, version, version.previous())?;
+            index::enqueue(backlog, write, version)?;
         }
     }
     Ok(true)

@@ -20,6 +20,7 @@ use crate::shard::input::{Acknowledge, Commit, Input, Request};
 use crate::shard::machine::{Shard, ShardConfig};
 use crate::shard::replay::{Extent, Target, judge, replay_segment, survey};
 use crate::shard::route::Layout;
+use crate::store::backlog::{BACKLOG, Backlog};
 use crate::store::memory::Memory;
 
 const RUN: RunId = RunId::from_bytes([7; 16]);
@@ -331,11 +332,12 @@ pub(super) fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() 
     bytes[2 * BLOCK + 1024..].fill(0);
     let judgement = judge(0, Position::START, &[survey(&bytes, &header, None)]).expect("a torn tail is no corruption");
     assert!(judgement.torn.is_some(), "a torn tail is there");
-    let mut memory = Memory::new(HistoryRetention::Off);
+    let mut backlog = Backlog::new(Memory::new(HistoryRetention::Off), BACKLOG);
     let layout = Layout { shards: 1, partitioning: Partitioning::ByRun };
     let target = Target { shard: 0, layout, moved_from: None };
     let extent =
         Extent { end: judgement.ends[0], above: Version::ZERO, cut: Version::MAX, decisions: &Decisions::default() };
-    let replayed = replay_segment(&bytes, &header, extent, target, &mut memory);
+    let replayed = replay_segment(&bytes, &header, extent, target, &mut backlog);
     assert_eq!(replayed.map(|(records, _)| records), Ok(2));
+    assert!(backlog.finish().is_ok());
 }

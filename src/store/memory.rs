@@ -432,6 +432,14 @@ impl Memory {
         })
     }
 
+    /// All there is, in order, for tests that compare memories.
+    #[cfg(test)]
+    pub(crate) fn describe(&self) -> String {
+        let runs: BTreeMap<_, _> = self.runs.iter().collect();
+        let tombstones: BTreeMap<_, _> = self.tombstones.iter().collect();
+        format!("{runs:?} {tombstones:?} {:?} {:?} {}", self.sweep, self.collected, self.footprint)
+    }
+
     /// Every live key at a version, for tests that compare whole states.
     #[cfg(test)]
     pub(crate) fn dump(&self, snapshot: Version) -> BTreeMap<(RunId, Space, Name), Stored> {

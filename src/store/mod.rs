@@ -4,6 +4,7 @@
 //! - A revision is forgotten only when no reader can need it any more (the horizon) and the history policy of its
 //!   space lets it go. Deletes leave a revision that holds nothing, for the same reason.
 
+pub(crate) mod backlog;
 pub(crate) mod chain;
 pub(crate) mod dump;
 pub(crate) mod footprint;
