@@ -100,18 +100,27 @@ fn a_view_of_the_past_is_refused_only_where_something_was_forgotten() {
     });
 }
 
-/// States and metadata have a past like pairs.
+/// What is derived keeps no past of its own: it is found in what it was derived from.
 #[test]
-fn a_view_of_the_past_sees_states_and_metadata_as_they_were() {
+fn a_view_of_the_past_sees_states_events_and_traces_as_they_were() {
     on_tokio(async {
         let database = Database::open_in_memory().await.unwrap();
         let run = database.start_run(RunOptions::default()).await.unwrap();
         run.states().set("cell", "first").await.unwrap();
+        run.events().append("step", 1).await.unwrap();
+        run.traces().record("thought".into(), vec![], 1).await.unwrap();
         let then = run.kv().compare_and_put("now", None, 0).await.unwrap();
         run.states().set("cell", "second").await.unwrap();
+        run.events().append("step", 2).await.unwrap();
+        run.traces().record("thought".into(), vec![], 2).await.unwrap();
         run.end().await.unwrap();
         let view = database.snapshot_at(run.id(), then).await.unwrap();
         assert_eq!(view.states().read("cell").await.unwrap().unwrap().value, Value::from("first"));
+        assert_eq!(view.events().len().await.unwrap(), 1);
+        assert_eq!(view.events().head().await.unwrap().unwrap().payload, Value::from(1));
+        assert!(view.events().verify_chain().await.unwrap().is_valid);
+        assert_eq!(view.traces().count().await.unwrap(), 1);
+        assert_eq!((run.events().len().await.unwrap(), run.traces().count().await.unwrap()), (2, 2));
         assert_eq!(run.states().read("cell").await.unwrap().unwrap().value, Value::from("second"));
     });
 }

@@ -122,6 +122,11 @@ impl<'a> Access<'a> {
         self.is_too_old |= is_tracking && self.memory.is_collected(&run, space, self.part.snapshot);
     }
 
+    /// Whether what was in a space of a run at the snapshot is still there.
+    pub(crate) fn is_kept(&self, run: RunId, space: Space) -> bool {
+        !self.part.is_tracking() || !self.memory.is_collected(&run, space, self.part.snapshot)
+    }
+
     fn meet_writer(&mut self, run: RunId, space: Space, name: &[u8]) {
         self.look_back(run, space);
         let met = self.intents.and_then(|intents| intents.writer_of(run, space, name, self.part.snapshot));

@@ -222,16 +222,14 @@ impl Command {
         }
     }
 
-    /// The spaces of its run that it may read.
+    /// The spaces of its run that it may read and that what is elsewhere does not replace.
     pub(crate) const fn spaces(&self) -> &'static [Space] {
         match self {
             Self::Kv(_) if self.is_read() => &[Space::Kv],
             Self::Kv(_) => &[Space::Kv, Space::Run],
-            Self::Event(_) => &[Space::Event, Space::EventHead, Space::EventType, Space::Run],
+            Self::Event(_) => &[Space::Event, Space::EventType, Space::Run],
             Self::State(_) => &[Space::State, Space::Run],
-            Self::Trace(_) => {
-                &[Space::Trace, Space::TraceKind, Space::TraceTag, Space::TraceChild, Space::TraceCount, Space::Run]
-            }
+            Self::Trace(_) => &[Space::Trace, Space::TraceKind, Space::TraceTag, Space::TraceChild, Space::Run],
             Self::Run(RunCommand::Delete) => &[Space::Run, Space::Kv, Space::Event, Space::State, Space::Trace],
             Self::Run(_) => {
                 const SPACES: &[Space] = &[

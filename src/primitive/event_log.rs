@@ -55,6 +55,9 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: EventCommand
 }
 
 fn head(access: &mut Access<'_>, run: RunId) -> EventHead {
+    if !access.is_kept(run, Space::EventHead) {
+        return head_of_events(access, run);
+    }
     match access.get(run, Space::EventHead, &unit_name()) {
         None => EventHead::default(),
         Some(Stored::EventHead(head)) => head,
@@ -63,6 +66,18 @@ fn head(access: &mut Access<'_>, run: RunId) -> EventHead {
 }
 
 /// Appends one event behind `head` and moves `head` there.
+/// The end of the log as it was: ends are not kept, events are.
+fn head_of_events(access: &mut Access<'_>, run: RunId) -> EventHead {
+    let mut head = EventHead::default();
+    access.scan(run, Space::Event, &Scan { reverse: true, limit: 1, ..Scan::all() }, |_, stored| {
+        if let Stored::Event(event) = stored {
+            head = EventHead { len: event.sequence + 1, timestamp: event.timestamp, hash: event.hash };
+        }
+        false
+    });
+    head
+}
+
 fn append(access: &mut Access<'_>, run: RunId, head: &mut EventHead, event_type: String, payload: Value) -> Result<()> {
     let timestamp = access.now().as_micros().max(head.timestamp);
     let sequence = head.len;

@@ -142,6 +142,10 @@ fn by_time(access: &mut Access<'_>, run: RunId, range: Range<i64>) -> Vec<Arc<Tr
 }
 
 fn count(access: &mut Access<'_>, run: RunId) -> u64 {
+    if !access.is_kept(run, Space::TraceCount) {
+        // Counts are not kept, traces are.
+        return scan(access, run, &Scan::all()).len() as u64;
+    }
     let kept = match access.get(run, Space::TraceCount, &unit_name()) {
         None => 0,
         Some(Stored::Count(count)) => count,
