@@ -8,6 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, EventHead};
+use super::json::Document;
+use super::json::edit::Edit;
 use super::key::{Name, Space, name_bytes, number_name};
 use super::run::{RunMetadata, RunStatus};
 use super::run_id::RunId;
@@ -29,6 +31,7 @@ pub(crate) enum Stored {
     RunId(RunId),
     /// On a shard that is not the run's home: the run has ended and takes no more writes.
     RunEnded(RunStatus),
+    Json(Arc<Document>),
     #[serde(skip)]
     EventHead(EventHead),
     #[serde(skip)]
@@ -48,6 +51,7 @@ impl Stored {
             (Space::Event, Self::Event(event)) => {
                 !is_in_directory && event.sequence < u64::MAX && *name == number_name(event.sequence)
             }
+            (Space::Json, Self::Json(_)) => !is_in_directory,
             (Space::Trace, Self::Trace(_)) => !is_in_directory && name.len() == size_of::<u64>(),
             (Space::Run, Self::Run(_) | Self::RunEnded(_)) => !is_in_directory && name.is_empty(),
             _ => false,
@@ -68,6 +72,7 @@ impl Stored {
                 let error = run.error.as_ref().map_or(0, String::len);
                 run.name.len() + texts(&run.tags) + run.metadata.weight() + error + 96
             }
+            Self::Json(document) => document.root.size().weight(),
             Self::DeletedState(_)
             | Self::RunId(_)
             | Self::RunEnded(_)
@@ -99,13 +104,22 @@ pub(crate) enum Write {
     },
     /// The run and everything in it is gone for good.
     DeleteRun { run: RunId },
+    /// A JSON document is changed in these places, one after the other.
+    EditJson {
+        run: RunId,
+        #[serde(with = "name_bytes")]
+        name: Name,
+        edits: Vec<Edit>,
+    },
 }
 
 impl Write {
     /// The run it changes.
     pub(crate) const fn run(&self) -> RunId {
         match self {
-            Self::Put { run, .. } | Self::Delete { run, .. } | Self::DeleteRun { run } => *run,
+            Self::Put { run, .. } | Self::Delete { run, .. } | Self::DeleteRun { run } | Self::EditJson { run, .. } => {
+                *run
+            }
         }
     }
 
@@ -113,11 +127,14 @@ impl Write {
     pub(crate) fn is_possible(&self) -> bool {
         let is_in_directory = self.run() == RunId::DIRECTORY;
         match self {
+            // Documents do not expire.
+            Self::Put { space: Space::Json, expires: Some(_), .. } => false,
             Self::Put { run, space, name, stored, .. } => stored.fits(*run, *space, name),
             Self::Delete { space: Space::RunName, .. } => is_in_directory,
             // Entries are derived from events, traces and metadata: those end with their run only.
-            Self::Delete { space, .. } => *space == Space::Kv && !is_in_directory,
+            Self::Delete { space, .. } => matches!(space, Space::Kv | Space::Json) && !is_in_directory,
             Self::DeleteRun { .. } => !is_in_directory,
+            Self::EditJson { edits, .. } => !is_in_directory && edits.iter().all(Edit::is_possible),
         }
     }
 
@@ -127,6 +144,7 @@ impl Write {
             Self::Put { name, stored, .. } => 40 + name.len() + stored.weight(),
             Self::Delete { name, .. } => 40 + name.len(),
             Self::DeleteRun { .. } => 40,
+            Self::EditJson { name, edits, .. } => 40 + name.len() + edits.iter().map(Edit::weight).sum::<usize>(),
         }
     }
 }

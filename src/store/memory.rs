@@ -58,9 +58,11 @@ impl RunTable {
         }
     }
 
-    /// Puts a key that held nothing from `gone_at` on out of the way.
+    /// Puts a key-value pair that held nothing from `gone_at` on out of the way.
     fn bury(&mut self, space: Space, name: &[u8], gone_at: Version) {
-        if let Some((name, chain)) = self.spaces[space.index()].remove_entry(name) {
+        if space == Space::Kv
+            && let Some((name, chain)) = self.spaces[space.index()].remove_entry(name)
+        {
             self.buried_until = self.buried_until.max(gone_at);
             self.buried.insert(name, chain);
         }
@@ -130,7 +132,7 @@ impl Memory {
             HistoryRetention::Off if !chain.keeps_older(horizon) => {
                 added.saturating_sub(footprint::of_revision(chain.newest()))
             }
-            _ => added,
+            _ => footprint::of_next(chain.newest(), stored),
         }
     }
 
@@ -394,7 +396,7 @@ impl Memory {
 
     pub(super) fn retention(&self, space: Space, horizon: Version) -> Retention {
         match space {
-            Space::Kv => Retention { horizon, history: self.history },
+            Space::Kv | Space::Json => Retention { horizon, history: self.history },
             _ => without_history(horizon),
         }
     }
@@ -410,10 +412,7 @@ impl Memory {
     pub(crate) fn count_footprint(&self) -> usize {
         let chains = |table: &RunTable| {
             let all = table.spaces.iter().flatten().chain(&table.buried);
-            all.map(|(name, chain)| {
-                footprint::of_key(name) + chain.revisions().map(footprint::of_revision).sum::<usize>()
-            })
-            .sum::<usize>()
+            all.map(|(name, chain)| footprint::of_key(name) + chain.count_footprint()).sum::<usize>()
         };
         self.runs.values().map(|table| RUN_BYTES + chains(table)).sum::<usize>()
             + TOMBSTONE_BYTES * self.tombstones.len()
@@ -469,6 +468,9 @@ pub(super) const ALL_SPACES: [Space; Space::COUNT] = [
     Space::RunStatus,
     Space::RunTag,
     Space::RunChild,
+    Space::Json,
+    Space::JsonPath,
+    Space::JsonKey,
 ];
 
 /// Whether a range can hold anything; `BTreeMap::range` panics on those that end before they start.
