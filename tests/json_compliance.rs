@@ -174,7 +174,7 @@ fn patches() {
             ),
         ];
         for (document, operations, expected) in cases {
-            let patch: in_mem::json_patch::Patch = serde_json::from_value(operations.clone()).unwrap();
+            let patch: json_patch::Patch = serde_json::from_value(operations.clone()).unwrap();
             let after = changed(&run, &document, |json| json.patch("d", patch.clone())).await;
             let found = after.as_ref().ok().map(ToString::to_string);
             assert_eq!(found, expected.map(|expected| expected.to_string()), "{document} {operations} {after:?}");
@@ -187,7 +187,7 @@ fn patches() {
             json!([{"op": "add", "path": "a", "value": 1}]),
             json!({"op": "add"}),
         ] {
-            assert!(serde_json::from_value::<in_mem::json_patch::Patch>(malformed.clone()).is_err(), "{malformed}");
+            assert!(serde_json::from_value::<json_patch::Patch>(malformed.clone()).is_err(), "{malformed}");
         }
     });
 }

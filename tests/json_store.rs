@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use support::{BUFFERED, directory, in_memory, on_tokio, open};
 
-fn patch(operations: serde_json::Value) -> in_mem::json_patch::Patch {
+fn patch(operations: serde_json::Value) -> json_patch::Patch {
     serde_json::from_value(operations).unwrap()
 }
 
@@ -158,6 +158,51 @@ fn many_writers_of_siblings_never_conflict() {
 }
 
 #[test]
+fn transactions_over_shards_at_siblings_all_commit_and_are_there_after_a_restart() {
+    on_tokio(async {
+        let directory = directory();
+        let database = open(directory.path(), DurabilityMode::Strict, 3).await;
+        let runs: Vec<RunId> = (0..6).map(|_| RunId::new()).collect();
+        for run in &runs {
+            database.json().create(run, "d", json!({"counts": {}})).await.unwrap();
+        }
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..6_usize {
+            let (database, pair) = (database.clone(), [runs[writer % 3], runs[3 + writer % 2]]);
+            writers.spawn(async move {
+                let path = format!("/counts/w{writer}");
+                for _ in 0..20 {
+                    let count = async |transaction: MultiTransaction| {
+                        for run in pair {
+                            let run = transaction.run(run);
+                            let before = run.json_get("d", &path).await?.and_then(|count| count.as_u64()).unwrap_or(0);
+                            run.json_set("d", &path, before + 1).await?;
+                        }
+                        Ok(())
+                    };
+                    database.transaction_across(pair, count).await.unwrap();
+                    database.json().set(pair[0], "d", format!("/counts/alone{writer}"), 1).await.unwrap();
+                }
+            });
+        }
+        writers.join_all().await;
+        let mut documents = Vec::new();
+        for (at, run) in runs.iter().enumerate() {
+            let document = database.json().get(run, "d", "counts").await.unwrap().unwrap();
+            for writer in (0..6).filter(|writer| writer % 3 == at || 3 + writer % 2 == at) {
+                assert_eq!(document[format!("w{writer}")], json!(20), "{document}");
+            }
+            documents.push(document.to_string());
+        }
+        database.close().await.unwrap();
+        let database = open(directory.path(), DurabilityMode::Strict, 2).await;
+        for (run, document) in runs.iter().zip(documents) {
+            assert_eq!(database.json().get(run, "d", "counts").await.unwrap().unwrap().to_string(), document);
+        }
+    });
+}
+
+#[test]
 fn what_was_written_is_there_after_a_crash_a_checkpoint_and_on_more_shards() {
     on_tokio(async {
         for mode in [BUFFERED, DurabilityMode::Strict] {
@@ -251,5 +296,31 @@ fn documents_count_for_the_memory_limit_and_edits_count_what_they_add() {
         let refused = run.json().set("large", "more", "y".repeat(700_000)).await;
         assert!(matches!(refused, Err(Error::OutOfMemory { .. })), "{refused:?}");
         assert!(run.json().delete_at("large", "text").await.unwrap());
+    });
+}
+
+#[test]
+fn old_versions_share_what_did_not_change_in_a_snapshot_too() {
+    on_tokio(async {
+        let directory = directory();
+        let open = || Database::builder().path(directory.path()).history(HistoryRetention::Forever).shards(1).open();
+        let (database, run) = (open().await.unwrap(), RunId::new());
+        let mut versions = vec![database.json().create(run, "d", json!({"x": "x".repeat(200_000)})).await.unwrap()];
+        for number in 0..100 {
+            versions.push(database.json().set(run, "d", "n", number).await.unwrap());
+        }
+        database.checkpoint().await.unwrap();
+        database.close().await.unwrap();
+        let snapshots = std::fs::read_dir(directory.path().join("snapshots")).unwrap();
+        let bytes: u64 = snapshots.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        assert!(bytes < 1_000_000, "{bytes}");
+        let database = open().await.unwrap();
+        let used = database.info().memory_bytes;
+        assert!(used < 500_000, "{used}");
+        for (version, number) in versions.into_iter().skip(1).zip(0..) {
+            let view = database.snapshot_at(run, version).await.unwrap();
+            assert_eq!(view.json().get("d", "n").await.unwrap(), Some(json!(number)));
+        }
+        database.close().await.unwrap();
     });
 }

@@ -96,6 +96,7 @@ fn write_of(run: RunId, space: Space, name: &Name, kept: Kept) -> Option<Write> 
             let expires = Some(kept.expires).filter(|expires| *expires != Version::MAX);
             Some(Write::Put { run, space, name, stored, expires })
         }
+        Some(Held::Edited(edits)) => Some(Write::EditJson { run, name, edits }),
         None if matches!(space, Space::Kv | Space::RunName | Space::Json) => Some(Write::Delete { run, space, name }),
         Some(Held::EventHead { .. } | Held::Count(_) | Held::Marker) | None => None,
     }

@@ -157,7 +157,7 @@ impl Documents {
                 Write::EditJson { run, name, edits } => {
                     let key = (*run, name.clone());
                     let before = changed.get(&key).map_or_else(|| self.0.get(&key), Option::as_ref);
-                    let Some(Ok(after)) = before.map(|document| document.edited(edits)) else { return false };
+                    let Some(Ok(after)) = before.map(|document| document.edited(edits.clone())) else { return false };
                     changed.insert(key, Some(after));
                 }
                 _ => {}

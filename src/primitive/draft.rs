@@ -34,7 +34,7 @@ pub(super) struct Draft<'a, 'm> {
 
 impl<'a, 'm> Draft<'a, 'm> {
     pub(super) fn open(access: &'a mut Access<'m>, run: RunId, key: Text) -> Self {
-        let document = look(access, run, &key).map(|(document, _)| Document { root: document.root.clone(), added: 0 });
+        let document = look(access, run, &key).map(|(document, _)| document.draft());
         Self { access, run, key, document, edits: Vec::new(), is_whole: false }
     }
 
@@ -71,7 +71,7 @@ impl<'a, 'm> Draft<'a, 'm> {
         self.note(&path);
         if path.is_root() {
             limits::check_json_bytes(value.size().text())?;
-            self.document = Some(Document { root: value, added: 0 });
+            self.document = Some(Document::new(value));
             self.edits.clear();
             self.is_whole = true;
             return Ok(());

@@ -87,12 +87,12 @@ pub(crate) fn replay(
             let Some(Stored::Json(document)) = commit.current(run, Space::Json, &name) else {
                 return Err("an edit of a JSON document that is not there");
             };
-            let mut after = document.edited(&edits)?;
-            if commit.memory.newest_version(&run, Space::Json, &name) == Some(version) {
-                after.added += document.added;
-            }
             for edit in &edits {
                 mark_edit(&mut commit, run, &name, edit);
+            }
+            let mut after = document.edited(edits)?;
+            if commit.memory.newest_version(&run, Space::Json, &name) == Some(version) {
+                after = after.continuing(&document);
             }
             commit.set(run, Space::Json, name, Some(Stored::Json(Arc::new(after))));
         }
@@ -174,7 +174,7 @@ pub(crate) fn delete_run(access: &mut Access<'_>, run: RunId) -> Result<()> {
 /// What a JSON document's key holds with these edits.
 pub(crate) fn edited(memory: &Memory, run: &RunId, name: &[u8], edits: &[Edit]) -> Option<Stored> {
     let Some(Stored::Json(document)) = &memory.at(run, Space::Json, name, Version::MAX)?.stored else { return None };
-    document.edited(edits).ok().map(|document| Stored::Json(Arc::new(document)))
+    document.edited(edits.to_vec()).ok().map(|document| Stored::Json(Arc::new(document)))
 }
 
 /// A commit under way: derived entries go to memory.

@@ -69,14 +69,31 @@ impl Edit {
 }
 
 impl Document {
+    /// The document, to be edited.
+    pub(crate) fn draft(&self) -> Self {
+        Self { root: self.root.clone(), added: 0, edits: Vec::new() }
+    }
+
     /// The document with these edits.
     ///
     /// # Errors
     /// Why one of them does not fit.
-    pub(crate) fn edited(&self, edits: &[Edit]) -> Result<Self, &'static str> {
-        let mut document = Self { root: self.root.clone(), added: 0 };
+    pub(crate) fn edited(&self, edits: Vec<Edit>) -> Result<Self, &'static str> {
+        let mut document = self.draft();
         edits.iter().try_for_each(|edit| document.edit(edit))?;
+        document.edits = edits;
         Ok(document)
+    }
+
+    /// What these edits and those that made the document before make together, in one commit.
+    pub(crate) fn continuing(mut self, before: &Self) -> Self {
+        self.added += before.added;
+        let edits = std::mem::take(&mut self.edits);
+        // A document that was made as a whole in this commit is one that was made as a whole.
+        if !before.edits.is_empty() {
+            self.edits = before.edits.iter().cloned().chain(edits).collect();
+        }
+        self
     }
 
     /// Edits the document.
@@ -84,6 +101,7 @@ impl Document {
     /// # Errors
     /// Why the edit does not fit; the document is of no use then.
     pub(crate) fn edit(&mut self, Edit { path, change }: &Edit) -> Result<(), &'static str> {
+        self.added += path.weight();
         self.root.edit(path.segments(), change, &mut self.added)
     }
 }
@@ -199,7 +217,7 @@ mod tests {
             edit("c", Change::Remove),
             set("a.b", json!([])),
         ];
-        let after = before.edited(&edits).unwrap();
+        let after = before.edited(edits.to_vec()).unwrap();
         let expected = json!({"a": {"z": [0, 1, 3], "b": [], "y": {"new": true}}, "d": 4});
         assert_eq!(after.root.to_value().to_string(), expected.to_string());
         assert_eq!(after.root.size(), Json::from_value(expected).unwrap().size());
@@ -224,7 +242,7 @@ mod tests {
             set("s.x", json!(1)),
         ];
         for edit in edits {
-            assert!(before.edited(std::slice::from_ref(&edit)).is_err(), "{edit:?}");
+            assert!(before.edited(vec![edit.clone()]).is_err(), "{edit:?}");
         }
     }
 
@@ -232,7 +250,7 @@ mod tests {
     fn an_edit_adds_its_path_and_what_it_sets() {
         let wide: Vec<String> = (0..1000).map(|number| format!("item {number}")).collect();
         let before = document(json!({"wide": wide, "small": {"a": 1}}));
-        let after = before.edited(&[set("small.a", json!(2))]).unwrap();
+        let after = before.edited(vec![set("small.a", json!(2))]).unwrap();
         assert!(after.added < 200, "{}", after.added);
         assert!(before.added > 10_000);
         let Json::Object(root) = &after.root else { panic!("an object stays one") };

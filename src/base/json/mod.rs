@@ -16,6 +16,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Number;
 
+use self::edit::Edit;
 pub(crate) use self::size::Size;
 use super::error::{Error, Result};
 use super::limits;
@@ -227,23 +228,25 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
-/// What a document's key holds: the document, and what of it is its own.
+/// What a document's key holds: the document, what of it is its own, and how it came to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
     pub(crate) root: Json,
     /// About how many bytes it does not share with the document it was made from.
     pub(crate) added: usize,
+    /// What made it of the revision before; nothing if it was made or replaced as a whole.
+    pub(crate) edits: Vec<Edit>,
 }
 
 impl Document {
     /// A document that shares nothing.
     pub(crate) fn new(root: Json) -> Self {
-        Self { added: root.size().weight(), root }
+        Self { added: root.size().weight(), root, edits: Vec::new() }
     }
 }
 
 impl PartialEq for Document {
-    /// What is shared is no part of what it says.
+    /// How it came to what it says is no part of that.
     fn eq(&self, other: &Self) -> bool {
         self.root == other.root
     }
