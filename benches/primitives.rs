@@ -52,8 +52,8 @@ fn value() -> Value {
 }
 
 /// A small document, which holds what a pair holds.
-fn document() -> in_mem::serde_json::Value {
-    in_mem::serde_json::json!({"id": 7, "done": false, "state": {"step": 1, "text": text()}})
+fn document() -> serde_json::Value {
+    serde_json::json!({"id": 7, "done": false, "state": {"step": 1, "text": text()}})
 }
 
 async fn operate(run: &RunHandle, operation: Operation, number: u64) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The rules of RFC 6901 (pointers), RFC 6902 (patches), RFC 7396 (merge patches) and RFC 9535 (queries), case by case.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::too_many_lines, reason = "the cases are tables")]
 
 mod support;
 

@@ -250,7 +250,7 @@ impl RunJson {
         self.op(Ok(()), command, read!(Texts(keys) => keys))
     }
 
-    /// Reads what a JSONPath query (RFC 9535) selects of a document, in the order of the query; nothing if there is no
+    /// Reads what a `JSONPath` query (RFC 9535) selects of a document, in the order of the query; nothing if there is no
     /// document. In a transaction, it is a read of the whole document.
     ///
     /// # Errors

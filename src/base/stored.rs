@@ -46,12 +46,13 @@ impl Stored {
         let is_in_directory = run == RunId::DIRECTORY;
         match (space, self) {
             (Space::RunName, Self::RunId(_)) => is_in_directory,
-            (Space::Kv, Self::Value(_)) | (Space::State, Self::State(_) | Self::DeletedState(_)) => !is_in_directory,
+            (Space::Kv, Self::Value(_))
+            | (Space::State, Self::State(_) | Self::DeletedState(_))
+            | (Space::Json, Self::Json(_)) => !is_in_directory,
             // The length of the log is the next sequence.
             (Space::Event, Self::Event(event)) => {
                 !is_in_directory && event.sequence < u64::MAX && *name == number_name(event.sequence)
             }
-            (Space::Json, Self::Json(_)) => !is_in_directory,
             (Space::Trace, Self::Trace(_)) => !is_in_directory && name.len() == size_of::<u64>(),
             (Space::Run, Self::Run(_) | Self::RunEnded(_)) => !is_in_directory && name.is_empty(),
             _ => false,

@@ -177,10 +177,10 @@ impl<'a, 'm> Draft<'a, 'm> {
     }
 
     /// A JSON Merge Patch of what is at a path.
-    pub(super) fn merge(&mut self, path: Path, patch: &Json) -> Result<()> {
-        let Json::Object(members) = patch else { return self.set(path, patch.clone()) };
+    pub(super) fn merge(&mut self, path: Path, merged: &Json) -> Result<()> {
+        let Json::Object(members) = merged else { return self.set(path, merged.clone()) };
         if !matches!(self.peek(path.segments()), Some(Json::Object(_))) {
-            return self.set(path, patch.without_nulls());
+            return self.set(path, merged.without_nulls());
         }
         if members.is_empty() {
             self.note(&path);

@@ -207,7 +207,7 @@ impl Mix<'_> {
     fn place(&mut self) -> Path {
         let scalar = self.scalar_place();
         let place = match self.rng.below(8) {
-            0 => "".into(),
+            0 => String::new(),
             1 => "/o".into(),
             2 => "/a".into(),
             3 => format!("/a/{}", self.rng.pick(&["0", "1", "-", "00"])),

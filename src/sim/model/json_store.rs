@@ -45,11 +45,11 @@ impl Desk<'_> {
         let found = |key: &str| state.documents.get(key).cloned();
         match command {
             JsonCommand::Create { key, .. } if found(key).is_some() => Err(Refusal::Exists),
-            JsonCommand::Create { key, document } => self.keep(run, state.clone(), key, Some(document.to_value())),
+            JsonCommand::Create { key, document } => Ok(self.keep(run, state.clone(), key, Some(document.to_value()))),
             JsonCommand::Set { key, path, value } => {
                 let mut root = found(key).map(|document| document.root);
                 set(&mut root, path, value.to_value())?;
-                self.keep(run, state.clone(), key, root)
+                Ok(self.keep(run, state.clone(), key, root))
             }
             JsonCommand::CompareAndSet { key, expected, path, value } => {
                 let mut root = found(key);
@@ -59,7 +59,7 @@ impl Desk<'_> {
                 }
                 let mut root = root.take().map(|document| document.root);
                 set(&mut root, path, value.to_value())?;
-                self.keep(run, state.clone(), key, root)
+                Ok(self.keep(run, state.clone(), key, root))
             }
             JsonCommand::Patch { key, operations } => {
                 let mut root = Some(found(key).ok_or(Refusal::NotFound)?.root);
@@ -67,31 +67,31 @@ impl Desk<'_> {
                 for operation in operations {
                     changed |= patch(&mut root, operation)?;
                 }
-                if changed { self.keep(run, state.clone(), key, root) } else { Ok(Output::Unit) }
+                Ok(if changed { self.keep(run, state.clone(), key, root) } else { Output::Unit })
             }
             JsonCommand::Merge { key, patch } => {
                 let mut root = found(key).ok_or(Refusal::NotFound)?.root;
                 let changed = merge(&mut root, &patch.to_value());
-                if changed { self.keep(run, state.clone(), key, Some(root)) } else { Ok(Output::Unit) }
+                Ok(if changed { self.keep(run, state.clone(), key, Some(root)) } else { Output::Unit })
             }
             JsonCommand::Push { key, path, value } => {
                 let mut root = found(key).ok_or(Refusal::NotFound)?.root;
                 let place = root.pointer_mut(&path.to_string()).ok_or(Refusal::NotFound)?;
                 place.as_array_mut().ok_or(Refusal::Invalid)?.push(value.to_value());
-                self.keep(run, state.clone(), key, Some(root))
+                Ok(self.keep(run, state.clone(), key, Some(root)))
             }
             JsonCommand::DeleteAt { key, path } if !path.is_root() => {
                 let Some(Document { mut root, .. }) = found(key) else { return Ok(Output::Flag(false)) };
                 let is_there = remove(&mut root, path).is_some();
                 if is_there {
-                    self.keep(run, state.clone(), key, Some(root))?;
+                    self.keep(run, state.clone(), key, Some(root));
                 }
                 Ok(Output::Flag(is_there))
             }
             JsonCommand::Delete { key } | JsonCommand::DeleteAt { key, .. } => {
                 let is_there = found(key).is_some();
                 if is_there {
-                    self.keep(run, state.clone(), key, None)?;
+                    self.keep(run, state.clone(), key, None);
                 }
                 Ok(Output::Flag(is_there))
             }
@@ -99,7 +99,7 @@ impl Desk<'_> {
         }
     }
 
-    fn keep(&mut self, run: RunId, mut state: Run, key: &str, root: Option<Value>) -> Result<Output, Refusal> {
+    fn keep(&mut self, run: RunId, mut state: Run, key: &str, root: Option<Value>) -> Output {
         let documents = Rc::make_mut(&mut state.documents);
         match root {
             Some(root) => {
@@ -109,7 +109,7 @@ impl Desk<'_> {
             None => drop(documents.remove(key)),
         }
         self.change(run, state);
-        Ok(Output::Unit)
+        Output::Unit
     }
 }
 
