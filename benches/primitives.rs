@@ -1,4 +1,5 @@
-//! What one call costs: get, put, append and a four-primitive transaction, on the shard and from tokio, in three modes.
+//! What one call costs: get, put, append, a four-primitive transaction, and get and set in JSON documents, on the shard
+//! and from tokio, in three modes. JSON get stays within 3 times get, set within 5 times put.
 //!
 //! 100,000 keys, values of 100 bytes, one shard, one caller at a time. `raw device` is the floor of `Strict` in the same
 //! run: one aligned 4 KiB write made durable (`O_DIRECT | O_DSYNC`) on a pre-zeroed file of the same file system.
@@ -29,17 +30,30 @@ enum Operation {
     Put,
     Append,
     Transaction,
+    JsonGet,
+    JsonSet,
 }
 
-const OPERATIONS: [(Operation, &str); 4] = [
+const OPERATIONS: [(Operation, &str); 6] = [
     (Operation::Get, "get"),
     (Operation::Put, "put"),
     (Operation::Append, "append"),
     (Operation::Transaction, "kv+event+state+trace"),
+    (Operation::JsonGet, "json get"),
+    (Operation::JsonSet, "json set"),
 ];
 
+fn text() -> String {
+    "x".repeat(100)
+}
+
 fn value() -> Value {
-    "x".repeat(100).into()
+    text().into()
+}
+
+/// A small document, which holds what a pair holds.
+fn document() -> serde_json::Value {
+    serde_json::json!({"id": 7, "done": false, "state": {"step": 1, "text": text()}})
 }
 
 async fn operate(run: &RunHandle, operation: Operation, number: u64) -> Result<()> {
@@ -52,6 +66,12 @@ async fn operate(run: &RunHandle, operation: Operation, number: u64) -> Result<(
         Operation::Put => run.kv().put(&key, value()).await?,
         Operation::Append => {
             black_box(run.events().append("step", value()).await?);
+        }
+        Operation::JsonGet => {
+            black_box(run.json().get(&key, "state.text").await?);
+        }
+        Operation::JsonSet => {
+            run.json().set(&key, "state.text", text()).await?;
         }
         Operation::Transaction => {
             let body = |txn: Transaction| {
@@ -82,6 +102,9 @@ async fn fill(run: &RunHandle) -> Result<()> {
     for chunk in 0..KEYS / 1000 {
         let pairs = (chunk * 1000..(chunk + 1) * 1000).map(|number| (format!("key-{number:06}"), value()));
         run.kv().put_many(pairs).await?;
+    }
+    for number in 0..KEYS {
+        run.json().create(format!("key-{number:06}"), document()).await?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! in-mem: an embedded, async-first database for AI agents.
 //!
-//! Every operation belongs to a *run*. Five primitives (key-value pairs, an event log, state cells, traces and the index
-//! of runs) share one transactional, durable store, partitioned over shards that each own a core, their memory and their
+//! Every operation belongs to a *run*. Six primitives (key-value pairs, an event log, state cells, traces, JSON documents and the
+//! index of runs) share one transactional, durable store, partitioned over shards that each own a core, their memory and their
 //! log. Callers live on any async runtime: operations are plain futures.
 //!
 //! ```
@@ -25,6 +25,8 @@
 //! |---|---|
 //! | key, name, event type | 1 byte to 64 KiB |
 //! | value | 16 MiB, 100 levels deep |
+//! | JSON document | 16 MiB of text, 100 levels deep, 1,000,000 items in an array |
+//! | path into a JSON document | 256 segments |
 //! | transaction | 64 MiB of writes, 100,000 operations |
 //! | tags of a run or a trace | 256, of 1 to 256 bytes |
 //! | shards | 1 to 1024 |
@@ -74,12 +76,14 @@ pub use runtime::backup::BackupReport;
 pub use runtime::checkpoints::SnapshotInfo;
 
 pub use bytes::Bytes;
+pub use json_patch;
 pub use serde_json;
 
 /// The primitives: handles for the whole database, for one run, and short names for transactions.
 pub mod primitives {
     pub use crate::api::event_log::{EventLog, EventStream, RunEvents};
-    pub use crate::api::extensions::{EventLogExt, KVStoreExt, StateCellExt, TraceStoreExt};
+    pub use crate::api::extensions::{EventLogExt, JsonStoreExt, KVStoreExt, StateCellExt, TraceStoreExt};
+    pub use crate::api::json_store::{JsonStore, RunJson};
     pub use crate::api::kv_store::{KVStore, KVTransaction, RunKv};
     pub use crate::api::pages::PageStream;
     pub use crate::api::run_index::{RunIndex, RunRef};

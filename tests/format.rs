@@ -71,6 +71,11 @@ async fn fill(database: &Database) {
         }
         database.states().init(run, "cell", 1).await.expect("the state is written");
         database.states().set(run, "cell", "two").await.expect("the state is written");
+        let document = in_mem::serde_json::json!({"z": [1, 0.5, null], "a": {"text": "ä"}});
+        database.json().create(run, "document", document).await.expect("the document is made");
+        database.json().set(run, "document", "a.set", u64::MAX).await.expect("the document is edited");
+        database.json().create(run, "deleted", 1).await.expect("the document is made");
+        database.json().delete(run, "deleted").await.expect("the document is deleted");
         let thought = TraceType::Thought { content: "why".into(), confidence: Some(0.5) };
         let root = database.traces().record(run, thought, vec!["tag".into()], 5).await.expect("it is recorded");
         database.traces().record_child(run, &root, "own kind".into(), vec![], "child").await.expect("it is recorded");
@@ -86,11 +91,13 @@ async fn go_on(database: &Database, round: i64) {
             run.kv_put("both", round).await?;
             run.event_append("both", round).await?;
             run.state_set("both", round).await?;
+            run.json_set("document", "both", round).await?;
         }
         Ok(())
     };
     database.transaction_across([FIRST, SECOND], both).await.expect("the transaction commits");
     database.kv().put(FIRST, "replaced", 10 + round).await.expect("the pair is written");
+    database.json().array_push(FIRST, "document", "z", round).await.expect("the document is edited");
     database.traces().record(SECOND, "late".into(), vec![], round).await.expect("it is recorded");
 }
 
@@ -116,6 +123,11 @@ async fn contents(database: &Database) -> String {
             let state = states.read(run, &name).await.expect("it is read").expect("it is there");
             writeln!(text, "{run} state {name} {} {} {:?}", state.version, state.updated_at, state.value)
                 .expect("it is written");
+        }
+        for key in database.json().list(run, None).await.expect("listed") {
+            let document = database.json().get(run, &key, "").await.expect("it is read").expect("it is there");
+            let version = database.json().version(run, &key).await.expect("it is read");
+            writeln!(text, "{run} json {key} {version:?} {document}").expect("it is written");
         }
         let mut traces = database.traces().get_roots(run).await.expect("they are read");
         for root in traces.clone() {

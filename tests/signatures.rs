@@ -15,7 +15,8 @@ use futures::{Stream, StreamExt};
 use in_mem::prelude::*;
 use in_mem::{
     BackupReport, BeginRun, Conflict, DatabaseBuilder, DatabaseHealth, DatabaseInfo, Driver, HistoryRetention, Op,
-    Partitioning, RecoveryReport, SalvageReport, SnapshotInfo, Text, VerifyProblem, VerifyReport,
+    Partitioning, RecoveryReport, SalvageReport, SnapshotInfo, Text, VerifyProblem, VerifyReport, json_patch,
+    serde_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +36,8 @@ assert_impl_all!(EventLog: Clone, Debug, Send, Sync);
 assert_impl_all!(StateCell: Clone, Debug, Send, Sync);
 assert_impl_all!(TraceStore: Clone, Debug, Send, Sync);
 assert_impl_all!(RunIndex: Clone, Debug, Send, Sync);
+assert_impl_all!(JsonStore: Clone, Debug, Send, Sync);
+assert_impl_all!(RunJson: Clone, Debug, Send, Sync);
 assert_impl_all!(RunKv: Clone, Debug, Send, Sync);
 assert_impl_all!(KVTransaction: Clone, Debug, Send, Sync);
 assert_impl_all!(RunEvents: Clone, Debug, Send, Sync);
@@ -140,6 +143,37 @@ fn every_kv_operation(kv: &RunKv, store: &KVStore, run: &RunId) {
     op::<Vec<(String, Value)>>(store.list_with_values(run, None));
     op::<u64>(store.count(run, None));
     drop(store.scan(run, ScanOptions::default()));
+}
+
+fn every_json_operation(json: &RunJson, store: &JsonStore, run: &RunId) {
+    op::<Version>(json.create("k", 1));
+    op::<Option<serde_json::Value>>(json.get("k", "a"));
+    op::<Option<u8>>(json.get_as("k", "a"));
+    op::<Version>(json.set("k", "a", 1));
+    op::<bool>(json.delete_at("k", "a"));
+    op::<bool>(json.delete("k"));
+    op::<bool>(json.exists("k"));
+    op::<Option<Version>>(json.version("k"));
+    op::<Version>(json.cas("k", Version::default(), "a", 1));
+    op::<Version>(json.patch("k", json_patch::Patch::default()));
+    op::<Version>(json.merge("k", 1));
+    op::<Version>(json.array_push("k", "a", 1));
+    op::<Vec<String>>(json.list(None));
+    op::<Vec<serde_json::Value>>(json.query("k", "$"));
+    op::<Version>(store.create(run, "k", 1));
+    op::<Option<serde_json::Value>>(store.get(run, "k", "a"));
+    op::<Option<u8>>(store.get_as(run, "k", "a"));
+    op::<Version>(store.set(run, "k", "a", 1));
+    op::<bool>(store.delete_at(run, "k", "a"));
+    op::<bool>(store.delete(run, "k"));
+    op::<bool>(store.exists(run, "k"));
+    op::<Option<Version>>(store.version(run, "k"));
+    op::<Version>(store.cas(run, "k", Version::default(), "a", 1));
+    op::<Version>(store.patch(run, "k", json_patch::Patch::default()));
+    op::<Version>(store.merge(run, "k", 1));
+    op::<Version>(store.array_push(run, "k", "a", 1));
+    op::<Vec<String>>(store.list(run, None));
+    op::<Vec<serde_json::Value>>(store.query(run, "k", "$"));
 }
 
 fn every_event_operation(events: &RunEvents, log: &EventLog, run: &RunId) {
@@ -267,11 +301,13 @@ fn every_operation_is_a_value_that_does_nothing_before_it_is_awaited() {
         let (database, run) = in_memory().await;
         let id = run.id();
         every_kv_operation(&run.kv(), &database.kv(), &id);
+        every_json_operation(&run.json(), &database.json(), &id);
         every_event_operation(&run.events(), &database.events(), &id);
         every_state_operation(&run.states(), &database.states(), &id);
         every_trace_operation(&run.traces(), &database.traces(), &id);
         every_run_operation(&database, &database.runs(), &id);
         assert_eq!(run.kv().count(None).await.unwrap(), 0);
+        assert!(run.json().list(None).await.unwrap().is_empty());
         assert!(run.events().is_empty().await.unwrap());
         assert!(run.states().list().await.unwrap().is_empty());
         assert_eq!(run.traces().count().await.unwrap(), 0);

@@ -12,6 +12,7 @@ use futures::future::{BoxFuture, try_join_all};
 
 use super::builder::{DatabaseBuilder, on_thread};
 use super::event_log::EventLog;
+use super::json_store::JsonStore;
 use super::kv_store::KVStore;
 use super::local_run::{LocalRun, spawn_on};
 use super::op::Op;
@@ -330,6 +331,12 @@ impl Database {
     #[must_use]
     pub fn traces(&self) -> TraceStore {
         TraceStore::new(self)
+    }
+
+    /// The JSON documents.
+    #[must_use]
+    pub fn json(&self) -> JsonStore {
+        JsonStore::new(self)
     }
 
     /// The runs.

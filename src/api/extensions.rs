@@ -10,6 +10,7 @@ use crate::base::event::Event;
 use crate::base::state::State;
 use crate::base::trace::TraceType;
 use crate::base::value::Value;
+use crate::base::version::Version;
 
 mod sealed {
     pub trait Sealed {}
@@ -166,5 +167,81 @@ impl TraceStoreExt for Transaction {
         metadata: impl Into<Value>,
     ) -> Op<String> {
         self.traces().record(trace_type.into(), tags, metadata)
+    }
+}
+
+/// The JSON documents of the transaction's run.
+pub trait JsonStoreExt: sealed::Sealed {
+    /// See [`RunJson::get`](crate::primitives::RunJson::get).
+    fn json_get(&self, key: impl AsRef<str>, path: impl AsRef<str>) -> Op<Option<serde_json::Value>>;
+    /// See [`RunJson::create`](crate::primitives::RunJson::create).
+    fn json_create(&self, key: impl AsRef<str>, document: impl Into<serde_json::Value>) -> Op<Version>;
+    /// See [`RunJson::set`](crate::primitives::RunJson::set).
+    fn json_set(&self, key: impl AsRef<str>, path: impl AsRef<str>, value: impl Into<serde_json::Value>)
+    -> Op<Version>;
+    /// See [`RunJson::delete`](crate::primitives::RunJson::delete).
+    fn json_delete(&self, key: impl AsRef<str>) -> Op<bool>;
+    /// See [`RunJson::delete_at`](crate::primitives::RunJson::delete_at).
+    fn json_delete_at(&self, key: impl AsRef<str>, path: impl AsRef<str>) -> Op<bool>;
+    /// See [`RunJson::merge`](crate::primitives::RunJson::merge).
+    fn json_merge(&self, key: impl AsRef<str>, patch: impl Into<serde_json::Value>) -> Op<Version>;
+    /// See [`RunJson::patch`](crate::primitives::RunJson::patch).
+    fn json_patch(&self, key: impl AsRef<str>, patch: json_patch::Patch) -> Op<Version>;
+    /// See [`RunJson::array_push`](crate::primitives::RunJson::array_push).
+    fn json_array_push(
+        &self,
+        key: impl AsRef<str>,
+        path: impl AsRef<str>,
+        value: impl Into<serde_json::Value>,
+    ) -> Op<Version>;
+    /// See [`RunJson::exists`](crate::primitives::RunJson::exists).
+    fn json_exists(&self, key: impl AsRef<str>) -> Op<bool>;
+}
+
+impl JsonStoreExt for Transaction {
+    fn json_get(&self, key: impl AsRef<str>, path: impl AsRef<str>) -> Op<Option<serde_json::Value>> {
+        self.json().get(key, path)
+    }
+
+    fn json_create(&self, key: impl AsRef<str>, document: impl Into<serde_json::Value>) -> Op<Version> {
+        self.json().create(key, document)
+    }
+
+    fn json_set(
+        &self,
+        key: impl AsRef<str>,
+        path: impl AsRef<str>,
+        value: impl Into<serde_json::Value>,
+    ) -> Op<Version> {
+        self.json().set(key, path, value)
+    }
+
+    fn json_delete(&self, key: impl AsRef<str>) -> Op<bool> {
+        self.json().delete(key)
+    }
+
+    fn json_delete_at(&self, key: impl AsRef<str>, path: impl AsRef<str>) -> Op<bool> {
+        self.json().delete_at(key, path)
+    }
+
+    fn json_merge(&self, key: impl AsRef<str>, patch: impl Into<serde_json::Value>) -> Op<Version> {
+        self.json().merge(key, patch)
+    }
+
+    fn json_patch(&self, key: impl AsRef<str>, patch: json_patch::Patch) -> Op<Version> {
+        self.json().patch(key, patch)
+    }
+
+    fn json_array_push(
+        &self,
+        key: impl AsRef<str>,
+        path: impl AsRef<str>,
+        value: impl Into<serde_json::Value>,
+    ) -> Op<Version> {
+        self.json().array_push(key, path, value)
+    }
+
+    fn json_exists(&self, key: impl AsRef<str>) -> Op<bool> {
+        self.json().exists(key)
     }
 }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::database::Database;
 use super::event_log::RunEvents;
+use super::json_store::RunJson;
 use super::kv_store::RunKv;
 use super::op::{Op, read};
 use super::run_names::shards_of;
@@ -74,7 +75,7 @@ pub struct ReplayView {
 pub struct Step {
     /// Its version.
     pub version: Version,
-    /// What it changed in the run, each key once, in a fixed order: pairs, events, states, traces, metadata, each by name.
+    /// What it changed in the run, each key once, in a fixed order: pairs, events, states, traces, metadata, documents, each by name.
     pub changes: Vec<Change>,
 }
 
@@ -100,6 +101,13 @@ pub enum Change {
     },
     /// A trace was recorded.
     Trace(Trace),
+    /// A JSON document was made or changed; `None`: deleted.
+    Json {
+        /// The key.
+        key: String,
+        /// The whole document from then on.
+        document: Option<serde_json::Value>,
+    },
     /// The run was begun, or what is known about it changed.
     Run(RunMetadata),
 }
@@ -178,6 +186,12 @@ impl ReplayView {
         RunTraces::new(self.scope.clone())
     }
 
+    /// The run's JSON documents.
+    #[must_use]
+    pub fn json(&self) -> RunJson {
+        RunJson::new(self.scope.clone())
+    }
+
     /// What was known about the run; `None` if nobody had begun it.
     #[must_use]
     pub fn metadata(&self) -> Option<RunMetadata> {
@@ -192,7 +206,17 @@ impl ReplayView {
     #[must_use]
     pub fn steps(&self) -> impl DoubleEndedIterator<Item = Step> + ExactSizeIterator + '_ {
         self.commits.iter().map(|(version, writes)| {
-            let changes = writes.iter().filter_map(change_of).collect();
+            let document = |name: &[u8]| self.replayed.memory.at(&self.run(), Space::Json, name, *version);
+            let changes = writes.iter().filter_map(|write| match write {
+                Write::EditJson { name, .. } => change_of(name, document(name)?.stored.as_ref()?),
+                Write::Put { name, stored, .. } => change_of(name, stored),
+                Write::Delete { space: Space::Kv, name, .. } => Some(Change::Kv { key: text(name), value: None }),
+                Write::Delete { space: Space::Json, name, .. } => {
+                    Some(Change::Json { key: text(name), document: None })
+                }
+                Write::Delete { .. } | Write::DeleteRun { .. } => None,
+            });
+            let changes = changes.collect();
             Step { version: *version, changes }
         })
     }
@@ -225,22 +249,22 @@ impl ReplayView {
     }
 }
 
-/// What a write changed, if a user can see it.
-fn change_of(write: &Write) -> Option<Change> {
-    let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-    match write {
-        Write::Put { name, stored, .. } => match stored {
-            Stored::Value(value) => Some(Change::Kv { key: text(name), value: Some(value.clone()) }),
-            Stored::Event(event) => Some(Change::Event(Event::clone(event))),
-            Stored::State(state) => Some(Change::State { name: text(name), state: Some(State::clone(state)) }),
-            Stored::DeletedState(_) => Some(Change::State { name: text(name), state: None }),
-            Stored::Trace(trace) => Some(Change::Trace(Trace::clone(trace))),
-            Stored::Run(metadata) => Some(Change::Run(RunMetadata::clone(metadata))),
-            _ => None,
-        },
-        Write::Delete { space: Space::Kv, name, .. } => Some(Change::Kv { key: text(name), value: None }),
-        Write::Delete { .. } | Write::DeleteRun { .. } => None,
+/// What somebody put under a name, if a user can see it.
+fn change_of(name: &[u8], stored: &Stored) -> Option<Change> {
+    match stored {
+        Stored::Value(value) => Some(Change::Kv { key: text(name), value: Some(value.clone()) }),
+        Stored::Event(event) => Some(Change::Event(Event::clone(event))),
+        Stored::State(state) => Some(Change::State { name: text(name), state: Some(State::clone(state)) }),
+        Stored::DeletedState(_) => Some(Change::State { name: text(name), state: None }),
+        Stored::Trace(trace) => Some(Change::Trace(Trace::clone(trace))),
+        Stored::Json(document) => Some(Change::Json { key: text(name), document: Some(document.root.to_value()) }),
+        Stored::Run(metadata) => Some(Change::Run(RunMetadata::clone(metadata))),
+        _ => None,
     }
+}
+
+fn text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
 }
 
 impl fmt::Debug for ReplayView {

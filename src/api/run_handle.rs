@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 
 use super::database::Database;
 use super::event_log::RunEvents;
+use super::json_store::RunJson;
 use super::kv_store::RunKv;
 use super::op::Op;
 use super::scope::Scope;
@@ -60,6 +61,12 @@ impl RunHandle {
     #[must_use]
     pub fn traces(&self) -> RunTraces {
         RunTraces::new(self.scope())
+    }
+
+    /// The run's JSON documents.
+    #[must_use]
+    pub fn json(&self) -> RunJson {
+        RunJson::new(self.scope())
     }
 
     /// Runs a transaction in the run. See [`Database::transaction`].

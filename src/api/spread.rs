@@ -15,7 +15,7 @@ use crate::base::key::Space;
 use crate::base::options::Partitioning;
 use crate::base::run_id::RunId;
 use crate::base::value::Text;
-use crate::primitive::command::{Command, KvCommand, StateCommand};
+use crate::primitive::command::{Command, JsonCommand, KvCommand, StateCommand};
 use crate::primitive::output::{Output, Reply};
 use crate::runtime::engine::Engine;
 
@@ -72,7 +72,9 @@ pub(crate) fn spread(engine: &Engine, run: RunId, command: &Command) -> Option<S
             let pieces = by_shard(pairs.iter().cloned(), of_pair, |pairs| KvCommand::PutMany { pairs });
             Some(Spread { pieces, merge: Merge::Unit, is_read: false })
         }
-        Command::Kv(KvCommand::List { .. }) | Command::State(StateCommand::List) => everywhere(Merge::Texts),
+        Command::Kv(KvCommand::List { .. })
+        | Command::State(StateCommand::List)
+        | Command::Json(JsonCommand::List { .. }) => everywhere(Merge::Texts),
         Command::Kv(KvCommand::ListWithValues { .. }) => everywhere(Merge::Pairs { reverse: false, limit: usize::MAX }),
         Command::Kv(KvCommand::Scan(scan)) => everywhere(Merge::Pairs { reverse: scan.reverse, limit: scan.limit }),
         Command::Kv(KvCommand::Count { .. }) => everywhere(Merge::Sum),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event_log::RunEvents;
+use super::json_store::RunJson;
 use super::kv_store::RunKv;
 use super::op::Op;
 use super::scope::Scope;
@@ -97,6 +98,12 @@ impl Transaction {
     #[must_use]
     pub fn traces(&self) -> RunTraces {
         RunTraces::new(self.scope.clone())
+    }
+
+    /// The run's JSON documents.
+    #[must_use]
+    pub fn json(&self) -> RunJson {
+        RunJson::new(self.scope.clone())
     }
 }
 

@@ -67,11 +67,17 @@ pub(crate) enum Space {
     RunChild,
     /// () -> how much history is kept of the run, if not as the database says
     RunHistory,
+    /// key -> JSON document
+    Json,
+    /// key of a JSON document, segments of a path -> a mark that somebody wrote there (derived)
+    JsonPath,
+    /// key of a JSON document -> a mark that somebody made or deleted it (derived)
+    JsonKey,
 }
 
 impl Space {
     /// How many spaces there are.
-    pub(crate) const COUNT: usize = 17;
+    pub(crate) const COUNT: usize = 20;
 
     /// The position in an array of spaces.
     pub(crate) const fn index(self) -> usize {
@@ -90,6 +96,8 @@ impl Space {
                 | Self::RunStatus
                 | Self::RunTag
                 | Self::RunChild
+                | Self::JsonPath
+                | Self::JsonKey
         )
     }
 
@@ -101,7 +109,7 @@ impl Space {
     /// Whether older revisions are kept as the run's retention says. What never changes needs none of that, nor what is
     /// derived.
     pub(crate) const fn keeps_history(self) -> bool {
-        matches!(self, Self::Kv | Self::State | Self::Run)
+        matches!(self, Self::Kv | Self::State | Self::Json | Self::Run)
     }
 
     /// The primitive, as errors name it.
@@ -118,6 +126,7 @@ impl Space {
             | Self::RunTag
             | Self::RunChild
             | Self::RunHistory => "runs",
+            Self::Json | Self::JsonPath | Self::JsonKey => "json",
         }
     }
 
@@ -125,7 +134,7 @@ impl Space {
     pub(crate) fn show(self, name: &[u8]) -> String {
         match self {
             Self::Event | Self::Trace => number_at_end(name).map_or_else(String::new, |number| number.to_string()),
-            Self::EventType | Self::TraceKind | Self::TraceTag | Self::RunStatus | Self::RunTag => {
+            Self::EventType | Self::TraceKind | Self::TraceTag | Self::RunStatus | Self::RunTag | Self::JsonPath => {
                 leading_text(name).unwrap_or_default()
             }
             Self::TraceChild => "the children of a trace".into(),
@@ -139,7 +148,7 @@ impl Space {
     }
 }
 
-const _: () = assert!(Space::RunHistory.index() + 1 == Space::COUNT, "the count names the last space");
+const _: () = assert!(Space::JsonKey.index() + 1 == Space::COUNT, "the count names the last space");
 
 /// A number as a name.
 pub(crate) fn number_name(number: u64) -> Name {
@@ -154,7 +163,12 @@ pub(crate) fn unit_name() -> Name {
 /// Appends a text to a composite name: every zero byte becomes 0x00 0xff, the end is 0x00 0x00. The order is that of
 /// the texts, and no text's form is a prefix of another's.
 pub(crate) fn push_text(name: &mut Name, text: &str) {
-    for &byte in text.as_bytes() {
+    push_bytes(name, text.as_bytes());
+}
+
+/// Appends the bytes of a text, which may be none in what was read from a disk.
+pub(crate) fn push_bytes(name: &mut Name, text: &[u8]) {
+    for &byte in text {
         name.push(byte);
         if byte == 0 {
             name.push(0xff);

@@ -9,6 +9,14 @@ pub(crate) const KEY_BYTES: usize = 64 << 10;
 pub(crate) const VALUE_BYTES: usize = 16 << 20;
 /// The deepest nesting of arrays and maps in a value.
 pub(crate) const VALUE_DEPTH: usize = 100;
+/// The largest JSON document, in bytes of its compact text.
+pub(crate) const JSON_BYTES: usize = 16 << 20;
+/// The deepest nesting of arrays and objects in a JSON document.
+pub(crate) const JSON_DEPTH: usize = 100;
+/// The most segments of a path into a JSON document.
+pub(crate) const JSON_SEGMENTS: usize = 256;
+/// The most items of an array in a JSON document.
+pub(crate) const JSON_ITEMS: usize = 1_000_000;
 /// The largest transaction, in bytes of what it writes.
 pub(crate) const TRANSACTION_BYTES: usize = 64 << 20;
 /// The most operations in a transaction.
@@ -28,6 +36,7 @@ pub(crate) const BATCH_REQUESTS: usize = 256;
 
 const _: () = assert!(VALUE_DEPTH <= super::value::MAX_DEPTH, "what is accepted can be read back");
 const _: () = assert!(VALUE_BYTES < TRANSACTION_BYTES, "a transaction holds several of the largest values");
+const _: () = assert!(JSON_BYTES < TRANSACTION_BYTES, "a transaction holds several of the largest documents");
 const _: () = assert!(SHARDS as u64 <= SLOTS, "every shard owns a slot");
 const _: () = assert!(BATCH_REQUESTS <= MAILBOX_REQUESTS, "a batch fits the mailbox");
 
@@ -53,6 +62,21 @@ pub(crate) fn check_value(value: &Value) -> Result<()> {
         return Err(Error::limit("value bytes", VALUE_BYTES, weight));
     }
     Ok(())
+}
+
+/// Checks the size of a JSON document.
+pub(crate) fn check_json_bytes(bytes: usize) -> Result<()> {
+    if bytes > JSON_BYTES { Err(Error::limit("JSON bytes", JSON_BYTES, bytes)) } else { Ok(()) }
+}
+
+/// Checks how deep arrays and objects are nested in a JSON document.
+pub(crate) fn check_json_depth(depth: usize) -> Result<()> {
+    if depth > JSON_DEPTH { Err(Error::limit("JSON depth", JSON_DEPTH, depth)) } else { Ok(()) }
+}
+
+/// Checks the length of an array in a JSON document.
+pub(crate) fn check_json_items(items: usize) -> Result<()> {
+    if items > JSON_ITEMS { Err(Error::limit("JSON array items", JSON_ITEMS, items)) } else { Ok(()) }
 }
 
 /// Checks a list of tags.

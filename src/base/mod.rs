@@ -6,6 +6,7 @@
 
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod json;
 pub(crate) mod key;
 pub(crate) mod kill_point;
 pub(crate) mod limits;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, EventHead};
+use super::json::Document;
+use super::json::edit::Edit;
 use super::key::{Name, Space, name_bytes, number_name};
 use super::options::HistoryRetention;
 use super::run::{RunMetadata, RunStatus};
@@ -32,6 +34,7 @@ pub(crate) enum Stored {
     RunEnded(RunStatus),
     /// How much history is kept of the run.
     Retention(HistoryRetention),
+    Json(Arc<Document>),
     #[serde(skip)]
     EventHead(EventHead),
     #[serde(skip)]
@@ -46,7 +49,9 @@ impl Stored {
         let is_in_directory = run == RunId::DIRECTORY;
         match (space, self) {
             (Space::RunName, Self::RunId(_)) => is_in_directory,
-            (Space::Kv, Self::Value(_)) | (Space::State, Self::State(_) | Self::DeletedState(_)) => !is_in_directory,
+            (Space::Kv, Self::Value(_))
+            | (Space::State, Self::State(_) | Self::DeletedState(_))
+            | (Space::Json, Self::Json(_)) => !is_in_directory,
             // The length of the log is the next sequence.
             (Space::Event, Self::Event(event)) => {
                 !is_in_directory && event.sequence < u64::MAX && *name == number_name(event.sequence)
@@ -73,6 +78,7 @@ impl Stored {
                 let error = run.error.as_ref().map_or(0, String::len);
                 run.name.len() + texts(&run.tags) + run.metadata.weight() + error + 96
             }
+            Self::Json(document) => document.root.size().weight(),
             Self::DeletedState(_)
             | Self::RunId(_)
             | Self::RunEnded(_)
@@ -105,13 +111,22 @@ pub(crate) enum Write {
     },
     /// The run and everything in it is gone for good.
     DeleteRun { run: RunId },
+    /// A JSON document is changed in these places, one after the other.
+    EditJson {
+        run: RunId,
+        #[serde(with = "name_bytes")]
+        name: Name,
+        edits: Vec<Edit>,
+    },
 }
 
 impl Write {
     /// The run it changes.
     pub(crate) const fn run(&self) -> RunId {
         match self {
-            Self::Put { run, .. } | Self::Delete { run, .. } | Self::DeleteRun { run } => *run,
+            Self::Put { run, .. } | Self::Delete { run, .. } | Self::DeleteRun { run } | Self::EditJson { run, .. } => {
+                *run
+            }
         }
     }
 
@@ -119,6 +134,7 @@ impl Write {
     pub(crate) const fn key(&self) -> Option<(Space, &Name)> {
         match self {
             Self::Put { space, name, .. } | Self::Delete { space, name, .. } => Some((*space, name)),
+            Self::EditJson { name, .. } => Some((Space::Json, name)),
             Self::DeleteRun { .. } => None,
         }
     }
@@ -127,11 +143,14 @@ impl Write {
     pub(crate) fn is_possible(&self) -> bool {
         let is_in_directory = self.run() == RunId::DIRECTORY;
         match self {
+            // Documents do not expire.
+            Self::Put { space: Space::Json, expires: Some(_), .. } => false,
             Self::Put { run, space, name, stored, .. } => stored.fits(*run, *space, name),
             Self::Delete { space: Space::RunName, .. } => is_in_directory,
             // Entries are derived from events, traces and metadata: those end with their run only.
-            Self::Delete { space, .. } => *space == Space::Kv && !is_in_directory,
+            Self::Delete { space, .. } => matches!(space, Space::Kv | Space::Json) && !is_in_directory,
             Self::DeleteRun { .. } => !is_in_directory,
+            Self::EditJson { edits, .. } => !is_in_directory && edits.iter().all(Edit::is_possible),
         }
     }
 
@@ -141,6 +160,7 @@ impl Write {
             Self::Put { name, stored, .. } => 40 + name.len() + stored.weight(),
             Self::Delete { name, .. } => 40 + name.len(),
             Self::DeleteRun { .. } => 40,
+            Self::EditJson { name, edits, .. } => 40 + name.len() + edits.iter().map(Edit::weight).sum::<usize>(),
         }
     }
 }

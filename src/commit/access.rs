@@ -12,7 +12,9 @@ use super::intents::Intents;
 use super::message::TransactionNumber;
 use super::part::{Overlaid, Part};
 use crate::base::error::Result;
-use crate::base::key::{Name, Space, prefix_end};
+use crate::base::json::edit::Edit;
+use crate::base::json::path::Path;
+use crate::base::key::{Name, Space, prefix_end, push_bytes, push_text};
 use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
@@ -106,6 +108,60 @@ impl<'a> Access<'a> {
         }
         self.part.note_read(run, space, name);
         self.meet_writer(run, space, name);
+        self.find(run, space, name)
+    }
+
+    /// What a JSON document's key holds, and the version of the commit that wrote it: a read of what is noted beside it with
+    /// `note_path` or `note_key`.
+    pub(crate) fn look(&mut self, run: RunId, name: &[u8]) -> Option<(Stored, Version)> {
+        let space = Space::Json;
+        if self.part.is_deleted(run) {
+            return None;
+        }
+        if let Some(overlaid) = self.part.overlaid(run, space, name) {
+            let (stored, _) = overlaid.as_ref()?;
+            return Some((stored.clone(), self.part.snapshot));
+        }
+        if self.part.is_tracking() {
+            let name = Name::from_slice(name);
+            self.part.note_look(run, space, (Bound::Included(name.clone()), Bound::Included(name)));
+        }
+        self.look_back(run, space);
+        self.find(run, space, name)
+    }
+
+    /// The path of a JSON document is read: what it holds, and that it is there.
+    pub(crate) fn note_path(&mut self, run: RunId, document: &[u8], path: &Path) {
+        if !self.part.is_tracking() && self.intents.is_none_or(Intents::is_empty) {
+            return;
+        }
+        let space = Space::JsonPath;
+        let mut name = Name::new();
+        push_bytes(&mut name, document);
+        for segment in path.segments() {
+            self.part.note_read(run, space, &name);
+            self.meet(self.intents.and_then(|intents| intents.writer_of(run, space, &name, self.part.snapshot)));
+            push_text(&mut name, segment);
+        }
+        self.note_marks(run, space, Scan::prefix(&name).range);
+    }
+
+    /// Whether there is a JSON document is read.
+    pub(crate) fn note_key(&mut self, run: RunId, document: &[u8]) {
+        let name = Name::from_slice(document);
+        self.note_marks(run, Space::JsonKey, (Bound::Included(name.clone()), Bound::Included(name)));
+    }
+
+    fn note_marks(&mut self, run: RunId, space: Space, range: NameRange) {
+        self.meet(self.intents.and_then(|intents| intents.writer_in(run, space, &range, self.part.snapshot)));
+        self.part.note_range(run, space, range);
+    }
+
+    fn meet(&mut self, met: Option<TransactionNumber>) {
+        self.blocked = self.blocked.or(met);
+    }
+
+    fn find(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<(Stored, Version)> {
         let found = self.memory.look_up(&run, space, name, self.part.snapshot);
         self.seen = self.seen.max(
             found.map_or_else(|deleted| deleted, |found| found.map_or(Version::ZERO, |revision| revision.version)),
@@ -129,8 +185,7 @@ impl<'a> Access<'a> {
 
     fn meet_writer(&mut self, run: RunId, space: Space, name: &[u8]) {
         self.look_back(run, space);
-        let met = self.intents.and_then(|intents| intents.writer_of(run, space, name, self.part.snapshot));
-        self.blocked = self.blocked.or(met);
+        self.meet(self.intents.and_then(|intents| intents.writer_of(run, space, name, self.part.snapshot)));
     }
 
     /// Whether the run is deleted at the snapshot, or by this transaction.
@@ -144,17 +199,23 @@ impl<'a> Access<'a> {
     }
 
     /// Calls `visit` with every live name of a scan and what it holds, until it returns false or the limit is reached.
-    pub(crate) fn scan(
-        &mut self,
-        run: RunId,
-        space: Space,
-        scan: &Scan,
-        mut visit: impl FnMut(&Name, &Stored) -> bool,
-    ) {
-        self.part.note_range(run, space, scan.range.clone());
+    pub(crate) fn scan(&mut self, run: RunId, space: Space, scan: &Scan, visit: impl FnMut(&Name, &Stored) -> bool) {
+        self.note_marks(run, space, scan.range.clone());
+        self.walk(run, space, scan, visit);
+    }
+
+    /// Calls `visit` with the keys of JSON documents: reads that they are there, and not what they hold.
+    pub(crate) fn scan_keys(&mut self, run: RunId, scan: &Scan, mut visit: impl FnMut(&Name)) {
+        self.note_marks(run, Space::JsonKey, scan.range.clone());
+        self.part.note_look(run, Space::Json, scan.range.clone());
+        self.walk(run, Space::Json, scan, |name, _| {
+            visit(name);
+            true
+        });
+    }
+
+    fn walk(&mut self, run: RunId, space: Space, scan: &Scan, mut visit: impl FnMut(&Name, &Stored) -> bool) {
         self.look_back(run, space);
-        let met = self.intents.and_then(|intents| intents.writer_in(run, space, &scan.range, self.part.snapshot));
-        self.blocked = self.blocked.or(met);
         if self.is_deleted(run) {
             return;
         }
@@ -263,6 +324,15 @@ impl<'a> Access<'a> {
             self.part.overlay_put(run, space, name.clone(), overlaid);
         }
         self.part.push_write(Write::Put { run, space, name, stored, expires })
+    }
+
+    /// Changes a JSON document in some places; with the edits, it holds this.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if the transaction becomes too large.
+    pub(crate) fn edit_json(&mut self, run: RunId, name: Name, edits: Vec<Edit>, stored: Stored) -> Result<()> {
+        self.part.overlay_put(run, Space::Json, name.clone(), Some((stored, Version::MAX)));
+        self.part.push_write(Write::EditJson { run, name, edits })
     }
 
     /// Deletes a key.

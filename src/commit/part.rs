@@ -3,6 +3,8 @@
 //! - Reads are kept as keys and ranges, absent keys and empty ranges included; blind writes read nothing.
 //! - `operations` counts the transaction's operations on this shard. Every further operation and the commit name the
 //!   count they expect, so that a lost part can never look like an empty one.
+//! - What is read of JSON documents is kept as paths. The documents themselves are `looks`: that one has changed is no
+//!   conflict, unless the marks of who changed what are gone.
 //! - A part that read something that expires commits only at a version below the earliest expiry it saw.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +36,7 @@ pub(crate) struct Part {
     tracking: bool,
     reads: Vec<Key>,
     ranges: Vec<(RunId, Space, NameRange)>,
+    looks: Vec<(RunId, Space, NameRange)>,
     earliest_expiry: Version,
     writes: Vec<Write>,
     weight: usize,
@@ -58,6 +61,7 @@ pub(crate) struct Savepoint {
 struct Undo {
     reads: usize,
     ranges: usize,
+    looks: usize,
     earliest_expiry: Version,
     weight: usize,
     recorded: BTreeMap<RunId, u64>,
@@ -73,6 +77,7 @@ impl Part {
             tracking: false,
             reads: Vec::new(),
             ranges: Vec::new(),
+            looks: Vec::new(),
             earliest_expiry: Version::MAX,
             writes: Vec::new(),
             weight: 0,
@@ -141,7 +146,8 @@ impl Part {
     /// The versions of everything that is kept of what it read, newer ones included.
     pub(crate) fn versions_read(&self, memory: &Memory) -> impl Iterator<Item = Version> {
         let keys = self.reads.iter().flat_map(|(run, space, name)| memory.revisions(run, *space, name));
-        let ranges = self.ranges.iter().flat_map(|(run, space, range)| memory.versions_in(run, *space, range));
+        let ranges = self.ranges.iter().chain(&self.looks);
+        let ranges = ranges.flat_map(|(run, space, range)| memory.versions_in(run, *space, range));
         let runs = self.reads.iter().map(|(run, ..)| run).chain(self.ranges.iter().map(|(run, ..)| run));
         let deleted = runs.filter_map(|run| memory.deleted(run));
         keys.map(|revision| revision.version).chain(ranges).chain(deleted)
@@ -161,6 +167,12 @@ impl Part {
     pub(super) fn note_range(&mut self, run: RunId, space: Space, range: NameRange) {
         if self.tracking {
             self.ranges.push((run, space, range));
+        }
+    }
+
+    pub(super) fn note_look(&mut self, run: RunId, space: Space, range: NameRange) {
+        if self.tracking {
+            self.looks.push((run, space, range));
         }
     }
 
@@ -235,6 +247,7 @@ impl Part {
         let undo = journal.then(|| Undo {
             reads: self.reads.len(),
             ranges: self.ranges.len(),
+            looks: self.looks.len(),
             earliest_expiry: self.earliest_expiry,
             weight: self.weight,
             recorded: self.recorded.clone(),
@@ -264,6 +277,7 @@ impl Part {
         }
         self.reads.truncate(undo.reads);
         self.ranges.truncate(undo.ranges);
+        self.looks.truncate(undo.looks);
         self.earliest_expiry = undo.earliest_expiry;
         self.writes.truncate(savepoint.writes);
         self.weight = undo.weight;
@@ -293,6 +307,14 @@ impl Part {
                 return Err(lost(*run, *space, &[], Some(deleted)));
             }
             if let Some((name, newest)) = memory.newer_in_range(run, *space, range, self.snapshot) {
+                return Err(lost(*run, *space, name, Some(newest)));
+            }
+        }
+        for (run, space, range) in &self.looks {
+            let marks = [Space::JsonPath, Space::JsonKey];
+            if marks.iter().any(|marks| memory.is_collected(run, *marks, self.snapshot))
+                && let Some((name, newest)) = memory.newer_in_range(run, *space, range, self.snapshot)
+            {
                 return Err(lost(*run, *space, name, Some(newest)));
             }
         }

@@ -18,7 +18,8 @@ use super::directory::{Directory, segment_name, snapshot_name};
 use super::file_system::FileSystem;
 use super::log_writer::LogWriter;
 use crate::base::error::Result;
-use crate::base::key::Space;
+use crate::base::json::Document;
+use crate::base::key::{Name, Space};
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
@@ -110,12 +111,13 @@ pub(crate) fn salvage<F: FileSystem>(
     let transactions = salvage.transactions()?;
     let mut writer = LogWriter::new(to, database, salts);
     let mut deleted = BTreeMap::new();
+    let mut documents = Documents::default();
     let mut events = BTreeMap::new();
     let mut broken = BTreeSet::new();
     for ((version, ..), writes) in transactions {
         // Versions rise from one to the next: nothing but this can be in the way.
         let is_too_late = |write: &Write| deleted.get(&write.run()).is_some_and(|deleted| *deleted < version);
-        if writes.iter().any(|write| deleted_run(write).is_none() && is_too_late(write)) {
+        if writes.iter().any(|write| deleted_run(write).is_none() && is_too_late(write)) || !documents.take(&writes) {
             salvage.report.unfit_transactions += 1;
             continue;
         }
@@ -134,6 +136,41 @@ pub(crate) fn salvage<F: FileSystem>(
     salvage.report.transactions = writer.finish()?;
     salvage.report.broken_event_logs = broken.into_iter().collect();
     Ok(salvage.report)
+}
+
+/// The JSON documents so far: an edit needs what it was made for.
+#[derive(Default)]
+struct Documents(BTreeMap<(RunId, Name), Document>);
+
+impl Documents {
+    /// Takes over what a transaction writes; `false` if its edits do not fit: then nothing.
+    fn take(&mut self, writes: &[Write]) -> bool {
+        let mut changed: BTreeMap<(RunId, Name), Option<Document>> = BTreeMap::new();
+        for write in writes {
+            match write {
+                Write::Put { run, name, stored: Stored::Json(document), .. } => {
+                    changed.insert((*run, name.clone()), Some(Document::clone(document)));
+                }
+                Write::Delete { run, space: Space::Json, name } => {
+                    changed.insert((*run, name.clone()), None);
+                }
+                Write::EditJson { run, name, edits } => {
+                    let key = (*run, name.clone());
+                    let before = changed.get(&key).map_or_else(|| self.0.get(&key), Option::as_ref);
+                    let Some(Ok(after)) = before.map(|document| document.edited(edits.clone())) else { return false };
+                    changed.insert(key, Some(after));
+                }
+                _ => {}
+            }
+        }
+        for (key, document) in changed {
+            match document {
+                Some(document) => self.0.insert(key, document),
+                None => self.0.remove(&key),
+            };
+        }
+        true
+    }
 }
 
 /// What could be read of a snapshot.

@@ -5,6 +5,8 @@
 //!   record's does.
 //! - What can be derived is written out all the same: a snapshot is loaded as it is.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use zerocopy::little_endian::{U32, U64};
@@ -13,6 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{BLOCK, FORMAT_VERSION, seeded_checksum};
 use crate::base::error::{Error, Result};
 use crate::base::event::EventHead;
+use crate::base::json::edit::Edit;
 use crate::base::key::{Name, Space, name_bytes};
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
@@ -71,6 +74,7 @@ impl Piece {
             Held::EventHead { .. } => *space == Space::EventHead,
             Held::Count(_) => *space == Space::TraceCount,
             Held::Marker => space.is_index(),
+            Held::Edited(edits) => *space == Space::Json && edits.iter().all(Edit::is_possible),
         };
         names.iter().all(|Entry { name, kept }| kept.iter().flat_map(|kept| &kept.held).all(|held| fits(name, held)))
     }
@@ -88,9 +92,15 @@ pub(crate) struct Kept {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Held {
     Stored(Stored),
-    EventHead { len: u64, timestamp: i64, hash: [u8; 32] },
+    EventHead {
+        len: u64,
+        timestamp: i64,
+        hash: [u8; 32],
+    },
     Count(u64),
     Marker,
+    /// A JSON document that these edits made of the revision before.
+    Edited(Vec<Edit>),
 }
 
 impl From<Stored> for Held {
@@ -104,13 +114,28 @@ impl From<Stored> for Held {
     }
 }
 
-impl From<Held> for Stored {
-    fn from(held: Held) -> Self {
-        match held {
-            Held::Stored(stored) => stored,
-            Held::EventHead { len, timestamp, hash } => Self::EventHead(EventHead { len, timestamp, hash }),
-            Held::Count(count) => Self::Count(count),
-            Held::Marker => Self::Marker,
+impl Held {
+    /// What the key held, if the revision before held `before`; `None` if nobody could have edited that.
+    pub(crate) fn into_stored(self, before: Option<&Stored>) -> Option<Stored> {
+        Some(match self {
+            Self::Stored(stored) => stored,
+            Self::EventHead { len, timestamp, hash } => Stored::EventHead(EventHead { len, timestamp, hash }),
+            Self::Count(count) => Stored::Count(count),
+            Self::Marker => Stored::Marker,
+            Self::Edited(edits) => {
+                let Some(Stored::Json(before)) = before else { return None };
+                Stored::Json(Arc::new(before.edited(edits).ok()?))
+            }
+        })
+    }
+
+    /// What a key holds, as it is written behind a revision that holds `before`.
+    pub(crate) fn behind(before: Option<&Stored>, stored: &Stored) -> Self {
+        match (before, stored) {
+            (Some(Stored::Json(_)), Stored::Json(document)) if !document.edits.is_empty() => {
+                Self::Edited(document.edits.clone())
+            }
+            _ => stored.clone().into(),
         }
     }
 }

@@ -8,6 +8,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::base::json::Json;
+use crate::base::json::path::Path;
 use crate::base::key::{Name, Space};
 use crate::base::options::HistoryRetention;
 use crate::base::run::RunStatus;
@@ -23,6 +25,7 @@ pub(crate) enum Command {
     Event(EventCommand),
     State(StateCommand),
     Trace(TraceCommand),
+    Json(JsonCommand),
     Run(RunCommand),
 }
 
@@ -141,6 +144,58 @@ pub(crate) enum TraceCommand {
     Page { after: u64, limit: usize },
 }
 
+/// JSON documents.
+#[derive(Clone, Debug)]
+pub(crate) enum JsonCommand {
+    /// -> `Json`
+    Get { key: Text, path: Path },
+    /// -> `Version`: of the commit that changed the document last
+    Version { key: Text },
+    /// -> `Flag`
+    Exists { key: Text },
+    /// -> `Texts`
+    List { prefix: Option<String> },
+    /// -> `Unit`; `AlreadyExists`
+    Create { key: Text, document: Json },
+    /// -> `Unit`; `KeyNotFound` if there is nothing that it could be in. The whole of a document is made if need be.
+    Set { key: Text, path: Path, value: Json },
+    /// -> `Unit`; `VersionMismatch` unless the document has that version
+    CompareAndSet { key: Text, expected: Version, path: Path, value: Json },
+    /// -> `Unit`; `KeyNotFound`, `InvalidOperation` if a test fails
+    Patch { key: Text, operations: Vec<JsonOperation> },
+    /// -> `Unit`; `KeyNotFound` if there is no document
+    Merge { key: Text, patch: Json },
+    /// -> `Unit`; `KeyNotFound`, `InvalidOperation` if there is no array
+    Push { key: Text, path: Path, value: Json },
+    /// -> `Flag`: whether there was something
+    DeleteAt { key: Text, path: Path },
+    /// -> `Flag`: whether there was one
+    Delete { key: Text },
+}
+
+/// One operation of a JSON Patch (RFC 6902).
+#[derive(Clone, Debug)]
+pub(crate) enum JsonOperation {
+    Add { path: Path, value: Json },
+    Remove { path: Path },
+    Replace { path: Path, value: Json },
+    Move { from: Path, path: Path },
+    Copy { from: Path, path: Path },
+    Test { path: Path, value: Json },
+}
+
+impl JsonOperation {
+    /// The most bytes that it logs beside what it finds.
+    fn logged_bytes(&self) -> usize {
+        match self {
+            Self::Add { path, value } | Self::Replace { path, value } => 2 * path.weight() + value.size().weight(),
+            Self::Move { from, path } => 2 * (from.weight() + path.weight()),
+            Self::Remove { path } | Self::Copy { path, .. } => 2 * path.weight(),
+            Self::Test { .. } => 0,
+        }
+    }
+}
+
 /// Runs and their names.
 #[derive(Clone, Debug)]
 pub(crate) enum RunCommand {
@@ -218,6 +273,20 @@ impl Command {
                 | StateCommand::Exists { name } => Some((Space::State, name)),
                 StateCommand::List => None,
             },
+            Self::Json(command) => match command {
+                JsonCommand::Get { key, .. }
+                | JsonCommand::Version { key }
+                | JsonCommand::Exists { key }
+                | JsonCommand::Create { key, .. }
+                | JsonCommand::Set { key, .. }
+                | JsonCommand::CompareAndSet { key, .. }
+                | JsonCommand::Patch { key, .. }
+                | JsonCommand::Merge { key, .. }
+                | JsonCommand::Push { key, .. }
+                | JsonCommand::DeleteAt { key, .. }
+                | JsonCommand::Delete { key } => Some((Space::Json, key)),
+                JsonCommand::List { .. } => None,
+            },
             Self::Event(_) | Self::Trace(_) | Self::Run(_) => None,
         }
     }
@@ -230,7 +299,11 @@ impl Command {
             Self::Event(_) => &[Space::Event, Space::EventType, Space::Run],
             Self::State(_) => &[Space::State, Space::Run],
             Self::Trace(_) => &[Space::Trace, Space::TraceKind, Space::TraceTag, Space::TraceChild, Space::Run],
-            Self::Run(RunCommand::Delete) => &[Space::Run, Space::Kv, Space::Event, Space::State, Space::Trace],
+            Self::Json(_) if self.is_read() => &[Space::Json],
+            Self::Json(_) => &[Space::Json, Space::Run],
+            Self::Run(RunCommand::Delete) => {
+                &[Space::Run, Space::Kv, Space::Event, Space::State, Space::Trace, Space::Json]
+            }
             Self::Run(_) => {
                 const SPACES: &[Space] = &[
                     Space::Run,
@@ -266,6 +339,13 @@ impl Command {
                 matches!(command, StateCommand::Read { .. } | StateCommand::Exists { .. } | StateCommand::List)
             }
             Self::Trace(command) => !matches!(command, TraceCommand::Record { .. }),
+            Self::Json(command) => matches!(
+                command,
+                JsonCommand::Get { .. }
+                    | JsonCommand::Version { .. }
+                    | JsonCommand::Exists { .. }
+                    | JsonCommand::List { .. }
+            ),
             Self::Run(command) => {
                 matches!(
                     command,
@@ -281,6 +361,7 @@ impl Command {
             self,
             Self::Kv(KvCommand::Delete { .. } | KvCommand::DeleteMany { .. })
                 | Self::State(StateCommand::Delete { .. })
+                | Self::Json(JsonCommand::DeleteAt { .. } | JsonCommand::Delete { .. })
                 | Self::Run(RunCommand::Delete | RunCommand::ReleaseName { .. })
         )
     }
@@ -320,6 +401,19 @@ impl Command {
                 RECORD + texts(&trace.tags) + trace.metadata.weight() + trace.trace_type.weight()
             }
             Self::Trace(_) => 0,
+            Self::Json(command) => match command {
+                JsonCommand::Create { key, document: value } => WRITE + key.len() + value.size().weight(),
+                JsonCommand::Set { key, path, value }
+                | JsonCommand::CompareAndSet { key, path, value, .. }
+                | JsonCommand::Push { key, path, value } => WRITE + key.len() + path.weight() + value.size().weight(),
+                JsonCommand::Patch { key, operations } => {
+                    WRITE + key.len() + operations.iter().map(JsonOperation::logged_bytes).sum::<usize>()
+                }
+                JsonCommand::Merge { key, patch } => WRITE + key.len() + patch.merge_weight(0),
+                JsonCommand::DeleteAt { key, path } => WRITE + key.len() + path.weight(),
+                JsonCommand::Delete { key } => WRITE + key.len(),
+                _ => 0,
+            },
             Self::Run(command) => match command {
                 RunCommand::Create(run) => 2 * RECORD + 2 * run.name.len() + texts(&run.tags) + run.metadata.weight(),
                 RunCommand::UpdateStatus { error, .. } => RECORD + error.as_ref().map_or(0, String::len),

@@ -3,7 +3,7 @@
 //! - Every command takes a microsecond, unless the test sets the clock.
 //! - Nothing is collected: readers may look at any snapshot.
 
-use super::command::{Command, EventCommand, KvCommand, NewRun, RunCommand, StateCommand, TraceCommand};
+use super::command::{Command, EventCommand, JsonCommand, KvCommand, NewRun, RunCommand, StateCommand, TraceCommand};
 use super::index;
 use super::output::Output;
 use crate::base::error::{Conflict, Error, Result};
@@ -203,6 +203,12 @@ impl From<StateCommand> for Command {
 impl From<TraceCommand> for Command {
     fn from(command: TraceCommand) -> Self {
         Self::Trace(command)
+    }
+}
+
+impl From<JsonCommand> for Command {
+    fn from(command: JsonCommand) -> Self {
+        Self::Json(command)
     }
 }
 

@@ -4,10 +4,12 @@
 //! - A replay is a pure function of them: it gives the same memory on every machine, however many shards they came from.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::index;
 use super::output::Output;
 use crate::base::error::{Error, Result};
+use crate::base::json::{Document, Json};
 use crate::base::key::{Name, Space};
 use crate::base::options::HistoryRetention;
 use crate::base::run_id::RunId;
@@ -45,9 +47,13 @@ pub(crate) fn writes_of(piece: Piece) -> Vec<(Version, Write)> {
             let mut all = Vec::new();
             for Entry { name, kept } in names {
                 // What the commit itself put there before it deleted it is not known any more.
-                let is_deleted_first = space == Space::Kv && kept.first().is_some_and(|first| first.held.is_none());
+                let is_deleted_first =
+                    matches!(space, Space::Kv | Space::Json) && kept.first().is_some_and(|first| first.held.is_none());
                 if let Some(first) = kept.first().filter(|_| is_deleted_first) {
-                    let stored = Stored::Value(Value::Null);
+                    let stored = match space {
+                        Space::Json => Stored::Json(Arc::new(Document::new(Json::Null))),
+                        _ => Stored::Value(Value::Null),
+                    };
                     all.push((first.version, Write::Put { run, space, name: name.clone(), stored, expires: None }));
                 }
                 for kept in kept {
@@ -68,7 +74,8 @@ fn write_of(run: RunId, space: Space, name: &Name, kept: Kept) -> Option<Write> 
             let expires = Some(kept.expires).filter(|expires| *expires != Version::MAX);
             Some(Write::Put { run, space, name, stored, expires })
         }
-        None if matches!(space, Space::Kv | Space::RunName) => Some(Write::Delete { run, space, name }),
+        Some(Held::Edited(edits)) => Some(Write::EditJson { run, name, edits }),
+        None if matches!(space, Space::Kv | Space::RunName | Space::Json) => Some(Write::Delete { run, space, name }),
         Some(Held::EventHead { .. } | Held::Count(_) | Held::Marker) | None => None,
     }
 }

@@ -1,18 +1,25 @@
-//! What is derived from writes: indexes, the end of the event log, the number of traces.
+//! What is derived from writes: indexes, the end of the event log, the number of traces, the marks of who changed what in
+//! JSON documents.
 //!
 //! - The log holds primary writes only. `derive` says what follows from one, in one place for all who need it: the
 //!   commit, the recovery and the running transaction.
 //! - `apply` is the only one who pushes revisions into memory, so that memory always holds what its primary entries
 //!   imply, at every version.
 //! - What is derived has the version of the write it was derived from.
+//! - A mark holds nothing and has a version only: it goes when nobody can be below that any more.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::base::error::Result;
 use crate::base::event::EventHead;
-use crate::base::key::{Name, Space, number_at_end, number_pair_name, text_number_name, text_prefix, unit_name};
+use crate::base::json::Document;
+use crate::base::json::edit::Edit;
+use crate::base::key::{
+    Name, Space, number_at_end, number_pair_name, push_bytes, push_text, text_number_name, text_prefix, unit_name,
+};
 use crate::base::run::RunMetadata;
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
@@ -33,6 +40,10 @@ trait Target {
     fn set(&mut self, run: RunId, space: Space, name: Name, stored: Option<Stored>);
     /// The run has one more trace.
     fn count_trace(&mut self, run: RunId);
+    /// Whether there is a JSON document before the write.
+    fn holds_document(&mut self, run: RunId, name: &[u8]) -> bool;
+    /// Somebody wrote there.
+    fn mark(&mut self, run: RunId, space: Space, name: Name);
 }
 
 /// Applies a logged write, and everything derived from it, to memory.
@@ -66,7 +77,23 @@ pub(crate) fn replay(
                 !matches!(space, Space::Event | Space::Trace | Space::Run),
                 "entries are derived from events, traces and metadata: they end with their run only"
             );
+            if space == Space::Json {
+                mark_document(&mut commit, run, &name, true);
+            }
             commit.set(run, space, name, None);
+        }
+        Write::EditJson { run, name, edits } => {
+            let Some(Stored::Json(document)) = commit.current(run, Space::Json, &name) else {
+                return Err("an edit of a JSON document that is not there");
+            };
+            for edit in &edits {
+                mark_edit(&mut commit, run, &name, edit);
+            }
+            let mut after = document.edited(edits)?;
+            if commit.memory.newest_version(&run, Space::Json, &name) == Some(version) {
+                after = after.continuing(&document);
+            }
+            commit.set(run, Space::Json, name, Some(Stored::Json(Arc::new(after))));
         }
         Write::DeleteRun { run } => {
             if let Some(Stored::Run(metadata)) = commit.current(run, Space::Run, &unit_name()) {
@@ -128,6 +155,36 @@ pub(crate) fn put(
     access.put(run, space, name, stored, expires)
 }
 
+/// Changes a JSON document in some places in a running transaction; with the edits, it is this.
+///
+/// # Errors
+/// `LimitExceeded` if the transaction becomes too large.
+pub(crate) fn edit_json(
+    access: &mut Access<'_>,
+    run: RunId,
+    name: Name,
+    edits: Vec<Edit>,
+    document: Document,
+) -> Result<()> {
+    if access.needs_overlay() {
+        for edit in &edits {
+            mark_edit(&mut Overlay(access), run, &name, edit);
+        }
+    }
+    access.edit_json(run, name, edits, Stored::Json(Arc::new(document)))
+}
+
+/// Deletes a JSON document in a running transaction.
+///
+/// # Errors
+/// `LimitExceeded` if the transaction becomes too large.
+pub(crate) fn delete_json(access: &mut Access<'_>, run: RunId, name: Name) -> Result<()> {
+    if access.needs_overlay() {
+        mark_document(&mut Overlay(access), run, &name, true);
+    }
+    access.delete(run, Space::Json, name)
+}
+
 /// Deletes a run in a running transaction, and what its shard's directory says of it.
 ///
 /// # Errors
@@ -141,6 +198,12 @@ pub(crate) fn delete_run(access: &mut Access<'_>, run: RunId) -> Result<()> {
         }
     }
     access.delete_run(run)
+}
+
+/// What a JSON document's key holds with these edits.
+pub(crate) fn edited(memory: &Memory, run: &RunId, name: &[u8], edits: &[Edit]) -> Option<Stored> {
+    let Some(Stored::Json(document)) = &memory.at(run, Space::Json, name, Version::MAX)?.stored else { return None };
+    document.edited(edits.to_vec()).ok().map(|document| Stored::Json(Arc::new(document)))
 }
 
 /// A commit under way: derived entries go to memory.
@@ -176,6 +239,15 @@ impl Target for Commit<'_> {
         };
         self.set(run, Space::TraceCount, unit_name(), Some(Stored::Count(count + 1)));
     }
+
+    fn holds_document(&mut self, run: RunId, name: &[u8]) -> bool {
+        self.current(run, Space::Json, name).is_some()
+    }
+
+    fn mark(&mut self, run: RunId, space: Space, name: Name) {
+        let revision = Revision { version: self.version, expires: self.version, stored: Some(Stored::Marker) };
+        self.push(run, space, name, revision);
+    }
 }
 
 /// A running transaction: derived entries are for its own later reads.
@@ -193,6 +265,15 @@ impl Target for Overlay<'_, '_> {
     /// Counted beside the overlay: to read the count would make every two recordings conflict.
     fn count_trace(&mut self, run: RunId) {
         self.0.count_trace(run);
+    }
+
+    /// Looked at, not read: to read it would make every two edits of a document conflict.
+    fn holds_document(&mut self, run: RunId, name: &[u8]) -> bool {
+        self.0.look(run, name).is_some()
+    }
+
+    fn mark(&mut self, run: RunId, space: Space, name: Name) {
+        self.0.overlay(run, space, name, Some(Stored::Marker));
     }
 }
 
@@ -225,6 +306,10 @@ fn derive(target: &mut impl Target, run: RunId, name: &[u8], stored: &Stored) {
                 target.set(RunId::DIRECTORY, *space, entry.clone(), Some(Stored::Marker));
             }
         }
+        Stored::Json(_) => {
+            let is_new = !target.holds_document(run, name);
+            mark_document(target, run, name, is_new);
+        }
         Stored::Value(_)
         | Stored::State(_)
         | Stored::DeletedState(_)
@@ -233,6 +318,26 @@ fn derive(target: &mut impl Target, run: RunId, name: &[u8], stored: &Stored) {
         | Stored::Retention(_) => {}
         Stored::EventHead(_) | Stored::Count(_) | Stored::Marker => unreachable!("nobody writes what is derived"),
     }
+}
+
+/// Marks a whole document as written, and if it was made or deleted, its key.
+fn mark_document(target: &mut impl Target, run: RunId, document: &[u8], is_made_or_deleted: bool) {
+    let mut name = Name::new();
+    push_bytes(&mut name, document);
+    target.mark(run, Space::JsonPath, name);
+    if is_made_or_deleted {
+        target.mark(run, Space::JsonKey, Name::from_slice(document));
+    }
+}
+
+/// Marks the path that an edit writes.
+fn mark_edit(target: &mut impl Target, run: RunId, document: &[u8], edit: &Edit) {
+    let mut name = Name::new();
+    push_bytes(&mut name, document);
+    for segment in edit.written() {
+        push_text(&mut name, segment);
+    }
+    target.mark(run, Space::JsonPath, name);
 }
 
 /// The entries by which a trace is found.

@@ -8,11 +8,13 @@
 //!   in one place (`index`), at the commit, at recovery and, for a transaction's own eyes, while it runs.
 
 pub(crate) mod command;
+mod draft;
 mod event_log;
 #[cfg(test)]
 mod harness;
 pub(crate) mod history;
 pub(crate) mod index;
+mod json_store;
 mod kv;
 #[cfg(test)]
 mod model;
@@ -50,6 +52,7 @@ pub(crate) fn execute(access: &mut Access<'_>, run: RunId, command: Command) -> 
         Command::Event(command) => event_log::execute(access, run, command),
         Command::State(command) => state_cell::execute(access, run, command),
         Command::Trace(command) => trace_store::execute(access, run, command),
+        Command::Json(command) => json_store::execute(access, run, command),
         Command::Run(command) => run_index::execute(access, run, command),
     }
 }
@@ -111,9 +114,11 @@ fn missing(what: &str, run: RunId, key: impl std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::command::{EventCommand, KvCommand, StateCommand, TraceCommand};
+    use super::command::{EventCommand, JsonCommand, KvCommand, StateCommand, TraceCommand};
     use super::harness::{Harness, OTHER, RUN, append, assert_refused, create, record};
     use super::*;
+    use crate::base::json::Json;
+    use crate::base::json::path::Path;
     use crate::base::run::RunStatus;
     use crate::base::trace::TraceType;
     use crate::base::value::{Text, Value};
@@ -142,6 +147,12 @@ mod tests {
             StateCommand::CompareAndSwap { name: name.clone(), expected: 0, value }.into(),
             StateCommand::Increment { name: name.clone(), by: 1 }.into(),
             StateCommand::Delete { name }.into(),
+            JsonCommand::Create { key: "d".into(), document: Json::Null }.into(),
+            JsonCommand::Set { key: "d".into(), path: Path::default(), value: Json::Null }.into(),
+            JsonCommand::Patch { key: "d".into(), operations: vec![] }.into(),
+            JsonCommand::Merge { key: "d".into(), patch: Json::Null }.into(),
+            JsonCommand::DeleteAt { key: "d".into(), path: Path::default() }.into(),
+            JsonCommand::Delete { key: "d".into() }.into(),
             record(1, None, TraceType::from("t"), &[]).into(),
         ]
     }

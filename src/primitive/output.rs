@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::event::{ChainVerification, Event};
+use crate::base::json::Json;
 use crate::base::run::RunMetadata;
 use crate::base::run_id::RunId;
 use crate::base::state::State;
@@ -33,6 +34,8 @@ pub(crate) enum Output {
     Events(Vec<Arc<Event>>),
     Chain(Box<ChainVerification>),
     State(Option<Arc<State>>),
+    Json(Option<Json>),
+    Version(Option<Version>),
     TraceId(String),
     Trace(Option<Arc<Trace>>),
     Traces(Vec<Arc<Trace>>),

@@ -146,7 +146,7 @@ fn delete(access: &mut Access<'_>, run: RunId) -> Result<Output> {
 }
 
 fn holds_anything(access: &mut Access<'_>, run: RunId) -> bool {
-    [Space::Kv, Space::Event, Space::State, Space::Trace].into_iter().any(|space| {
+    [Space::Kv, Space::Event, Space::State, Space::Trace, Space::Json].into_iter().any(|space| {
         let mut found = false;
         access.scan(run, space, &Scan { limit: 1, ..Scan::all() }, |_, _| {
             found = true;

@@ -23,7 +23,12 @@ pub(crate) fn salvage(from: &Path, to: &Path) -> Result<SalvageReport> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::base::json::edit::{Change, Edit};
+    use crate::base::json::path::Path;
+    use crate::base::json::{Document, Json};
     use crate::base::key::{Name, Space};
     use crate::base::run_id::RunId;
     use crate::base::stored::{Stored, Write};
@@ -65,5 +70,34 @@ mod tests {
         let report = salvage(&from, &to).unwrap();
         assert_eq!((report.transactions, report.unfit_transactions), (3, 1), "{report:?}");
         assert!(report.damage.is_empty() && !report.is_whole());
+    }
+
+    #[test]
+    fn an_edit_of_a_document_that_is_lost_does_not_fit() {
+        let root = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| root.path().join(name));
+        let directory = Directory::new(Files::open_new(&from).unwrap());
+        let mut writer = LogWriter::new(&directory, [3; 16], || 7);
+        let [name, lost] = ["d", "lost"].map(|name| Name::from_slice(name.as_bytes()));
+        let document = Json::from_value(serde_json::json!({})).unwrap();
+        let stored = Stored::Json(Arc::new(Document::new(document)));
+        let made = Write::Put { run: KEPT, space: Space::Json, name: name.clone(), stored, expires: None };
+        let edit = |name: &Name, path: &str| {
+            let edits = vec![Edit { path: Path::parse(path).unwrap(), change: Change::Set(Json::Null) }];
+            Write::EditJson { run: KEPT, name: name.clone(), edits }
+        };
+        let transactions = [
+            vec![made, edit(&name, "a")],
+            vec![edit(&name, "b"), edit(&lost, "a")],
+            vec![edit(&name, "b.c")],
+            vec![edit(&name, "c")],
+        ];
+        for (number, writes) in (1..).zip(&transactions) {
+            writer.push(Version::from(number), writes).unwrap();
+        }
+        writer.finish().unwrap();
+        drop(directory);
+        let report = salvage(&from, &to).unwrap();
+        assert_eq!((report.transactions, report.unfit_transactions), (2, 2), "{report:?}");
     }
 }

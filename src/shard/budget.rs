@@ -11,8 +11,11 @@
 
 use super::machine::Shard;
 use crate::base::error::{Error, Result};
+use crate::base::json::edit::Edit;
+use crate::base::key::Space;
 use crate::base::stored::Write;
 use crate::base::version::Version;
+use crate::primitive::index;
 
 /// What may be used, and what is used elsewhere.
 #[derive(Debug, Default)]
@@ -49,6 +52,11 @@ impl Shard {
     fn growth(&self, write: &Write, horizon: Version) -> usize {
         match write {
             Write::Put { run, space, name, stored, .. } => self.memory.growth(run, *space, name, stored, horizon),
+            Write::EditJson { edits, .. } if edits.iter().all(Edit::only_removes) => 0,
+            Write::EditJson { run, name, edits } => {
+                let stored = index::edited(&self.memory, run, name, edits);
+                stored.map_or(0, |stored| self.memory.growth(run, Space::Json, name, &stored, horizon))
+            }
             Write::Delete { .. } | Write::DeleteRun { .. } => 0,
         }
     }

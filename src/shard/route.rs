@@ -1,8 +1,9 @@
 //! Routes: which shard owns what.
 //!
 //! - The owner depends on the partition key and the layout alone.
-//! - A run's events, traces and metadata are on its home. `ByKey` spreads its key-value pairs and state cells; what
-//!   every shard must know of the run then (that it has ended, that it was deleted) is written on every shard.
+//! - A run's events, traces and metadata are on its home. `ByKey` spreads its key-value pairs, state cells and JSON
+//!   documents; what every shard must know of the run then (that it has ended, that it was deleted) is written on every
+//!   shard.
 
 use crate::base::key::{Space, key_slot, name_slot, run_slot};
 use crate::base::options::Partitioning;
@@ -32,7 +33,7 @@ impl Layout {
     pub(crate) fn shard_of_key(self, run: &RunId, space: Space, name: &[u8]) -> usize {
         match space {
             Space::RunName => self.shard_of_name(&String::from_utf8_lossy(name)),
-            Space::Kv | Space::State if self.partitioning == Partitioning::ByKey => {
+            Space::Kv | Space::State | Space::Json if self.partitioning == Partitioning::ByKey => {
                 key_slot(run, space, name) as usize % self.shards
             }
             _ => self.shard_of_run(run),
@@ -66,6 +67,7 @@ impl Layout {
             Write::Put { run, space, name, .. } | Write::Delete { run, space, name } => {
                 (self.shard_of_key(run, *space, name) == shard).then_some(write)
             }
+            Write::EditJson { run, name, .. } => (self.shard_of_key(run, Space::Json, name) == shard).then_some(write),
         }
     }
 }

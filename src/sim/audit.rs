@@ -2,11 +2,14 @@
 
 use super::model::{Home, dump::Dump};
 use super::world::{PATIENCE, World};
+use crate::base::json::path::Path;
 use crate::base::key::Space;
 use crate::base::options::{DurabilityMode, HistoryRetention};
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
-use crate::primitive::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand};
+use crate::primitive::command::{
+    Command, EventCommand, JsonCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand,
+};
 use crate::shard::input::{Input, Request};
 
 /// Longer than any open transaction may be idle, and the check for it may take.
@@ -153,6 +156,7 @@ impl World {
             Command::Event(EventCommand::ReadRange { range: 0..u64::MAX, limit: usize::MAX }),
             Command::Event(EventCommand::Types),
             Command::State(StateCommand::List),
+            Command::Json(JsonCommand::List { prefix: None }),
             Command::Trace(TraceCommand::Count),
             Command::Trace(TraceCommand::Roots),
             Command::Trace(TraceCommand::ByTag { tag: "a".into() }),
@@ -162,6 +166,10 @@ impl World {
         for key in state.pairs.keys() {
             questions.push(Command::Kv(KvCommand::GetVersioned { key: key.as_str().into() }));
             questions.push(Command::Kv(KvCommand::History { key: key.as_str().into() }));
+        }
+        for key in state.documents.keys() {
+            questions.push(Command::Json(JsonCommand::Get { key: key.as_str().into(), path: Path::default() }));
+            questions.push(Command::Json(JsonCommand::Version { key: key.as_str().into() }));
         }
         let names = state.cells.keys();
         questions.extend(names.map(|name| Command::State(StateCommand::Read { name: name.as_str().into() })));

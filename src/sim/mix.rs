@@ -7,13 +7,16 @@ use std::time::Duration;
 use super::model::{Model, Run};
 use super::rng::Rng;
 use super::swarm::{Swarm, some_history};
+use crate::base::json::Json;
+use crate::base::json::path::Path;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
 use crate::base::trace::{Trace, TraceType};
 use crate::base::value::{Text, Value};
 use crate::base::version::Version;
 use crate::primitive::command::{
-    Command, EventCommand, KvCommand, KvScan, NewRun, RunCommand, RunFilter, StateCommand, TraceCommand,
+    Command, EventCommand, JsonCommand, JsonOperation, KvCommand, KvScan, NewRun, RunCommand, RunFilter, StateCommand,
+    TraceCommand,
 };
 
 /// Texts that are awkward in composite keys.
@@ -48,6 +51,7 @@ impl Mix<'_> {
             2 => (run, Command::State(self.state_read())),
             3 if writes => (run, Command::Trace(self.record(&state))),
             3 => (run, Command::Trace(self.trace_read(&state))),
+            4 => (run, Command::Json(if writes { self.json_write(&state) } else { self.json_read() })),
             _ if self.rng.chance(400) => (RunId::DIRECTORY, Command::Run(self.directory(run, writes))),
             _ => (run, Command::Run(if writes { self.run_write() } else { RunCommand::Get })),
         }
@@ -196,6 +200,105 @@ impl Mix<'_> {
             0 => StateCommand::Read { name },
             1 => StateCommand::Exists { name },
             _ => StateCommand::List,
+        }
+    }
+
+    /// A place in a document: some hold scalars only, one mostly an object, one mostly an array.
+    fn place(&mut self) -> Path {
+        let scalar = self.scalar_place();
+        let place = match self.rng.below(8) {
+            0 => String::new(),
+            1 => "/o".into(),
+            2 => "/a".into(),
+            3 => format!("/a/{}", self.rng.pick(&["0", "1", "-", "00"])),
+            4 => format!("/o{scalar}"),
+            5 => "/gone/x".into(),
+            _ => scalar,
+        };
+        Path::parse(&place).unwrap()
+    }
+
+    fn scalar_place(&mut self) -> String {
+        format!("/{}", self.rng.pick(&["s", "t", "~1", ""]))
+    }
+
+    fn scalar(&mut self) -> serde_json::Value {
+        match self.rng.below(5) {
+            0 => serde_json::Value::Null,
+            1 => u64::MAX.into(),
+            2 => (-0.5).into(),
+            3 => self.text().into(),
+            _ => self.rng.below(1000).into(),
+        }
+    }
+
+    fn object(&mut self) -> serde_json::Value {
+        let mut members = serde_json::Map::new();
+        for _ in 0..self.rng.below(4) {
+            let place = self.scalar_place();
+            members.insert(place[1..].into(), self.scalar());
+        }
+        members.into()
+    }
+
+    /// What may be at a place: documents stay small.
+    fn json_at(&mut self, place: &Path) -> Json {
+        let value = match place.to_string().as_str() {
+            "" => self.document(),
+            "/o" if self.rng.chance(900) => self.object(),
+            "/a" if self.rng.chance(900) => (0..self.rng.below(4)).map(|_| self.scalar()).collect(),
+            _ => self.scalar(),
+        };
+        Json::from_value(value).unwrap()
+    }
+
+    fn document(&mut self) -> serde_json::Value {
+        let mut document = self.object();
+        if let Some(members) = document.as_object_mut().filter(|_| self.rng.chance(900)) {
+            members.insert("o".into(), self.object());
+            members.insert("a".into(), (0..self.rng.below(4)).map(|_| self.scalar()).collect());
+        }
+        document
+    }
+
+    fn operation(&mut self) -> JsonOperation {
+        let path = self.place();
+        let from = Path::parse(&self.scalar_place()).unwrap();
+        match self.rng.below(7) {
+            0 => JsonOperation::Remove { path },
+            1 => JsonOperation::Replace { value: self.json_at(&path), path },
+            2 => JsonOperation::Move { from, path },
+            3 => JsonOperation::Copy { from, path },
+            4 => JsonOperation::Test { value: self.json_at(&path), path },
+            _ => JsonOperation::Add { value: self.json_at(&path), path },
+        }
+    }
+
+    fn json_write(&mut self, state: &Run) -> JsonCommand {
+        let (key, path) = (self.key(), self.place());
+        match self.rng.below(12) {
+            0..3 => JsonCommand::Create { key, document: self.json_at(&Path::default()) },
+            3 => JsonCommand::Delete { key },
+            4 => JsonCommand::DeleteAt { key, path },
+            5 => JsonCommand::Push { key, path, value: Json::from_value(self.scalar()).unwrap() },
+            6 => JsonCommand::Merge { key, patch: self.json_at(&Path::default()) },
+            7 => {
+                let known = state.documents.get(key.as_str()).map(|document| document.version);
+                let expected = known.filter(|_| self.rng.chance(800)).unwrap_or(self.now);
+                JsonCommand::CompareAndSet { key, expected, value: self.json_at(&path), path }
+            }
+            8 | 9 => JsonCommand::Patch { key, operations: (0..self.rng.below(4)).map(|_| self.operation()).collect() },
+            _ => JsonCommand::Set { key, value: self.json_at(&path), path },
+        }
+    }
+
+    fn json_read(&mut self) -> JsonCommand {
+        let (key, path) = (self.key(), self.place());
+        match self.rng.below(6) {
+            0 => JsonCommand::Version { key },
+            1 => JsonCommand::Exists { key },
+            2 => JsonCommand::List { prefix: self.some_text() },
+            _ => JsonCommand::Get { key, path },
         }
     }
 

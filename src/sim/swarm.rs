@@ -26,8 +26,8 @@ pub(super) struct Swarm {
     pub(super) scripts: u64,
     pub(super) runs: u64,
     pub(super) keys: u64,
-    /// Key-value pairs, events, states, traces, runs.
-    pub(super) primitives: [u64; 5],
+    /// Key-value pairs, events, states, traces, JSON documents, runs.
+    pub(super) primitives: [u64; 6],
     pub(super) writes: u64,
     pub(super) transactions: u64,
     pub(super) pipelined: u64,
@@ -82,11 +82,11 @@ impl Swarm {
         let (faults, short_writes) = (often(500, 400), often(300, 100));
         let (stalls, damage) = (often(100, 10), often(400, 200));
         let snapshots = often(500, 800);
-        let mut primitives = [10, 6, 6, 6, 6];
+        let mut primitives = [10, 6, 6, 6, 6, 6];
         for weight in &mut primitives {
             *weight = if rng.chance(250) { 0 } else { *weight };
         }
-        primitives[rng.index(5)] += 4;
+        primitives[rng.index(6)] += 4;
         Self {
             mode,
             shards: rng.index(4) + 1,

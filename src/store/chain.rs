@@ -149,7 +149,7 @@ impl Chain {
         let is_same_commit = revision.version == self.newest.version;
         if is_same_commit || (self.older.is_none() && retention.lets_go(revision.version, 1)) {
             let forgotten = if is_same_commit { Version::ZERO } else { revision.version };
-            self.newest = revision;
+            self.replace_newest(revision);
             return self.outcome(retention, forgotten);
         }
         self.put_on_top(revision);
@@ -159,8 +159,26 @@ impl Chain {
     fn put_on_top(&mut self, revision: Revision) {
         let before = std::mem::replace(&mut self.newest, revision);
         let past = self.older.get_or_insert_default();
-        past.footprint += footprint::of_revision(&before);
+        past.footprint += footprint::of_older(&before, &self.newest);
         past.revisions.push(before);
+    }
+
+    fn replace_newest(&mut self, revision: Revision) {
+        if let Some(past) = &mut self.older
+            && let Some(last) = past.revisions.last()
+        {
+            past.footprint -= footprint::of_older(last, &self.newest);
+            past.footprint += footprint::of_older(last, &revision);
+        }
+        self.newest = revision;
+    }
+
+    /// The footprint, counted again.
+    #[cfg(test)]
+    pub(crate) fn count_footprint(&self) -> usize {
+        let all: Vec<&Revision> = self.revisions().collect();
+        let older = all.windows(2).map(|pair| footprint::of_older(pair[0], pair[1])).sum::<usize>();
+        older + footprint::of_revision(&self.newest)
     }
 
     /// Forgets what may be forgotten.
@@ -171,8 +189,9 @@ impl Chain {
             let replaced = |at: usize| past.revisions.get(at + 1).map_or(self.newest.version, |next| next.version);
             let gone = (0..count).take_while(|&at| retention.lets_go(replaced(at), (count - at) as u64)).count();
             forgotten = gone.checked_sub(1).map_or(Version::ZERO, replaced);
-            let freed: usize = past.revisions.drain(..gone).map(|revision| footprint::of_revision(&revision)).sum();
-            past.footprint -= freed;
+            let next = |at: usize| past.revisions.get(at + 1).unwrap_or(&self.newest);
+            past.footprint -= (0..gone).map(|at| footprint::of_older(&past.revisions[at], next(at))).sum::<usize>();
+            past.revisions.drain(..gone);
             if past.revisions.is_empty() {
                 self.older = None;
             }

@@ -18,7 +18,7 @@ use crate::base::options::HistoryPolicy;
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
-use crate::format::snapshot::{Entry, Kept, Piece};
+use crate::format::snapshot::{Entry, Held, Kept, Piece};
 
 /// How many revisions a piece has at most, if its keys have few each.
 const PIECE_REVISIONS: usize = 128;
@@ -120,20 +120,24 @@ fn names_behind(table: &RunTable, space: Space, after: Option<&Name>, at: Versio
         };
         let next = if is_buried_next { buried.next() } else { present.next() };
         let Some((name, chain)) = next else { break };
-        let kept: SmallVec<[Kept; 1]> =
-            chain.revisions().take_while(|revision| revision.version <= at).map(kept).collect();
+        let mut before = None;
+        let kept: SmallVec<[Kept; 1]> = chain
+            .revisions()
+            .take_while(|revision| revision.version <= at)
+            .map(|revision| kept(std::mem::replace(&mut before, revision.stored.as_ref()), revision))
+            .collect();
         if !kept.is_empty() {
             revisions += kept.len();
-            bytes +=
-                chain.revisions().map(|revision| revision.stored.as_ref().map_or(0, Stored::weight)).sum::<usize>();
+            bytes += chain.footprint();
             names.push(Entry { name: name.clone(), kept });
         }
     }
     names
 }
 
-fn kept(revision: &Revision) -> Kept {
-    Kept { version: revision.version, expires: revision.expires, held: revision.stored.clone().map(Into::into) }
+fn kept(before: Option<&Stored>, revision: &Revision) -> Kept {
+    let held = revision.stored.as_ref().map(|stored| Held::behind(before, stored));
+    Kept { version: revision.version, expires: revision.expires, held }
 }
 
 /// Fills an empty memory from pieces, in the order they were dumped.
@@ -190,10 +194,12 @@ impl Loader {
         if self.names.last().is_some_and(|(last, _)| *last >= name) {
             return Err("names out of order, or twice".into());
         }
-        let revisions = kept.into_iter().map(|kept| {
-            let Kept { version, expires, held } = kept;
-            Revision { version, expires, stored: held.map(Into::into) }
-        });
+        let mut revisions: SmallVec<[Revision; 1]> = SmallVec::new();
+        for Kept { version, expires, held } in kept {
+            let before = revisions.last().and_then(|revision| revision.stored.as_ref());
+            let stored = held.map(|held| held.into_stored(before).ok_or("an edit of what is not there")).transpose()?;
+            revisions.push(Revision { version, expires, stored });
+        }
         let chain = Chain::of(revisions).filter(|chain| chain.newest().version <= self.at);
         let Some(mut chain) = chain else {
             return Err("revisions out of order, or above the snapshot's version".into());

@@ -27,6 +27,25 @@ pub(crate) fn of_revision(revision: &Revision) -> usize {
     of_stored(revision.stored.as_ref())
 }
 
+/// What an older revision takes beside the one after it: JSON documents share what an edit did not change.
+pub(crate) fn of_older(revision: &Revision, next: &Revision) -> usize {
+    match (&revision.stored, &next.stored) {
+        (Some(Stored::Json(before)), Some(Stored::Json(after))) => {
+            let all = before.root.size().weight() + after.added;
+            REVISION_BYTES + all.saturating_sub(after.root.size().weight())
+        }
+        _ => of_revision(revision),
+    }
+}
+
+/// What is added by a revision that holds this after one that stays.
+pub(crate) fn of_next(revision: &Revision, stored: &Stored) -> usize {
+    match (&revision.stored, stored) {
+        (Some(Stored::Json(_)), Stored::Json(after)) => REVISION_BYTES + after.added,
+        _ => of_stored(Some(stored)),
+    }
+}
+
 /// What a revision takes that holds this.
 pub(crate) fn of_stored(stored: Option<&Stored>) -> usize {
     REVISION_BYTES + stored.map_or(0, Stored::weight)

@@ -134,7 +134,7 @@ impl Memory {
             HistoryRetention::Off if !chain.keeps_older(horizon) => {
                 added.saturating_sub(footprint::of_revision(chain.newest()))
             }
-            _ => added,
+            _ => footprint::of_next(chain.newest(), stored),
         }
     }
 
@@ -411,10 +411,7 @@ impl Memory {
     pub(crate) fn count_footprint(&self) -> usize {
         let chains = |table: &RunTable| {
             let all = table.spaces.iter().chain(table.buried.values()).flatten();
-            all.map(|(name, chain)| {
-                footprint::of_key(name) + chain.revisions().map(footprint::of_revision).sum::<usize>()
-            })
-            .sum::<usize>()
+            all.map(|(name, chain)| footprint::of_key(name) + chain.count_footprint()).sum::<usize>()
         };
         self.runs.values().map(|table| RUN_BYTES + chains(table)).sum::<usize>()
             + TOMBSTONE_BYTES * self.tombstones.len()
@@ -479,6 +476,9 @@ pub(crate) const ALL_SPACES: [Space; Space::COUNT] = [
     Space::RunTag,
     Space::RunChild,
     Space::RunHistory,
+    Space::Json,
+    Space::JsonPath,
+    Space::JsonKey,
 ];
 
 /// Whether a range can hold anything; `BTreeMap::range` panics on those that end before they start.

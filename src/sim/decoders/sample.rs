@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use super::super::rng::Rng;
 use crate::base::event::Event;
+use crate::base::json::edit::{Change, Edit};
+use crate::base::json::path::Path;
+use crate::base::json::{Document, Json};
 use crate::base::key::{Name, Space, number_name, text_number_name, unit_name};
 use crate::base::limits::SHARDS;
 use crate::base::options::{HistoryRetention, Partitioning};
@@ -101,12 +104,34 @@ fn metadata(rng: &mut Rng, run_id: RunId) -> RunMetadata {
     }
 }
 
+fn document(rng: &mut Rng) -> Json {
+    Json::from_value(small(rng).to_json()).unwrap()
+}
+
+/// A document that is made and edited.
+fn edited_document(rng: &mut Rng) -> [Write; 2] {
+    let (run, name) = (RunId::from_bytes([9; 16]), Name::from_slice(word(rng).as_bytes()));
+    let made = Json::from_value(serde_json::json!({"items": [1, 2], "gone": word(rng)})).unwrap();
+    let edit = |path: &str, change: Change| Edit { path: Path::parse(path).unwrap(), change };
+    let edits = vec![
+        edit("/member", Change::Set(document(rng))),
+        edit("/items/0", Change::Take),
+        edit("/items/1", Change::Insert(document(rng))),
+        edit("/gone", Change::Remove),
+    ];
+    let stored = Stored::Json(Arc::new(Document::new(made)));
+    [
+        Write::Put { run, space: Space::Json, name: name.clone(), stored, expires: None },
+        Write::EditJson { run, name, edits },
+    ]
+}
+
 /// A write of one of three runs: some follow from each other.
 fn write(rng: &mut Rng) -> Write {
     let run = RunId::from_bytes([*rng.pick(&[1, 2, 3]); 16]);
     let text = |rng: &mut Rng| Name::from_slice(word(rng).as_bytes());
     let few = rng.below(4);
-    let (space, name, stored) = match rng.below(9) {
+    let (space, name, stored) = match rng.below(10) {
         0 | 1 => (Space::Kv, text(rng), Stored::Value(small(rng))),
         2 => (Space::Event, number_name(few), Stored::Event(Arc::new(event(rng, few)))),
         3 => {
@@ -121,9 +146,10 @@ fn write(rng: &mut Rng) -> Write {
             let run = RunId::DIRECTORY;
             return Write::Put { run, space: Space::RunName, name, stored: Stored::RunId(run), expires: None };
         }
+        8 => (Space::Json, text(rng), Stored::Json(Arc::new(Document::new(document(rng))))),
         _ => return Write::Delete { run, space: Space::Kv, name: text(rng) },
     };
-    let expires = rng.chance(200).then(|| Version::from(number(rng)));
+    let expires = rng.chance(if space == Space::Json { 0 } else { 200 }).then(|| Version::from(number(rng)));
     Write::Put { run, space, name, stored, expires }
 }
 
@@ -152,10 +178,14 @@ fn forged_write(rng: &mut Rng) -> Write {
         }
         Write::Delete { run, name, .. } if rng.chance(700) => Write::Delete { run, space: *rng.pick(&spaces), name },
         Write::Delete { run, .. } | Write::DeleteRun { run } => Write::DeleteRun { run },
+        edit @ Write::EditJson { .. } => edit,
     }
 }
 
 fn commit(rng: &mut Rng) -> CommitBody<Vec<Write>> {
+    if rng.chance(200) {
+        return CommitBody { writes: edited_document(rng).into() };
+    }
     CommitBody { writes: (0..rng.below(4)).map(|_| write(rng)).collect() }
 }
 
@@ -237,7 +267,11 @@ pub(super) fn forged_segment(rng: &mut Rng) -> Vec<u8> {
     let mut batch = Vec::new();
     let forged = rng.below(330);
     for _ in 0..rng.below(12) {
-        let writes = vec![if rng.chance(forged) { forged_write(rng) } else { write(rng) }];
+        let writes = match rng.below(1000) {
+            chance if chance < forged => vec![forged_write(rng)],
+            950.. => edited_document(rng).into(),
+            _ => vec![write(rng)],
+        };
         let version = Version::from(1 + rng.below(6));
         let id = TransactionId { incarnation: 1, shard: 0, number: rng.below(3) };
         let (part, parts) = (rng.below(3), rng.below(3));

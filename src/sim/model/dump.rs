@@ -1,9 +1,11 @@
 //! The whole state of a shard, as its memory must hold it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Home, Model, Run};
 use crate::base::event::EventHead;
+use crate::base::json::{Document, Json};
 use crate::base::key::{Name, Space, number_name, number_pair_name, text_number_name, text_prefix, unit_name};
 use crate::base::run::RunMetadata;
 use crate::base::run_id::RunId;
@@ -51,6 +53,10 @@ pub(in super::super) fn dump_run(dump: &mut Dump, run: RunId, state: &Run, at: V
     for (name, cell) in state.cells.iter() {
         let stored = cell.state.clone().map_or(Stored::DeletedState(cell.version), Stored::State);
         dump.insert((run, Space::State, text(name)), stored);
+    }
+    for (key, document) in state.documents.iter() {
+        let root = Json::from_value(document.root.clone()).unwrap();
+        dump.insert((run, Space::Json, text(key)), Stored::Json(Arc::new(Document::new(root))));
     }
     dump_traces(dump, run, state);
     if let Some(metadata) = &state.metadata {

@@ -7,6 +7,7 @@
 pub(super) mod dump;
 mod event_log;
 mod history;
+mod json_store;
 mod kv;
 mod run_index;
 mod sheet;
@@ -18,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub(super) use self::history::{Allowance, history_agrees};
+pub(super) use self::json_store::Document;
 pub(super) use self::kv::Revision;
 pub(super) use self::sheet::{Desk, Home, Sheet};
 use crate::base::error::Error;
@@ -81,6 +83,7 @@ pub(super) struct Run {
     pub(super) events: Rc<Vec<Arc<Event>>>,
     pub(super) cells: Rc<BTreeMap<String, Cell>>,
     pub(super) traces: Rc<BTreeMap<u64, Arc<Trace>>>,
+    pub(super) documents: Rc<BTreeMap<String, Document>>,
     pub(super) metadata: Option<Arc<RunMetadata>>,
     /// How much history is kept of it, if not as the database says.
     pub(super) history: Option<HistoryRetention>,

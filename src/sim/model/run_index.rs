@@ -139,6 +139,7 @@ impl Desk<'_> {
             || !state.events.is_empty()
             || !state.cells.is_empty()
             || !state.traces.is_empty()
+            || !state.documents.is_empty()
             || !self.pairs(state, None).is_empty()
     }
 

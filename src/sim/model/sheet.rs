@@ -80,6 +80,11 @@ impl Sheet {
                 revision.version = version;
                 revision.expires = revision.expires.max(version);
             }
+            let documents = Rc::make_mut(&mut run.documents);
+            for document in documents.values_mut().filter(|document| document.own) {
+                document.own = false;
+                document.version = version;
+            }
         }
         (self.runs, self.names)
     }
@@ -108,6 +113,7 @@ impl Desk<'_> {
             Command::Event(command) => self.event(run, command),
             Command::State(command) => self.state(run, command),
             Command::Trace(command) => self.trace(run, command),
+            Command::Json(command) => self.json(run, command),
             Command::Run(command) => self.run_index(run, command),
         }
     }
