@@ -12,6 +12,7 @@ pub(crate) mod event_log;
 #[cfg(test)]
 mod every_byte;
 pub(crate) mod extensions;
+mod fork;
 pub(crate) mod json_store;
 #[cfg(test)]
 mod kill_points;

@@ -103,7 +103,7 @@ pub(crate) fn create(engine: Arc<Engine>, options: RunOptions) -> Op<RunMetadata
 }
 
 /// The id, the name if it is not the id's text, and what is known of the run.
-fn beginning(options: RunOptions) -> Result<(RunId, Option<String>, NewRun)> {
+pub(super) fn beginning(options: RunOptions) -> Result<(RunId, Option<String>, NewRun)> {
     let RunOptions { mut id, name, parent, mut tags, metadata, history } = options;
     if id == Some(RunId::DIRECTORY) {
         return Err(Error::InvalidOperation("the nil uuid is not a run id".into()));

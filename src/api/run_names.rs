@@ -40,24 +40,35 @@ async fn known(transacting: &Transacting, run: RunId) -> Result<Option<Arc<RunMe
 /// hears of a history of its own.
 pub(crate) async fn create(engine: Arc<Engine>, run: RunId, name: Option<String>, new: NewRun) -> Result<RunMetadata> {
     until_it_wins(engine.clone(), Bounds::default(), async |transacting| {
-        if let Some(name) = &name {
-            let claim = Command::Run(RunCommand::ClaimName { name: name.clone(), id: run });
-            let call = transacting.step_on(engine.shard_of_name(name), RunId::DIRECTORY, claim);
-            if let Some(holder) = Op::call(call, read!(MaybeRunId(holder) => holder)).await? {
-                return Err(Error::AlreadyExists(format!("run: name={name:?} run={holder}")));
-            }
-        }
-        let create = Command::Run(RunCommand::Create(Box::new(new.clone())));
-        let created = Op::call(transacting.step(run, create), read!(Run(run) => Arc::unwrap_or_clone(run))).await?;
-        if let Some(history) = new.history {
-            for shard in shards_of(&engine, run).skip(1) {
-                let retain = Command::Run(RunCommand::Retain { history });
-                Op::call(transacting.step_on(shard, run, retain), read!(Unit => ())).await?;
-            }
-        }
-        Ok(created)
+        make(&engine, &transacting, run, name.as_deref(), &new).await
     })
     .await
+}
+
+/// The same within a transaction.
+pub(super) async fn make(
+    engine: &Arc<Engine>,
+    transacting: &Transacting,
+    run: RunId,
+    name: Option<&str>,
+    new: &NewRun,
+) -> Result<RunMetadata> {
+    if let Some(name) = name {
+        let claim = Command::Run(RunCommand::ClaimName { name: name.into(), id: run });
+        let call = transacting.step_on(engine.shard_of_name(name), RunId::DIRECTORY, claim);
+        if let Some(holder) = Op::call(call, read!(MaybeRunId(holder) => holder)).await? {
+            return Err(Error::AlreadyExists(format!("run: name={name:?} run={holder}")));
+        }
+    }
+    let create = Command::Run(RunCommand::Create(Box::new(new.clone())));
+    let created = Op::call(transacting.step(run, create), read!(Run(run) => Arc::unwrap_or_clone(run))).await?;
+    if let Some(history) = new.history {
+        for shard in shards_of(engine, run).skip(1) {
+            let retain = Command::Run(RunCommand::Retain { history });
+            Op::call(transacting.step_on(shard, run, retain), read!(Unit => ())).await?;
+        }
+    }
+    Ok(created)
 }
 
 /// Deletes a run and everything in it, and frees its name.

@@ -289,10 +289,19 @@ impl<'a> Access<'a> {
 
     /// The next records of a run, with all revisions that a reader at the snapshot may know of.
     pub(crate) fn history(&mut self, run: RunId, after: Option<(Space, Name)>) -> Page {
+        self.page(run, self.memory.records_of(run, after, self.part.snapshot))
+    }
+
+    /// What a run holds at the snapshot, beyond a place.
+    pub(crate) fn state(&mut self, run: RunId, after: Option<(Space, Name)>) -> Page {
+        ALL_SPACES.into_iter().filter(|space| space.keeps_history()).for_each(|space| self.look_back(run, space));
+        self.page(run, self.memory.state_of(run, after, self.part.snapshot))
+    }
+
+    fn page(&mut self, run: RunId, page: Page) -> Page {
         let everything = (Bound::Unbounded, Bound::Unbounded);
         let writer = |space| self.intents?.writer_in(run, space, &everything, self.part.snapshot);
         self.blocked = self.blocked.or_else(|| ALL_SPACES.into_iter().find_map(writer));
-        let page = self.memory.records_of(run, after, self.part.snapshot);
         let revisions = page.pieces.iter().flat_map(|piece| match piece {
             Piece::Names { names, .. } => names.as_slice(),
             Piece::Run { .. } => &[],

@@ -14,6 +14,7 @@ use crate::base::key::{Name, Space};
 use crate::base::options::HistoryRetention;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
+use crate::base::stored::Stored;
 use crate::base::trace::Trace;
 use crate::base::value::{Text, Value};
 use crate::base::version::Version;
@@ -205,6 +206,10 @@ pub(crate) enum RunCommand {
     Get,
     /// -> `Records`: those of the run behind a place, from its beginning
     Records { after: Option<(Space, Name)> },
+    /// -> `Records`: what the run holds behind a place
+    State { after: Option<(Space, Name)> },
+    /// -> `Unit`: the run holds what another one held
+    Adopt { held: Vec<Held> },
     /// -> `Run`; `InvalidStatusTransition`, `KeyNotFound`
     UpdateStatus { to: RunStatus, error: Option<String> },
     /// -> `Run`; `KeyNotFound`
@@ -227,6 +232,15 @@ pub(crate) enum RunCommand {
     ReleaseName { name: String, id: RunId },
     /// In the directory. -> `Runs`: those whose home is this shard, in order of their ids
     List(RunFilter),
+}
+
+/// What a key holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) space: Space,
+    pub(crate) name: Name,
+    pub(crate) stored: Stored,
+    pub(crate) expires: Option<Version>,
 }
 
 /// A run to be begun.
@@ -349,7 +363,11 @@ impl Command {
             Self::Run(command) => {
                 matches!(
                     command,
-                    RunCommand::Get | RunCommand::Records { .. } | RunCommand::LookUpName { .. } | RunCommand::List(_)
+                    RunCommand::Get
+                        | RunCommand::Records { .. }
+                        | RunCommand::State { .. }
+                        | RunCommand::LookUpName { .. }
+                        | RunCommand::List(_)
                 )
             }
         }
@@ -416,6 +434,9 @@ impl Command {
             },
             Self::Run(command) => match command {
                 RunCommand::Create(run) => 2 * RECORD + 2 * run.name.len() + texts(&run.tags) + run.metadata.weight(),
+                RunCommand::Adopt { held } => {
+                    held.iter().map(|held| WRITE + held.name.len() + held.stored.weight()).sum()
+                }
                 RunCommand::UpdateStatus { error, .. } => RECORD + error.as_ref().map_or(0, String::len),
                 RunCommand::AddTags { tags } => RECORD + texts(tags),
                 RunCommand::UpdateMetadata { metadata } => RECORD + metadata.weight(),

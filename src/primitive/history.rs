@@ -37,6 +37,17 @@ pub(super) fn page(access: &mut Access<'_>, run: RunId, after: Option<(Space, Na
     Ok(Output::Records(Box::new(access.history(run, after))))
 }
 
+/// What the run holds beyond a place.
+///
+/// # Errors
+/// `KeyNotFound` if the run was deleted.
+pub(super) fn state(access: &mut Access<'_>, run: RunId, after: Option<(Space, Name)>) -> Result<Output> {
+    if access.is_deleted(run) {
+        return Err(Error::KeyNotFound(format!("run: run={run}")));
+    }
+    Ok(Output::Records(Box::new(access.state(run, after))))
+}
+
 /// The writes that led to a piece, and their versions.
 pub(crate) fn writes_of(piece: Piece) -> Vec<(Version, Write)> {
     match piece {

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::command::{NewRun, RunCommand, RunFilter};
+use super::command::{Held, NewRun, RunCommand, RunFilter};
 use super::output::Output;
 use super::{history, index, metadata, missing, not_deleted};
 use crate::base::error::{Error, Result};
@@ -25,6 +25,14 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: RunCommand) 
         RunCommand::Create(new) => create(access, run, *new),
         RunCommand::Get => Ok(Output::MaybeRun(metadata(access, run))),
         RunCommand::Records { after } => history::page(access, run, after),
+        RunCommand::State { after } => history::state(access, run, after),
+        RunCommand::Adopt { held } => {
+            not_deleted(access, run)?;
+            for Held { space, name, stored, expires } in held {
+                index::put(access, run, space, name, stored, expires)?;
+            }
+            Ok(Output::Unit)
+        }
         RunCommand::UpdateStatus { to, error } => update_status(access, run, to, error),
         RunCommand::AddTags { tags } => change(access, run, |metadata| {
             for tag in tags {

@@ -59,7 +59,7 @@ impl Memory {
                 return Some(Piece::Run { run, deleted, collected: table.collected.to_vec() });
             };
             let Some(table) = self.runs.get(&run) else { continue };
-            let names = names_behind(table, ALL_SPACES[space], after.as_ref(), dump.at);
+            let names = names_behind(table, ALL_SPACES[space], after.as_ref(), |chain| kept_until(chain, dump.at));
             if let Some(last) = names.last() {
                 dump.place = Some((run, space, Some(last.name.clone())));
                 return Some(Piece::Names { run, space: ALL_SPACES[space], names });
@@ -82,12 +82,16 @@ pub(crate) struct Page {
 impl Memory {
     /// The next records of a run that are not derived, with all revisions at or below a version.
     pub(crate) fn records_of(&self, run: RunId, after: Option<(Space, Name)>, at: Version) -> Page {
+        self.page_of(run, after, |chain| kept_until(chain, at))
+    }
+
+    fn page_of(&self, run: RunId, after: Option<(Space, Name)>, keep: impl Fn(&Chain) -> SmallVec<[Kept; 1]>) -> Page {
         let mut page = Page { pieces: Vec::new(), last: None };
         let Some(table) = self.runs.get(&run) else { return page };
         let first = after.as_ref().map_or(0, |(space, _)| space.index());
         let mut after = after.map(|(_, name)| name);
         for space in ALL_SPACES.into_iter().skip(first).filter(|space| !space.is_derived()) {
-            let names = names_behind(table, space, after.take().as_ref(), at);
+            let names = names_behind(table, space, after.take().as_ref(), &keep);
             if let Some(last) = names.last() {
                 page.last = Some((space, last.name.clone()));
                 page.pieces.push(Piece::Names { run, space, names });
@@ -95,6 +99,14 @@ impl Memory {
             }
         }
         page
+    }
+
+    /// What a run holds at a version beyond a place, without what is derived.
+    pub(crate) fn state_of(&self, run: RunId, after: Option<(Space, Name)>, at: Version) -> Page {
+        self.page_of(run, after, |chain| {
+            let live = chain.at(at).filter(|revision| revision.live_at(at).is_some());
+            live.map(|revision| kept(None, revision)).into_iter().collect()
+        })
     }
 
     /// From which version on all of a run's history is kept.
@@ -106,7 +118,12 @@ impl Memory {
 }
 
 /// The next names of a space, as many as fit into a piece.
-fn names_behind(table: &RunTable, space: Space, after: Option<&Name>, at: Version) -> Vec<Entry> {
+fn names_behind(
+    table: &RunTable,
+    space: Space,
+    after: Option<&Name>,
+    keep: impl Fn(&Chain) -> SmallVec<[Kept; 1]>,
+) -> Vec<Entry> {
     let behind = || (after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_slice())), Bound::Unbounded);
     let mut present = table.spaces[space.index()].range::<[u8], _>(behind()).peekable();
     let mut buried = table.buried_in(space).into_iter().flat_map(|names| names.range::<[u8], _>(behind())).peekable();
@@ -120,12 +137,7 @@ fn names_behind(table: &RunTable, space: Space, after: Option<&Name>, at: Versio
         };
         let next = if is_buried_next { buried.next() } else { present.next() };
         let Some((name, chain)) = next else { break };
-        let mut before = None;
-        let kept: SmallVec<[Kept; 1]> = chain
-            .revisions()
-            .take_while(|revision| revision.version <= at)
-            .map(|revision| kept(std::mem::replace(&mut before, revision.stored.as_ref()), revision))
-            .collect();
+        let kept = keep(chain);
         if !kept.is_empty() {
             revisions += kept.len();
             bytes += chain.footprint();
@@ -133,6 +145,13 @@ fn names_behind(table: &RunTable, space: Space, after: Option<&Name>, at: Versio
         }
     }
     names
+}
+
+/// The revisions of a key at or below a version.
+fn kept_until(chain: &Chain, at: Version) -> SmallVec<[Kept; 1]> {
+    let mut before = None;
+    let revisions = chain.revisions().take_while(|revision| revision.version <= at);
+    revisions.map(|revision| kept(std::mem::replace(&mut before, revision.stored.as_ref()), revision)).collect()
 }
 
 fn kept(before: Option<&Stored>, revision: &Revision) -> Kept {

@@ -49,7 +49,11 @@ impl Desk<'_> {
                 self.change(run, Run { deleted: true, ..Run::default() });
                 Output::Flag(self.holds_anything(&state))
             }
-            RunCommand::End { .. } | RunCommand::Retain { .. } | RunCommand::Records { .. } => {
+            RunCommand::End { .. }
+            | RunCommand::Retain { .. }
+            | RunCommand::Records { .. }
+            | RunCommand::State { .. }
+            | RunCommand::Adopt { .. } => {
                 unreachable!("no client asks a home for that")
             }
             RunCommand::ClaimName { name, id } => self.claim(name, *id),
