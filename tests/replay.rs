@@ -5,6 +5,7 @@ mod support;
 
 use in_mem::prelude::*;
 use in_mem::{Change, HistoryRetention, Partitioning, RunStatus, TraceType};
+use serde_json::json;
 use support::{directory, on_tokio};
 
 /// Something of every primitive; returns the versions of the commits.
@@ -18,6 +19,12 @@ async fn work(database: &Database, run: RunId) -> Vec<Version> {
                 txn.kv().put(format!("k{number}"), number).await?;
                 txn.events().append("step", number).await?;
                 txn.states().set("cell", number).await?;
+                if number == 0 {
+                    txn.json().create("doc", json!({"before": 0, "list": []})).await?;
+                } else {
+                    txn.json().set("doc", "/before", json!(number)).await?;
+                    txn.json().array_push("doc", "/list", json!({"at": number})).await?;
+                }
                 txn.traces().record(TraceType::from("thought"), vec!["tag".into()], Value::Null).await
             })
             .await;
@@ -25,6 +32,7 @@ async fn work(database: &Database, run: RunId) -> Vec<Version> {
         versions.push(run.kv().get_versioned("k").await.unwrap().unwrap().version);
     }
     run.kv().delete("k0").await.unwrap();
+    run.json().delete("doc").await.unwrap();
     run.states().delete("cell").await.unwrap();
     versions
 }
@@ -52,6 +60,8 @@ fn a_run_is_rebuilt_as_it_was_at_any_commit() {
             assert_eq!(view.events().len().await.unwrap(), number as u64 + 1);
             assert_eq!(view.traces().count().await.unwrap(), number as u64 + 1);
             assert_eq!(view.states().read("cell").await.unwrap().unwrap().version, number as u64 + 1);
+            assert_eq!(view.json().get("doc", "/before").await.unwrap(), Some(json!(number)));
+            assert_eq!(view.json().get("doc", "/list").await.unwrap().unwrap().as_array().unwrap().len(), number);
             assert_eq!((view.version(), view.metadata().unwrap().status), (*version, RunStatus::Active));
         }
     });
@@ -65,13 +75,16 @@ fn the_steps_of_a_run_are_its_commits_and_what_each_of_them_changed() {
         let versions = work(&database, run).await;
         let view = database.replay_run(run).await.unwrap();
         let steps: Vec<_> = view.steps().collect();
-        assert_eq!(steps.len(), 1 + 4 + 2);
+        assert_eq!(steps.len(), 1 + 4 + 3);
         assert!(matches!(steps[0].changes[..], [Change::Run(_)]));
         assert_eq!(steps[1..5].iter().map(|step| step.version).collect::<Vec<_>>(), versions);
         let kinds = |step: &in_mem::Step| step.changes.iter().map(kind).collect::<Vec<_>>();
-        assert_eq!(kinds(&steps[1]), ["kv k", "kv k0", "event 0", "state cell", "trace"]);
+        assert_eq!(kinds(&steps[1]), ["kv k", "kv k0", "event 0", "state cell", "trace", "json doc"]);
         assert_eq!(steps[5].changes, [Change::Kv { key: "k0".into(), value: None }]);
-        assert_eq!(steps[6].changes, [Change::State { name: "cell".into(), state: None }]);
+        assert_eq!(steps[6].changes, [Change::Json { key: "doc".into(), document: None }]);
+        let document = Some(json!({"before": 2, "list": [{"at": 1}, {"at": 2}]}));
+        assert!(steps[3].changes.contains(&Change::Json { key: "doc".into(), document }), "{:?}", steps[3]);
+        assert_eq!(steps[7].changes, [Change::State { name: "cell".into(), state: None }]);
     });
 }
 
@@ -81,6 +94,7 @@ fn kind(change: &Change) -> String {
         Change::Event(event) => format!("event {}", event.sequence),
         Change::State { name, .. } => format!("state {name}"),
         Change::Trace(_) => "trace".into(),
+        Change::Json { key, .. } => format!("json {key}"),
         other => format!("{other:?}"),
     }
 }
