@@ -205,7 +205,7 @@ fn read_segment(bytes: &[u8]) -> bool {
     let Ok((decisions, _)) = decide(&opening.sealed, survey_again);
     let extent = Extent { end: segment.end, above: Version::ZERO, cut: segment.cut, decisions: &decisions };
     let replay = |shards: usize, partitioning: Partitioning, moved_from: Option<(usize, usize)>| {
-        let target = Target { shard: 0, layout: Layout { shards, partitioning }, moved_from };
+        let target = Target { shard: 0, layout: Layout { shards, partitioning }, moved_from, by_run: true };
         let mut backlog = Backlog::new(Memory::new(HistoryRetention::Forever), BACKLOG);
         let replayed = replay_segment(bytes, &header, extent, target, &mut backlog);
         backlog.finish().map_err(String::from).and(replayed.map_err(|damage| format!("{damage:?}")))

@@ -60,6 +60,7 @@ pub use api::run_handle::RunHandle;
 pub use api::transaction::{
     CommitOutcome, MultiTransaction, OpenTransaction, ReadView, Transaction, TransactionOptions,
 };
+pub use api::verify_run::ReplayVerification;
 pub use base::error::{Conflict, Error, Result};
 pub use base::event::{ChainVerification, Event};
 pub use base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};

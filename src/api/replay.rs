@@ -29,7 +29,7 @@ use crate::base::trace::Trace;
 use crate::base::value::Value;
 use crate::base::version::Version;
 use crate::primitive::command::{Command, RunCommand};
-use crate::primitive::history::{Records, replay};
+use crate::primitive::history::{Records, replay, writes_of};
 use crate::runtime::engine::Engine;
 
 impl Database {
@@ -123,25 +123,17 @@ impl ReplayView {
                 return Err(Error::InvalidOperation(format!("{reason}: version={until} current={current}")));
             }
             for shard in shards_of(&engine, run) {
-                let mut after = None;
-                loop {
-                    let command = Command::Run(RunCommand::Records { after });
-                    let call = transacting.step_on(shard, run, command);
-                    let page = Op::call(call, read!(Records(page) => *page)).await?;
-                    after = records.add(page);
-                    if after.is_none() {
-                        break;
-                    }
-                }
-            }
-            if records.revisions == 0 {
-                return Err(Error::KeyNotFound(format!("run: run={run}")));
+                records.join(records_on(&transacting, shard, run).await?);
             }
             Self::of(engine, run, records, until)
         })
     }
 
-    fn of(engine: Arc<Engine>, run: RunId, mut records: Records, until: Option<Version>) -> Result<Self> {
+    /// The view of what all shards hold of a run.
+    pub(super) fn of(engine: Arc<Engine>, run: RunId, mut records: Records, until: Option<Version>) -> Result<Self> {
+        if records.revisions == 0 {
+            return Err(Error::KeyNotFound(format!("run: run={run}")));
+        }
         let commits = records.commits_until(until.unwrap_or(Version::MAX));
         let last = commits.last().map_or(Version::ZERO, |(version, _)| *version);
         let replayed = Arc::new(Replayed { memory: replay(&commits)?, version: until.unwrap_or(last) });
@@ -154,6 +146,19 @@ impl ReplayView {
     #[must_use]
     pub const fn run(&self) -> RunId {
         self.scope.run()
+    }
+
+    /// What the run held at a version, without what is derived.
+    pub(super) fn state(&self, at: Version) -> Vec<(Version, Write)> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.replayed.memory.state_of(self.run(), after, at);
+            all.extend(page.pieces.into_iter().flat_map(writes_of));
+            after = page.last;
+            if after.is_none() {
+                return all;
+            }
+        }
     }
 
     /// The version that is shown: that of the last commit, or the one that was asked for.
@@ -246,6 +251,19 @@ impl ReplayView {
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+/// The records of a run that a shard holds.
+pub(super) async fn records_on(transacting: &Transacting, shard: usize, run: RunId) -> Result<Records> {
+    let (mut records, mut after) = (Records::default(), None);
+    loop {
+        let call = transacting.step_on(shard, run, Command::Run(RunCommand::Records { after }));
+        let page = Op::call(call, read!(Records(page) => *page)).await?;
+        after = records.add(page);
+        if after.is_none() {
+            return Ok(records);
+        }
     }
 }
 

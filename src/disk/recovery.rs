@@ -15,7 +15,7 @@ use super::regrouping::Regrouping;
 use super::{opening, snapshots};
 use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, kill_point};
-use crate::base::options::HistoryPolicy;
+use crate::base::options::{HistoryPolicy, Partitioning};
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::manifest::{Manifest, SealedSegment, SnapshotRecord};
@@ -199,7 +199,8 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             }
             let has_moved = !segment.is_of(shards, partitioning);
             let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
-            let target = Target { shard, layout, moved_from };
+            let by_run = [partitioning, segment.partitioning].iter().all(|kind| *kind == Partitioning::ByRun);
+            let target = Target { shard, layout, moved_from, by_run };
             let extent = Extent { end: segment.end, above, cut: segment.cut, decisions: &self.decisions };
             let (records, latest) = replay_segment(&bytes, &header, extent, target, &mut backlog)
                 .map_err(|damage| self.directory.damaged(&damage))?;
@@ -232,7 +233,8 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             self.read_snapshot(snapshot, shard, |piece| loader.load(piece))?;
             return Ok(loader.finish());
         }
-        let mut regrouping = Regrouping::default();
+        let by_run = [layout.partitioning, snapshot.partitioning].iter().all(|kind| *kind == Partitioning::ByRun);
+        let mut regrouping = Regrouping::new(by_run.then_some((shard, layout)));
         for source in 0..snapshot.shards as usize {
             let from = (source, snapshot.shards as usize);
             self.read_snapshot(snapshot, source, |piece| {

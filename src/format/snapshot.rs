@@ -13,6 +13,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{BLOCK, FORMAT_VERSION, seeded_checksum};
+use crate::base::commit_digest::CommitDigest;
 use crate::base::error::{Error, Result};
 use crate::base::event::EventHead;
 use crate::base::json::edit::Edit;
@@ -53,6 +54,8 @@ pub(crate) enum Piece {
     /// What is known of a run as a whole; before its names. `collected`, by space: a read below this version could miss
     /// what was collected.
     Run { run: RunId, deleted: Option<Version>, collected: Vec<Version> },
+    /// The commits of the run, in order, if all of its history is kept; before its names.
+    Commits { run: RunId, commits: Vec<CommitDigest> },
     /// Names of one space of the run, in order, each with its revisions, oldest first.
     Names { run: RunId, space: Space, names: Vec<Entry> },
 }
@@ -244,7 +247,7 @@ impl SnapshotEncoder {
     /// `Serialization` if a piece cannot be encoded.
     pub(crate) fn block(&mut self, pieces: &[Piece]) -> Result<Vec<u8>> {
         let Some(first) = pieces.first() else { return Ok(Vec::new()) };
-        let (Piece::Run { run, .. } | Piece::Names { run, .. }) = first;
+        let (Piece::Run { run, .. } | Piece::Commits { run, .. } | Piece::Names { run, .. }) = first;
         self.index.push(IndexEntry { offset: self.offset, first: *run });
         for piece in pieces {
             if let Piece::Names { names, .. } = piece {

@@ -8,6 +8,7 @@
 //!   in one place (`index`), at the commit, at recovery and, for a transaction's own eyes, while it runs.
 
 pub(crate) mod command;
+pub(crate) mod digest;
 mod draft;
 mod event_log;
 #[cfg(test)]
