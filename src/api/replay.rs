@@ -28,6 +28,7 @@ use crate::base::trace::Trace;
 use crate::base::value::Value;
 use crate::base::version::Version;
 use crate::primitive::command::{Command, RunCommand};
+use crate::primitive::diff::Side;
 use crate::primitive::history::{Records, replay};
 use crate::runtime::engine::Engine;
 
@@ -107,33 +108,18 @@ pub enum Change {
 impl ReplayView {
     pub(crate) fn replay(engine: Arc<Engine>, run: RunId, until: Option<Version>) -> Op<Self> {
         Op::steps(async move {
-            let mut records = Records::default();
             let transacting = Transacting::new(engine.clone());
             let current = transacting.begin(engine.shard_of(&run), None).await?;
             if let Some(until) = until.filter(|until| *until > current) {
                 let reason = "a version in the future cannot be replayed";
                 return Err(Error::InvalidOperation(format!("{reason}: version={until} current={current}")));
             }
-            for shard in shards_of(&engine, run) {
-                let mut after = None;
-                loop {
-                    let command = Command::Run(RunCommand::Records { after });
-                    let call = transacting.step_on(shard, run, command);
-                    let page = Op::call(call, read!(Records(page) => *page)).await?;
-                    after = records.add(page);
-                    if after.is_none() {
-                        break;
-                    }
-                }
-            }
-            if records.revisions == 0 {
-                return Err(Error::KeyNotFound(format!("run: run={run}")));
-            }
+            let records = records_of(&engine, &transacting, run).await?;
             Self::of(engine, run, records, until)
         })
     }
 
-    fn of(engine: Arc<Engine>, run: RunId, mut records: Records, until: Option<Version>) -> Result<Self> {
+    pub(crate) fn of(engine: Arc<Engine>, run: RunId, mut records: Records, until: Option<Version>) -> Result<Self> {
         let commits = records.commits_until(until.unwrap_or(Version::MAX));
         let last = commits.last().map_or(Version::ZERO, |(version, _)| *version);
         let replayed = Arc::new(Replayed { memory: replay(&commits)?, version: until.unwrap_or(last) });
@@ -197,6 +183,11 @@ impl ReplayView {
         })
     }
 
+    /// All of it, to be compared with another.
+    pub(crate) fn side(&self) -> Side<'_> {
+        Side { run: self.run(), memory: &self.replayed.memory, version: self.version(), commits: &self.commits }
+    }
+
     /// A SHA-256 over all commits, in order, and everything they changed: two histories with the same digest are the same.
     ///
     /// # Errors
@@ -223,6 +214,27 @@ impl ReplayView {
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
+}
+
+/// The records of a run at a transaction's snapshot.
+pub(crate) async fn records_of(engine: &Arc<Engine>, transacting: &Transacting, run: RunId) -> Result<Records> {
+    let mut records = Records::default();
+    for shard in shards_of(engine, run) {
+        let mut after = None;
+        loop {
+            let command = Command::Run(RunCommand::Records { after });
+            let call = transacting.step_on(shard, run, command);
+            let page = Op::call(call, read!(Records(page) => *page)).await?;
+            after = records.add(page);
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    if records.revisions == 0 {
+        return Err(Error::KeyNotFound(format!("run: run={run}")));
+    }
+    Ok(records)
 }
 
 /// What a write changed, if a user can see it.

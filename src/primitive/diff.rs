@@ -1,0 +1,185 @@
+//! Diff: what differs between two runs that were rebuilt from their histories.
+//!
+//! - A function of the two, and of nothing else. Named the other way round, everything is mirrored.
+//! - What has keys is compared key by key; events and traces are aligned, so that one more of them shifts the others but does
+//!   not change them.
+//! - Everything is in order: pairs, events, states, traces, the run itself, each by key or position.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::action::{Action, Actions, facts};
+use super::alignment::align;
+use super::text_of;
+use crate::base::key::Space;
+use crate::base::run_id::RunId;
+use crate::base::stored::{Stored, Write};
+use crate::base::value::{Value, write_canonical};
+use crate::base::version::Version;
+use crate::store::memory::Memory;
+
+/// One thing that differs between two runs: what is there in run `a`, and what in run `b`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DiffEntry {
+    /// `kv`, `events`, `states`, `traces` or `runs`.
+    pub primitive: &'static str,
+    /// The key; the cell; the position of the event or trace in its run, and if they are two, `1->2`; of the run itself,
+    /// `status`, `tags`, `metadata` or `error`.
+    pub key: String,
+    /// The path (JSON Pointer) within a JSON document; otherwise `None`: the whole differs.
+    pub path: Option<String>,
+    /// What run `a` has; `None`: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub a: Option<Value>,
+    /// What run `b` has; `None`: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub b: Option<Value>,
+}
+
+/// One of the two runs that are compared.
+pub(crate) struct Side<'a> {
+    pub(crate) run: RunId,
+    pub(crate) memory: &'a Memory,
+    pub(crate) version: Version,
+    pub(crate) commits: &'a [(Version, Vec<Write>)],
+}
+
+/// What differs between two runs.
+#[derive(Debug, Default)]
+pub(crate) struct Differences {
+    pub(crate) added: Vec<DiffEntry>,
+    pub(crate) removed: Vec<DiffEntry>,
+    pub(crate) modified: Vec<DiffEntry>,
+    pub(crate) divergence: Option<Parting>,
+}
+
+/// The first commits that did different things.
+#[derive(Debug)]
+pub(crate) struct Parting {
+    pub(crate) index: usize,
+    /// What the commit did; `None`: the run has ended.
+    pub(crate) a: Option<Vec<Action>>,
+    pub(crate) b: Option<Vec<Action>>,
+}
+
+/// What differs between two runs.
+pub(crate) fn diff(a: &Side<'_>, b: &Side<'_>) -> Differences {
+    let (commits_a, commits_b) = (a.actions(), b.actions());
+    let mut found = Differences::default();
+    for space in [Space::Kv, Space::Event, Space::State, Space::Trace, Space::Run] {
+        match space {
+            Space::Event | Space::Trace => found.align(&all(space, &commits_a), &all(space, &commits_b)),
+            _ => found.compare(space, a.values(space), b.values(space)),
+        }
+    }
+    let index = commits_a.iter().zip(&commits_b).take_while(|(a, b)| a == b).count();
+    let (a, b) = (commits_a.into_iter().nth(index), commits_b.into_iter().nth(index));
+    found.divergence = (a.is_some() || b.is_some()).then_some(Parting { index, a, b });
+    found
+}
+
+impl Side<'_> {
+    fn actions(&self) -> Vec<Vec<Action>> {
+        let mut actions = Actions::default();
+        self.commits.iter().map(|commit| actions.next(commit)).collect()
+    }
+
+    /// What there is in the end.
+    fn values(&self, space: Space) -> BTreeMap<String, Value> {
+        let everything = (Bound::Unbounded, Bound::Unbounded);
+        let mut values = BTreeMap::new();
+        for (name, revision) in self.memory.range(&self.run, space, everything, self.version) {
+            match revision.live_at(self.version) {
+                Some(Stored::Value(value)) => values.extend([(text_of(name), value.clone())]),
+                Some(Stored::State(state)) => values.extend([(text_of(name), state.value.clone())]),
+                Some(Stored::Run(about)) => values.extend(facts(about)),
+                _ => {}
+            }
+        }
+        values
+    }
+}
+
+/// The actions in one space, in order.
+fn all(space: Space, commits: &[Vec<Action>]) -> Vec<&Action> {
+    commits.iter().flatten().filter(|action| action.space == space).collect()
+}
+
+impl Differences {
+    fn compare(&mut self, space: Space, mut a: BTreeMap<String, Value>, mut b: BTreeMap<String, Value>) {
+        let keys: BTreeSet<String> = a.keys().chain(b.keys()).cloned().collect();
+        for key in keys {
+            let (a, b) = (a.remove(&key), b.remove(&key));
+            if a != b {
+                self.add(space, key, a, b);
+            }
+        }
+    }
+
+    fn align(&mut self, a: &[&Action], b: &[&Action]) {
+        let pairs = pairs(a, b);
+        let mut counterparts = vec![None; a.len()];
+        for (in_a, in_b) in &pairs {
+            counterparts[*in_a] = Some(*in_b);
+        }
+        let corresponds = |a: &Action, b: &Action| match (a.parent, b.parent) {
+            (Some(a), Some(b)) => counterparts[a] == Some(b),
+            (a, b) => a == b,
+        };
+        let (mut next_a, mut next_b) = (0, 0);
+        for &(in_a, in_b) in pairs.iter().chain([&(a.len(), b.len())]) {
+            for action in &a[next_a..in_a] {
+                self.add(action.space, action.key.clone(), action.whole(), None);
+            }
+            for action in &b[next_b..in_b] {
+                self.add(action.space, action.key.clone(), None, action.whole());
+            }
+            if let (Some(a), Some(b)) = (a.get(in_a), b.get(in_b)) {
+                let key = if a.key == b.key { a.key.clone() } else { format!("{}->{}", a.key, b.key) };
+                if !corresponds(a, b) {
+                    self.add(a.space, key, a.whole(), b.whole());
+                } else if a.value != b.value {
+                    self.add(a.space, key, a.value.clone(), b.value.clone());
+                }
+            }
+            (next_a, next_b) = (in_a + 1, in_b + 1);
+        }
+    }
+
+    fn add(&mut self, space: Space, key: String, a: Option<Value>, b: Option<Value>) {
+        let list = match (&a, &b) {
+            (None, _) => &mut self.added,
+            (_, None) => &mut self.removed,
+            _ => &mut self.modified,
+        };
+        list.push(DiffEntry { primitive: space.primitive(), key, path: None, a, b });
+    }
+}
+
+/// The positions of the actions that are the same in both, and, between those, of those of the same kind.
+fn pairs(a: &[&Action], b: &[&Action]) -> Vec<(usize, usize)> {
+    let digests = |actions: &[&Action]| actions.iter().map(|action| digest(action)).collect::<Vec<_>>();
+    let mut same = align(&digests(a), &digests(b));
+    same.push((a.len(), b.len()));
+    let kinds = |actions: &[&Action]| actions.iter().map(|action| action.kind.clone()).collect::<Vec<_>>();
+    let mut pairs = Vec::with_capacity(a.len());
+    let (mut next_a, mut next_b) = (0, 0);
+    for (in_a, in_b) in same {
+        let alike = align(&kinds(&a[next_a..in_a]), &kinds(&b[next_b..in_b]));
+        pairs.extend(alike.into_iter().map(|(x, y)| (next_a + x, next_b + y)));
+        pairs.push((in_a, in_b));
+        (next_a, next_b) = (in_a + 1, in_b + 1);
+    }
+    pairs.pop();
+    pairs
+}
+
+/// What an action did, in a few bytes. The parent of a trace counts later: its position shifts.
+fn digest(action: &Action) -> [u8; 32] {
+    let mut bytes = Vec::new();
+    write_canonical(action.value.as_ref().unwrap_or(&Value::Null), &mut bytes);
+    Sha256::digest(&bytes).into()
+}
