@@ -25,6 +25,20 @@ pub(super) fn align<T: Hash + Ord>(a: &[T], b: &[T]) -> Vec<(usize, usize)> {
     pairs
 }
 
+/// The same again, by another measure, for what is between the pairs that are there already.
+pub(super) fn align_between<T: Hash + Ord>(pairs: &[(usize, usize)], a: &[T], b: &[T]) -> Vec<(usize, usize)> {
+    let mut all = Vec::with_capacity(a.len());
+    let (mut next_a, mut next_b) = (0, 0);
+    for &(in_a, in_b) in pairs.iter().chain([&(a.len(), b.len())]) {
+        let between = align(&a[next_a..in_a], &b[next_b..in_b]);
+        all.extend(between.into_iter().map(|(x, y)| (next_a + x, next_b + y)));
+        all.push((in_a, in_b));
+        (next_a, next_b) = (in_a + 1, in_b + 1);
+    }
+    all.pop();
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -55,6 +69,15 @@ mod tests {
         assert_eq!(align(&words("abcd"), &words("acd")), [(0, 0), (2, 1), (3, 2)]);
         assert_eq!(align(&words("ab"), &words("ba")).len(), 1);
         assert_eq!(align::<char>(&[], &words("a")), []);
+    }
+
+    #[test]
+    fn a_coarser_measure_leaves_pairs_as_they_are() {
+        let (a, b) = (["x1", "y2", "x3"], ["x4", "x3", "y5"]);
+        let pairs = align(&a, &b);
+        assert_eq!(pairs, [(2, 1)]);
+        let letter = |word: &&str| word.chars().next();
+        assert_eq!(align_between(&pairs, &a.each_ref().map(letter), &b.each_ref().map(letter)), [(0, 0), (2, 1)]);
     }
 
     /// All different, one repeated without end, in reverse, in another order: none of them takes the square of the length.

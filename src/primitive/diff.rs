@@ -12,7 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::action::{Action, Actions, facts};
-use super::alignment::align;
+use super::alignment::{align, align_between};
 use super::text_of;
 use crate::base::key::Space;
 use crate::base::run_id::RunId;
@@ -38,6 +38,8 @@ pub struct DiffEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub b: Option<Value>,
 }
+
+type Hash = [u8; 32];
 
 /// One of the two runs that are compared.
 pub(crate) struct Side<'a> {
@@ -159,27 +161,36 @@ impl Differences {
     }
 }
 
-/// The positions of the actions that are the same in both, and, between those, of those of the same kind.
+/// Which actions correspond: those that are the same with all that is below them; between those, the ones that are the same
+/// themselves; and between those, the ones of the same kind.
 fn pairs(a: &[&Action], b: &[&Action]) -> Vec<(usize, usize)> {
-    let digests = |actions: &[&Action]| actions.iter().map(|action| digest(action)).collect::<Vec<_>>();
-    let mut same = align(&digests(a), &digests(b));
-    same.push((a.len(), b.len()));
+    let (own_a, own_b) = (digests(a), digests(b));
+    let pairs = align(&trees(a, &own_a), &trees(b, &own_b));
+    let pairs = align_between(&pairs, &own_a, &own_b);
     let kinds = |actions: &[&Action]| actions.iter().map(|action| action.kind.clone()).collect::<Vec<_>>();
-    let mut pairs = Vec::with_capacity(a.len());
-    let (mut next_a, mut next_b) = (0, 0);
-    for (in_a, in_b) in same {
-        let alike = align(&kinds(&a[next_a..in_a]), &kinds(&b[next_b..in_b]));
-        pairs.extend(alike.into_iter().map(|(x, y)| (next_a + x, next_b + y)));
-        pairs.push((in_a, in_b));
-        (next_a, next_b) = (in_a + 1, in_b + 1);
-    }
-    pairs.pop();
-    pairs
+    align_between(&pairs, &kinds(a), &kinds(b))
 }
 
-/// What an action did, in a few bytes. The parent of a trace counts later: its position shifts.
-fn digest(action: &Action) -> [u8; 32] {
-    let mut bytes = Vec::new();
-    write_canonical(action.value.as_ref().unwrap_or(&Value::Null), &mut bytes);
-    Sha256::digest(&bytes).into()
+/// What each action did, in a few bytes. The parent of a trace counts later: its position shifts.
+fn digests(actions: &[&Action]) -> Vec<Hash> {
+    let digest = |action: &&Action| {
+        let mut bytes = Vec::new();
+        write_canonical(action.value.as_ref().unwrap_or(&Value::Null), &mut bytes);
+        Sha256::digest(&bytes).into()
+    };
+    actions.iter().map(digest).collect()
+}
+
+/// The same of each action and all that is below it.
+fn trees(actions: &[&Action], own: &[Hash]) -> Vec<Hash> {
+    let mut trees: Vec<Sha256> = own.iter().map(Sha256::new_with_prefix).collect();
+    // A trace comes after its parent: when it is met, all of its children have been.
+    let mut hashes: Vec<Hash> = vec![Hash::default(); actions.len()];
+    for at in (0..actions.len()).rev() {
+        hashes[at] = trees[at].finalize_reset().into();
+        if let Some(parent) = actions[at].parent {
+            trees[parent].update(hashes[at]);
+        }
+    }
+    hashes
 }
