@@ -27,7 +27,7 @@ impl Database {
     /// Those of [`replay_run`](Self::replay_run), for either run.
     ///
     /// # Cancel safety
-    /// Reads only.
+    /// Reads only. Dropped while the runs are compared, on a thread of their own, that goes on and its result is lost.
     pub fn diff_runs(&self, a: impl Borrow<RunId>, b: impl Borrow<RunId>) -> Op<RunDiff> {
         let (engine, a, b) = (self.engine().clone(), *a.borrow(), *b.borrow());
         Op::steps(async move {
@@ -35,6 +35,7 @@ impl Database {
             transacting.begin(engine.shard_of(&a), None).await?;
             let of_a = records_of(&engine, &transacting, a).await?;
             let of_b = records_of(&engine, &transacting, b).await?;
+            drop(transacting);
             let compare = move || {
                 let a = ReplayView::of(engine.clone(), a, of_a, None)?;
                 Ok(a.diff(&ReplayView::of(engine, b, of_b, None)?))
@@ -52,8 +53,8 @@ impl ReplayView {
         let found = diff(&self.side(), &b.side());
         let divergence = found.divergence.map(|parting| Divergence {
             index: parting.index,
-            a: self.steps().nth(parting.index),
-            b: b.steps().nth(parting.index),
+            a: self.step(parting.index),
+            b: b.step(parting.index),
             did: [parting.a, parting.b].map(|actions| actions.map(|actions| actions.iter().map(Deed::of).collect())),
         });
         let first_divergence = divergence.as_ref().and_then(|divergence| divergence.b.clone().or(divergence.a.clone()));

@@ -177,10 +177,12 @@ impl ReplayView {
     /// The commits of the run, one at a time, in order, and what each of them changed.
     #[must_use]
     pub fn steps(&self) -> impl DoubleEndedIterator<Item = Step> + ExactSizeIterator + '_ {
-        self.commits.iter().map(|(version, writes)| {
-            let changes = writes.iter().filter_map(change_of).collect();
-            Step { version: *version, changes }
-        })
+        self.commits.iter().map(step_of)
+    }
+
+    /// The step after so many others.
+    pub(crate) fn step(&self, index: usize) -> Option<Step> {
+        self.commits.get(index).map(step_of)
     }
 
     /// All of it, to be compared with another.
@@ -235,6 +237,10 @@ pub(crate) async fn records_of(engine: &Arc<Engine>, transacting: &Transacting, 
         return Err(Error::KeyNotFound(format!("run: run={run}")));
     }
     Ok(records)
+}
+
+fn step_of((version, writes): &(Version, Vec<Write>)) -> Step {
+    Step { version: *version, changes: writes.iter().filter_map(change_of).collect() }
 }
 
 /// What a write changed, if a user can see it.
