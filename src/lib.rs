@@ -53,6 +53,7 @@ mod store;
 
 pub use api::builder::DatabaseBuilder;
 pub use api::database::{BeginRun, Database, DatabaseHealth, DatabaseInfo};
+pub use api::diff::{Divergence, RunDiff};
 pub use api::local_run::LocalRun;
 pub use api::op::Op;
 pub use api::replay::{Change, ReplayView, Step};
@@ -73,6 +74,7 @@ pub use base::version::{Version, Versioned};
 pub use disk::recovery::RecoveryReport;
 pub use disk::salvage::{SalvageDamage, SalvageReport};
 pub use disk::verification::{VerifyProblem, VerifyReport};
+pub use primitive::diff::DiffEntry;
 pub use runtime::backup::BackupReport;
 pub use runtime::checkpoints::SnapshotInfo;
 

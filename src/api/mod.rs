@@ -8,6 +8,8 @@
 
 pub(crate) mod builder;
 pub(crate) mod database;
+pub(crate) mod diff;
+mod diff_text;
 pub(crate) mod event_log;
 #[cfg(test)]
 mod every_byte;
