@@ -5,6 +5,8 @@
 //!   record's does.
 //! - What can be derived is written out all the same: a snapshot is loaded as it is.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use zerocopy::little_endian::{U32, U64};
@@ -265,26 +267,30 @@ impl SnapshotEncoder {
     }
 }
 
-/// A snapshot's file, its frame checked.
-#[derive(Debug)]
-pub(crate) struct SnapshotFile<'a> {
-    bytes: &'a [u8],
+/// What stands around the blocks of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SnapshotFrame {
     pub(crate) header: SnapshotHeader,
     /// How many keys there are.
     pub(crate) keys: u64,
     index_at: u64,
+    /// Where the footer stands.
+    end: u64,
 }
 
 /// A place in a snapshot's file and what is wrong there.
 pub(crate) type Wrong = (u64, String);
 
-impl<'a> SnapshotFile<'a> {
-    /// Checks header, footer and index.
+impl SnapshotFrame {
+    /// How many bytes at the start and at the end of a file say where everything else is.
+    pub(crate) const BYTES: usize = if HEADER_BYTES > FOOTER_BYTES { HEADER_BYTES } else { FOOTER_BYTES };
+
+    /// Checks the header, with which `first` begins, and the footer, with which `last` ends.
     ///
     /// # Errors
     /// The offset and what is wrong there.
-    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, Wrong> {
-        let (raw, _) = RawHeader::read_from_prefix(bytes).map_err(|_| (0, "the header is cut off".to_owned()))?;
+    pub(crate) fn open(first: &[u8], last: &[u8], length: u64) -> Result<Self, Wrong> {
+        let (raw, _) = RawHeader::read_from_prefix(first).map_err(|_| (0, "the header is cut off".to_owned()))?;
         if raw.magic != MAGIC {
             return Err((0, "the header has another magic number".into()));
         }
@@ -300,20 +306,116 @@ impl<'a> SnapshotFile<'a> {
             version: raw.version.get().into(),
             salt: raw.salt.get(),
         };
-        let footer_at = bytes.len().checked_sub(FOOTER_BYTES).filter(|at| *at >= BLOCK);
-        let Some(footer_at) = footer_at else { return Err((0, "the file is cut off".into())) };
-        let wrong = |what: &str| (footer_at as u64, what.to_owned());
-        let footer = RawFooter::read_from_bytes(&bytes[footer_at..]).map_err(|_| wrong("the footer is cut off"))?;
+        let end = length.checked_sub(FOOTER_BYTES as u64).filter(|at| *at >= BLOCK as u64);
+        let Some(end) = end else { return Err((0, "the file is cut off".into())) };
+        let wrong = |what: &str| (end, what.to_owned());
+        let (_, footer) = RawFooter::read_from_suffix(last).map_err(|_| wrong("the footer is cut off"))?;
         let crc = seeded_checksum(&footer.as_bytes()[..FOOTER_BYTES - 4], header.salt);
         if footer.magic != FOOTER_MAGIC || crc != footer.crc.get() {
             return Err(wrong("the file is cut off, or its footer is damaged"));
         }
-        let file = Self { bytes: &bytes[..footer_at], header, keys: footer.keys.get(), index_at: footer.index.get() };
-        let (_, end) = file.body(file.index_at)?;
-        if end != footer_at as u64 {
-            return Err(wrong("something stands between index and footer"));
+        let index_at = footer.index.get();
+        if !(BLOCK as u64..=end).contains(&index_at) {
+            return Err((index_at, "there is no block".into()));
         }
-        Ok(file)
+        Ok(Self { header, keys: footer.keys.get(), index_at, end })
+    }
+
+    /// Whether the snapshot is a known one.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn check_is(&self, id: SnapshotId, database: &[u8; 16]) -> Result<(), Wrong> {
+        if self.header.id != id {
+            return Err((0, "the snapshot's header names another snapshot".into()));
+        }
+        if self.header.database != *database {
+            return Err((0, "the snapshot belongs to another database".into()));
+        }
+        Ok(())
+    }
+
+    /// Where the index is.
+    pub(crate) const fn index_place(&self) -> Range<u64> {
+        self.index_at..self.end
+    }
+
+    /// Where the data blocks are, from the bytes that stand at `index_place`.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn blocks(&self, bytes: &[u8]) -> Result<Vec<Range<u64>>, Wrong> {
+        let (body, end) = self.body(self.index_at, bytes)?;
+        if end != self.end {
+            return Err((self.end, "something stands between index and footer".into()));
+        }
+        let index: Vec<IndexEntry> = decode(self.index_at, body)?;
+        let mut start = BLOCK as u64;
+        let ends = index.iter().skip(1).map(|entry| entry.offset).chain(index.last().map(|_| self.index_at));
+        let places = index.iter().zip(ends).map(|(entry, end)| {
+            if entry.offset != start || end < start {
+                return Err((start, "the index names another place".to_owned()));
+            }
+            start = end;
+            Ok(entry.offset..end)
+        });
+        let places = places.collect::<Result<_, _>>()?;
+        if start == self.index_at { Ok(places) } else { Err((start, "the index does not name every block".into())) }
+    }
+
+    /// The body of a data block, from the bytes that stand at its place.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn block<'a>(&self, place: &Range<u64>, bytes: &'a [u8]) -> Result<&'a [u8], Wrong> {
+        let (body, end) = self.body(place.start, bytes)?;
+        if end == place.end { Ok(body) } else { Err((end, "the index names another place".into())) }
+    }
+
+    /// The pieces of a data block, from the bytes that stand at its place.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn pieces(&self, place: &Range<u64>, bytes: &[u8]) -> Result<Vec<Piece>, Wrong> {
+        let pieces: Vec<Piece> = decode(place.start, self.block(place, bytes)?)?;
+        if pieces.iter().all(Piece::is_possible) {
+            Ok(pieces)
+        } else {
+            Err((place.start, "something is under a key that it does not fit".into()))
+        }
+    }
+
+    /// The body of the block at an offset, where `bytes` begin, and where the block ends.
+    fn body<'a>(&self, at: u64, bytes: &'a [u8]) -> Result<(&'a [u8], u64), Wrong> {
+        let wrong = |what: &str| (at, what.to_owned());
+        let (raw, behind) = RawBlock::read_from_prefix(bytes).map_err(|_| wrong("a block is cut off"))?;
+        let length = raw.length.get() as usize;
+        let body = behind.get(..length).ok_or_else(|| wrong("a block is cut off"))?;
+        let crc = seeded_checksum(&bytes[4..BLOCK_HEADER_BYTES + length], self.header.salt);
+        if crc != raw.crc.get() || raw.offset.get() != at {
+            return Err(wrong("a block's checksum is wrong"));
+        }
+        Ok((body, at + (BLOCK_HEADER_BYTES + length) as u64))
+    }
+}
+
+/// A snapshot's file, its frame checked.
+#[derive(Debug)]
+pub(crate) struct SnapshotFile<'a> {
+    bytes: &'a [u8],
+    pub(crate) frame: SnapshotFrame,
+    blocks: Vec<Range<u64>>,
+}
+
+impl<'a> SnapshotFile<'a> {
+    /// Checks header, footer and index.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, Wrong> {
+        let frame = SnapshotFrame::open(bytes, bytes, bytes.len() as u64)?;
+        let blocks = frame.blocks(at(bytes, &frame.index_place()))?;
+        Ok(Self { bytes, frame, blocks })
     }
 
     /// The same of a known snapshot.
@@ -322,12 +424,7 @@ impl<'a> SnapshotFile<'a> {
     /// The offset and what is wrong there.
     pub(crate) fn open_of(id: SnapshotId, database: &[u8; 16], bytes: &'a [u8]) -> Result<Self, Wrong> {
         let file = Self::open(bytes)?;
-        if file.header.id != id {
-            return Err((0, "the snapshot's header names another snapshot".into()));
-        }
-        if file.header.database != *database {
-            return Err((0, "the snapshot belongs to another database".into()));
-        }
+        file.frame.check_is(id, database)?;
         Ok(file)
     }
 
@@ -336,16 +433,12 @@ impl<'a> SnapshotFile<'a> {
     /// # Errors
     /// The offset and what is wrong there, `visit`'s complaints among it.
     pub(crate) fn read(&self, mut visit: impl FnMut(Piece) -> Result<(), String>) -> Result<(), Wrong> {
-        self.read_blocks(|at, body| {
-            let pieces: Vec<Piece> = decode(at, body)?;
-            for piece in pieces {
-                if !piece.is_possible() {
-                    return Err((at, "something is under a key that it does not fit".into()));
-                }
-                visit(piece).map_err(|what| (at, what))?;
+        for place in &self.blocks {
+            for piece in self.frame.pieces(place, at(self.bytes, place))? {
+                visit(piece).map_err(|what| (place.start, what))?;
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     /// Whether every byte is as it was written.
@@ -353,53 +446,27 @@ impl<'a> SnapshotFile<'a> {
     /// # Errors
     /// The first offset at which it is not.
     pub(crate) fn check(&self) -> Result<(), Wrong> {
-        self.read_blocks(|_, _| Ok(()))
-    }
-
-    /// Calls `visit` with the offset and the body of every data block, in order.
-    fn read_blocks(&self, mut visit: impl FnMut(u64, &[u8]) -> Result<(), Wrong>) -> Result<(), Wrong> {
-        let mut at = BLOCK as u64;
-        for entry in self.index()? {
-            if entry.offset != at {
-                return Err((at, "the index names another place".into()));
-            }
-            let (body, end) = self.body(at)?;
-            visit(at, body)?;
-            at = end;
-        }
-        if at == self.index_at { Ok(()) } else { Err((at, "the index does not name every block".into())) }
+        self.blocks.iter().try_for_each(|place| self.frame.block(place, at(self.bytes, place)).map(drop))
     }
 
     /// Calls `visit` with every piece that is whole; returns where it is not.
     pub(crate) fn rescue(&self, mut visit: impl FnMut(Piece)) -> Vec<Wrong> {
         let mut wrong = Vec::new();
-        for entry in self.index().unwrap_or_default() {
-            match self.body(entry.offset).and_then(|(body, _)| decode::<Vec<Piece>>(entry.offset, body)) {
+        for place in &self.blocks {
+            let body = self.frame.block(place, at(self.bytes, place));
+            match body.and_then(|body| decode::<Vec<Piece>>(place.start, body)) {
                 Ok(pieces) => pieces.into_iter().filter(Piece::is_possible).for_each(&mut visit),
                 Err(what) => wrong.push(what),
             }
         }
         wrong
     }
+}
 
-    fn index(&self) -> Result<Vec<IndexEntry>, Wrong> {
-        decode(self.index_at, self.body(self.index_at)?.0)
-    }
-
-    /// The body of the block at an offset, and where the block ends.
-    fn body(&self, at: u64) -> Result<(&'a [u8], u64), Wrong> {
-        let wrong = |what: &str| (at, what.to_owned());
-        let start = usize::try_from(at).ok().filter(|start| *start >= BLOCK);
-        let rest = start.and_then(|start| self.bytes.get(start..)).ok_or_else(|| wrong("there is no block"))?;
-        let (raw, behind) = RawBlock::read_from_prefix(rest).map_err(|_| wrong("a block is cut off"))?;
-        let length = raw.length.get() as usize;
-        let body = behind.get(..length).ok_or_else(|| wrong("a block is cut off"))?;
-        let crc = seeded_checksum(&rest[4..BLOCK_HEADER_BYTES + length], self.header.salt);
-        if crc != raw.crc.get() || raw.offset.get() != at {
-            return Err(wrong("a block's checksum is wrong"));
-        }
-        Ok((body, at + (BLOCK_HEADER_BYTES + length) as u64))
-    }
+/// What of a file stands at a place, as far as it goes.
+fn at<'a>(bytes: &'a [u8], place: &Range<u64>) -> &'a [u8] {
+    let offset = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.get(offset(place.start)..offset(place.end)).unwrap_or_default()
 }
 
 fn decode<T: serde::de::DeserializeOwned>(at: u64, body: &[u8]) -> Result<T, Wrong> {
@@ -446,7 +513,7 @@ mod tests {
             found.push(piece);
             Ok(())
         })?;
-        Ok((file.header, file.keys, found))
+        Ok((file.frame.header, file.frame.keys, found))
     }
 
     #[test]
