@@ -136,6 +136,10 @@ fn kept(revision: &Revision) -> Kept {
     Kept { version: revision.version, expires: revision.expires, held: revision.stored.clone().map(Into::into) }
 }
 
+fn revision(Kept { version, expires, held }: Kept) -> Revision {
+    Revision { version, expires, stored: held.map(Into::into) }
+}
+
 /// Fills an empty memory from pieces, in the order they were dumped.
 #[derive(Debug)]
 pub(crate) struct Loader {
@@ -190,11 +194,11 @@ impl Loader {
         if self.names.last().is_some_and(|(last, _)| *last >= name) {
             return Err("names out of order, or twice".into());
         }
-        let revisions = kept.into_iter().map(|kept| {
-            let Kept { version, expires, held } = kept;
-            Revision { version, expires, stored: held.map(Into::into) }
-        });
-        let chain = Chain::of(revisions).filter(|chain| chain.newest().version <= self.at);
+        let chain = match kept.into_inner() {
+            Ok([kept]) => Some(Chain::new(revision(kept))),
+            Err(kept) => Chain::of(kept.into_iter().map(revision)),
+        };
+        let chain = chain.filter(|chain| chain.newest().version <= self.at);
         let Some(mut chain) = chain else {
             return Err("revisions out of order, or above the snapshot's version".into());
         };
