@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::directory::Directory;
 use super::file_system::FileSystem;
-use super::regrouping::Regrouping;
 use super::opening;
+use super::regrouping::Regrouping;
 use super::snapshots::{Block, SnapshotReader};
 use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, kill_point};

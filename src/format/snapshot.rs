@@ -559,7 +559,8 @@ mod tests {
         };
         let texts = Entry { name: Name::from_slice(b"c"), kept: smallvec![text("\u{e9}"), text("abc")] };
         let head = Held::EventHead { len: 4, timestamp: 5, hash: [6; 32] };
-        let names = vec![entry(b"a", Some(Held::Stored(Stored::Value(i64::from(number).into())))), entry(b"b", None), texts];
+        let names =
+            vec![entry(b"a", Some(Held::Stored(Stored::Value(i64::from(number).into())))), entry(b"b", None), texts];
         vec![
             Piece::Run { run, deleted: None, collected: vec![1.into(); 3] },
             Piece::Names { run, space: Space::Kv, names },
