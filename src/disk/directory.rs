@@ -402,7 +402,7 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Io`.
     pub(crate) fn read_snapshot(&self, id: SnapshotId, from_device: bool) -> Result<Vec<u8>> {
-        self.from_snapshot(id, || {
+        self.reading_snapshot(id, || {
             let file = self.files.open(&snapshot_name(id))?;
             if from_device {
                 self.files.drop_cache(&file);
@@ -416,7 +416,7 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Io`.
     pub(crate) fn open_snapshot(&self, id: SnapshotId) -> Result<(F::File, u64)> {
-        self.from_snapshot(id, || {
+        self.reading_snapshot(id, || {
             let file = self.files.open(&snapshot_name(id))?;
             let length = self.files.length(&file)?;
             Ok((file, length))
@@ -428,10 +428,10 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Io`.
     pub(crate) fn read_snapshot_at(&self, id: SnapshotId, file: &F::File, place: Range<u64>) -> Result<Vec<u8>> {
-        self.from_snapshot(id, || self.files.read_at(file, place))
+        self.reading_snapshot(id, || self.files.read_at(file, place))
     }
 
-    fn from_snapshot<T>(&self, id: SnapshotId, read: impl FnOnce() -> io::Result<T>) -> Result<T> {
+    fn reading_snapshot<T>(&self, id: SnapshotId, read: impl FnOnce() -> io::Result<T>) -> Result<T> {
         read().map_err(|error| {
             let path = self.files.path(&snapshot_name(id));
             match error.raw_os_error() {

@@ -264,8 +264,8 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             let mut loader = Loader::new(self.plan.history, snapshot.version);
             blocks.try_for_each(|block| {
                 let Block { id, offset, pieces } = block?;
-                let loaded = pieces.into_iter().try_for_each(|piece| loader.load(piece));
-                loaded.map_err(|what| self.directory.damaged_snapshot(id, offset, &what))
+                let result = pieces.into_iter().try_for_each(|piece| loader.load(piece));
+                result.map_err(|what| self.directory.damaged_snapshot(id, offset, &what))
             })?;
             return Ok(loader.finish());
         }

@@ -476,16 +476,16 @@ fn at<'a>(bytes: &'a [u8], place: &Range<u64>) -> &'a [u8] {
 }
 
 fn decode<T: serde::de::DeserializeOwned>(at: u64, body: &[u8]) -> Result<T, Wrong> {
-    postcard::from_bytes(body).map_err(|error| malformed(at, error))
+    postcard::from_bytes(body).map_err(|error| malformed(at, &error))
 }
 
-fn malformed(at: u64, error: postcard::Error) -> Wrong {
+fn malformed(at: u64, error: &postcard::Error) -> Wrong {
     (at, format!("a block is malformed: reason={error}"))
 }
 
 /// The pieces in the body of the block at an offset.
 fn pieces_of(at: u64, body: &[u8]) -> Result<Vec<Piece>, Wrong> {
-    take_pieces(body).map_err(|error| malformed(at, error))
+    take_pieces(body).map_err(|error| malformed(at, &error))
 }
 
 /// A piece without its names.
