@@ -355,7 +355,7 @@ impl SnapshotFrame {
         if end != self.end {
             return Err((self.end, "something stands between index and footer".into()));
         }
-        let index: Vec<IndexEntry> = decode(self.index_at, body)?;
+        let index: Vec<IndexEntry> = whole(self.index_at, postcard::from_bytes(body))?;
         let mut start = BLOCK as u64;
         let ends = index.iter().skip(1).map(|entry| entry.offset).chain(index.last().map(|_| self.index_at));
         let places = index.iter().zip(ends).map(|(entry, end)| {
@@ -383,12 +383,11 @@ impl SnapshotFrame {
     /// # Errors
     /// The offset and what is wrong there.
     pub(crate) fn pieces(&self, place: &Range<u64>, bytes: &[u8]) -> Result<Vec<Piece>, Wrong> {
-        let pieces = pieces_of(place.start, self.block(place, bytes)?)?;
-        if pieces.iter().all(Piece::is_possible) {
-            Ok(pieces)
-        } else {
-            Err((place.start, "something is under a key that it does not fit".into()))
-        }
+        let pieces = whole(place.start, take_pieces(self.block(place, bytes)?))?;
+        let is_possible = pieces.iter().all(Piece::is_possible);
+        is_possible
+            .then_some(pieces)
+            .ok_or_else(|| (place.start, "something is under a key that it does not fit".into()))
     }
 
     /// The body of the block at an offset, where `bytes` begin, and where the block ends.
@@ -459,8 +458,8 @@ impl<'a> SnapshotFile<'a> {
     pub(crate) fn rescue(&self, mut visit: impl FnMut(Piece)) -> Vec<Wrong> {
         let mut wrong = Vec::new();
         for place in &self.blocks {
-            let body = self.frame.block(place, at(self.bytes, place));
-            match body.and_then(|body| pieces_of(place.start, body)) {
+            match self.frame.block(place, at(self.bytes, place)).and_then(|body| whole(place.start, take_pieces(body)))
+            {
                 Ok(pieces) => pieces.into_iter().filter(Piece::is_possible).for_each(&mut visit),
                 Err(what) => wrong.push(what),
             }
@@ -475,17 +474,8 @@ fn at<'a>(bytes: &'a [u8], place: &Range<u64>) -> &'a [u8] {
     bytes.get(offset(place.start)..offset(place.end)).unwrap_or_default()
 }
 
-fn decode<T: serde::de::DeserializeOwned>(at: u64, body: &[u8]) -> Result<T, Wrong> {
-    postcard::from_bytes(body).map_err(|error| malformed(at, &error))
-}
-
-fn malformed(at: u64, error: &postcard::Error) -> Wrong {
-    (at, format!("a block is malformed: reason={error}"))
-}
-
-/// The pieces in the body of the block at an offset.
-fn pieces_of(at: u64, body: &[u8]) -> Result<Vec<Piece>, Wrong> {
-    take_pieces(body).map_err(|error| malformed(at, &error))
+fn whole<T>(at: u64, decoded: postcard::Result<T>) -> Result<T, Wrong> {
+    decoded.map_err(|error| (at, format!("a block is malformed: reason={error}")))
 }
 
 /// A piece without its names.
@@ -495,8 +485,7 @@ enum PieceHead {
     Names { run: RunId, space: Space, count: usize },
 }
 
-/// Decodes as serde would, but each key where it stays: the moves from one of serde's results into the next would take most
-/// of the time.
+/// Decodes as serde would, but each key where it stays: serde's moves from result to result take most of the time.
 fn take_pieces(body: &[u8]) -> postcard::Result<Vec<Piece>> {
     let (count, mut rest) = postcard::take_from_bytes::<usize>(body)?;
     let mut pieces = Vec::with_capacity(count.min(BELIEVED));

@@ -33,8 +33,8 @@ pub(super) fn recover(disk: &Disk, plan: Plan, start: impl FnOnce(Version) -> Ve
     let mut recovery = Recovery::decide(&directory, plan, DATABASE)?;
     let built = loop {
         let load = |shard| recovery.load_snapshot(shard, recovery.read_snapshot(shard));
-        let build = |shard| recovery.build_shard(shard, || load(shard));
-        match (0..plan.layout.shards).map(build).collect::<Result<Vec<_>, _>>() {
+        let each = |shard| recovery.build_shard(shard, || load(shard));
+        match (0..plan.layout.shards).map(each).collect::<Result<Vec<_>, _>>() {
             Ok(built) => break built,
             Err(Failure::Snapshot(damage)) => recovery.fall_back(damage)?,
             Err(Failure::Other(error)) => return Err(error),
