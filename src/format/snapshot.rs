@@ -259,9 +259,8 @@ impl SnapshotEncoder {
 
     fn frame(&mut self, body: &impl Serialize) -> Result<Vec<u8>> {
         let header = RawBlock { crc: 0.into(), length: 0.into(), offset: self.offset.into() };
-        let bytes = postcard::to_extend(body, header.as_bytes().to_vec())
+        let mut bytes = postcard::to_extend(body, header.as_bytes().to_vec())
             .map_err(|error| Error::Serialization(format!("a snapshot cannot be encoded: reason={error}")))?;
-        let mut bytes = bytes;
         let length = bytes.len() - BLOCK_HEADER_BYTES;
         let length =
             u32::try_from(length).map_err(|_| Error::limit("snapshot block bytes", u32::MAX as usize, length))?;
