@@ -182,6 +182,12 @@ fn kept(before: Option<&Stored>, revision: &Revision) -> Kept {
     Kept { version: revision.version, expires: revision.expires, held }
 }
 
+/// A revision as it was dumped, behind what its key held before.
+fn revision(Kept { version, expires, held }: Kept, before: Option<&Stored>) -> Result<Revision, &'static str> {
+    let stored = held.map(|held| held.into_stored(before).ok_or("an edit of what is not there")).transpose()?;
+    Ok(Revision { version, expires, stored })
+}
+
 /// Fills an empty memory from pieces, in the order they were dumped.
 #[derive(Debug)]
 pub(crate) struct Loader {
@@ -241,13 +247,18 @@ impl Loader {
         if self.names.last().is_some_and(|(last, _)| *last >= name) {
             return Err("names out of order, or twice".into());
         }
-        let mut revisions: SmallVec<[Revision; 1]> = SmallVec::new();
-        for Kept { version, expires, held } in kept {
-            let before = revisions.last().and_then(|revision| revision.stored.as_ref());
-            let stored = held.map(|held| held.into_stored(before).ok_or("an edit of what is not there")).transpose()?;
-            revisions.push(Revision { version, expires, stored });
-        }
-        let chain = Chain::of(revisions).filter(|chain| chain.newest().version <= self.at);
+        let chain = match kept.into_inner() {
+            Ok([kept]) => Some(Chain::new(revision(kept, None)?)),
+            Err(kept) => {
+                let mut revisions: Vec<Revision> = Vec::with_capacity(kept.len());
+                for kept in kept {
+                    let before = revisions.last().and_then(|revision| revision.stored.as_ref());
+                    revisions.push(revision(kept, before)?);
+                }
+                Chain::of(revisions)
+            }
+        };
+        let chain = chain.filter(|chain| chain.newest().version <= self.at);
         let Some(mut chain) = chain else {
             return Err("revisions out of order, or above the snapshot's version".into());
         };
