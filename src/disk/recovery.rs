@@ -232,11 +232,11 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             self.read_snapshot(snapshot, shard, |piece| loader.load(piece))?;
             return Ok(loader.finish());
         }
-        let mut regrouping = Regrouping::default();
+        let mut regrouping = Regrouping::new(shard, layout);
         for source in 0..snapshot.shards as usize {
             let from = (source, snapshot.shards as usize);
             self.read_snapshot(snapshot, source, |piece| {
-                regrouping.add(piece, |write| layout.taken_over(shard, write, from));
+                regrouping.add(piece, from);
                 Ok(())
             })?;
         }

@@ -12,11 +12,14 @@ use crate::base::version::Version;
 use crate::format::snapshot::Piece;
 use crate::primitive::history::writes_of;
 use crate::primitive::index;
+use crate::shard::route::Layout;
 use crate::store::memory::Memory;
 
 /// Collects what one of the new shards takes over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Regrouping {
+    shard: usize,
+    layout: Layout,
     /// In the order of their versions, as they were replayed if they were in a log.
     writes: BTreeMap<Version, Vec<Write>>,
     /// Below which version a read of a run and a space could miss what was collected.
@@ -24,16 +27,23 @@ pub(super) struct Regrouping {
 }
 
 impl Regrouping {
-    /// Adds a piece; `takes_over` says what the new shard owns of a write.
-    pub(super) fn add(&mut self, piece: Piece, takes_over: impl Fn(Write) -> Option<Write>) {
-        if let Piece::Run { run, collected, .. } = &piece {
+    /// For a shard of a layout.
+    pub(super) const fn new(shard: usize, layout: Layout) -> Self {
+        Self { shard, layout, writes: BTreeMap::new(), collected: BTreeMap::new() }
+    }
+
+    /// Adds a piece that shard `source` of `sources` has dumped.
+    pub(super) fn add(&mut self, piece: Piece, (source, sources): (usize, usize)) {
+        if let Piece::Run { run, collected, .. } = &piece
+            && self.layout.may_own(self.shard, run)
+        {
             let known = self.collected.entry(*run).or_insert_with(|| vec![Version::ZERO; Space::COUNT]);
             for (known, collected) in known.iter_mut().zip(collected) {
                 *known = *collected.max(known);
             }
         }
         for (version, write) in writes_of(piece) {
-            if let Some(write) = takes_over(write) {
+            if let Some(write) = self.layout.taken_over(self.shard, write, (source, sources)) {
                 self.writes.entry(version).or_default().push(write);
             }
         }
