@@ -271,12 +271,12 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             return Ok(loader.finish());
         }
         let by_run = [layout.partitioning, snapshot.partitioning].iter().all(|kind| *kind == Partitioning::ByRun);
-        let mut regrouping = Regrouping::new(by_run.then_some((shard, layout)));
+        let mut regrouping = Regrouping::new(shard, layout, by_run);
         for block in blocks {
             let Block { id, pieces, .. } = block?;
             let from = (id.shard as usize, snapshot.shards as usize);
             for piece in pieces {
-                regrouping.add(piece, |write| layout.taken_over(shard, write, from));
+                regrouping.add(piece, from);
             }
         }
         let id = SnapshotId { number: snapshot.number, shard: 0 };

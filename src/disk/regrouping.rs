@@ -17,10 +17,12 @@ use crate::shard::route::Layout;
 use crate::store::memory::Memory;
 
 /// Collects what one of the new shards takes over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Regrouping {
-    /// The new shard, if all of a run is on one shard before and after.
-    whole_runs: Option<(usize, Layout)>,
+    shard: usize,
+    layout: Layout,
+    /// Whether all of a run is on one shard, before and after.
+    by_run: bool,
     /// In the order of their versions, as they were replayed if they were in a log.
     writes: BTreeMap<Version, Vec<Write>>,
     /// What is remembered of the commits of runs.
@@ -30,25 +32,30 @@ pub(super) struct Regrouping {
 }
 
 impl Regrouping {
-    pub(super) fn new(whole_runs: Option<(usize, Layout)>) -> Self {
-        Self { whole_runs, ..Self::default() }
+    /// For a shard of a layout; `by_run` if all of a run is on one shard, before and after.
+    pub(super) fn new(shard: usize, layout: Layout, by_run: bool) -> Self {
+        let (writes, commits, collected) = Default::default();
+        Self { shard, layout, by_run, writes, commits, collected }
     }
 
-    /// Adds a piece; `takes_over` says what the new shard owns of a write.
-    pub(super) fn add(&mut self, piece: Piece, takes_over: impl Fn(Write) -> Option<Write>) {
-        if let Piece::Run { run, collected, .. } = &piece {
+    /// Adds a piece that shard `source` of `sources` has dumped.
+    pub(super) fn add(&mut self, piece: Piece, (source, sources): (usize, usize)) {
+        if let Piece::Run { run, collected, .. } = &piece
+            && self.layout.may_own(self.shard, run)
+        {
             let known = self.collected.entry(*run).or_insert_with(|| vec![Version::ZERO; Space::COUNT]);
             for (known, collected) in known.iter_mut().zip(collected) {
                 *known = *collected.max(known);
             }
         }
-        if let (Piece::Commits { run, commits }, Some((shard, layout))) = (&piece, self.whole_runs)
-            && layout.shard_of_run(run) == shard
+        if let Piece::Commits { run, commits } = &piece
+            && self.by_run
+            && self.layout.may_own(self.shard, run)
         {
             self.commits.entry(*run).or_default().extend(commits);
         }
         for (version, write) in writes_of(piece) {
-            if let Some(write) = takes_over(write) {
+            if let Some(write) = self.layout.taken_over(self.shard, write, (source, sources)) {
                 self.writes.entry(version).or_default().push(write);
             }
         }
@@ -61,8 +68,7 @@ impl Regrouping {
     pub(super) fn finish(self, policy: HistoryPolicy) -> Result<Memory, &'static str> {
         let mut memory = Memory::new(policy);
         for (version, writes) in self.writes {
-            let links =
-                if self.whole_runs.is_some() { digest::Links::new() } else { digest::alone(&memory, &writes, version) };
+            let links = if self.by_run { digest::Links::new() } else { digest::alone(&memory, &writes, version) };
             for write in writes {
                 index::replay(&mut memory, write, version, version.previous())?;
             }

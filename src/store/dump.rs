@@ -1,7 +1,7 @@
 //! Dumps: everything that was committed at or below a version, piece by piece, and back.
 //!
-//! - A dump goes on while the memory changes. Whoever takes one reads at its version until it ends, so that nothing goes
-//!   that was visible there, and begins when nothing at or below it is in doubt any more.
+//! - A dump goes on while the memory grows. Whoever takes one lets nothing be forgotten until it ends, and begins when
+//!   nothing at or below its version is in doubt any more.
 //! - Runs and names come in order. A name that is put out of the way, or comes back, while the dump goes on stays at its
 //!   place in the order: it is met once.
 

@@ -237,9 +237,12 @@ impl Memory {
         snapshot < self.collected && snapshot < collected()
     }
 
-    /// A read of a run below these versions, by space, could miss what was collected.
+    /// A read of a run below these versions, by space, could miss what was collected, even if nothing is left of the run.
     pub(crate) fn note_collected(&mut self, run: RunId, collected: &[Version]) {
-        let Some(table) = self.runs.get_mut(&run) else { return };
+        if collected.iter().all(|version| *version == Version::ZERO) {
+            return;
+        }
+        let table = self.runs.entry(run).or_insert_with(|| new_table(&mut self.footprint));
         for (own, noted) in table.collected.iter_mut().zip(collected) {
             *own = noted.max(own).to_owned();
             self.collected = self.collected.max(*own);
