@@ -508,6 +508,7 @@ fn whole<T>(at: u64, decoded: postcard::Result<T>) -> Result<T, Wrong> {
 #[derive(Deserialize)]
 enum PieceHead {
     Run { run: RunId, deleted: Option<Version>, collected: Vec<Version> },
+    Commits { run: RunId, commits: Vec<CommitDigest> },
     Names { run: RunId, space: Space, count: usize },
 }
 
@@ -520,6 +521,7 @@ fn take_pieces(body: &[u8]) -> postcard::Result<Vec<Piece>> {
         rest = behind;
         pieces.push(match head {
             PieceHead::Run { run, deleted, collected } => Piece::Run { run, deleted, collected },
+            PieceHead::Commits { run, commits } => Piece::Commits { run, commits },
             PieceHead::Names { run, space, count } => {
                 let mut names = Vec::with_capacity(count.min(BELIEVED));
                 for _ in 0..count {
@@ -557,6 +559,7 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
+    use crate::base::commit_digest::Link;
 
     const HEADER: SnapshotHeader =
         SnapshotHeader { id: SnapshotId { number: 7, shard: 2 }, database: [5; 16], version: Version::MAX, salt: 99 };
@@ -576,8 +579,10 @@ mod tests {
         let head = Held::EventHead { len: 4, timestamp: 5, hash: [6; 32] };
         let names =
             vec![entry(b"a", Some(Held::Stored(Stored::Value(i64::from(number).into())))), entry(b"b", None), texts];
+        let link = Link { before: 2.into(), hash: [7; 32] };
         vec![
             Piece::Run { run, deleted: None, collected: vec![1.into(); 3] },
+            Piece::Commits { run, commits: vec![CommitDigest { version: 3.into(), link }] },
             Piece::Names { run, space: Space::Kv, names },
             Piece::Names { run, space: Space::EventHead, names: vec![entry(b"", Some(head))] },
         ]
