@@ -443,13 +443,18 @@ mod tests {
             stored: Stored::Value(1.into()),
             expires: None,
         };
-        let commit = CommitBody::of(vec![put]);
+        let part = CommitBody::of(vec![put.clone()]);
+        let hash = [
+            0x76, 0xdc, 0xc5, 0x69, 0xdb, 0xf8, 0x34, 0x24, 0x06, 0x50, 0xc5, 0xd5, 0x62, 0x3c, 0x6a, 0x0b, 0xcc, 0x8f,
+            0x09, 0x63, 0xc0, 0x5a, 0x8c, 0x3c, 0x0d, 0x40, 0xbf, 0xa2, 0x14, 0x46, 0xe3, 0xc7,
+        ];
+        let commit = CommitBody { writes: vec![put], links: vec![Link { before: Version::ZERO, hash }] };
         let alone = TransactionId { incarnation: 1, shard: 0, number: 0 };
         let shared = TransactionId { number: 7, ..alone };
         let head = PartHead { participants: vec![0, 3], earliest_expiry: Version::MAX };
         let mut batches = [const { Vec::new() }; 4];
         stage(&mut batches[0], RecordHeader::commit(version, alone), &commit).unwrap();
-        stage(&mut batches[1], RecordHeader::part(version, shared, 1, 2), &PartBody { head, commit }).unwrap();
+        stage(&mut batches[1], RecordHeader::part(version, shared, 1, 2), &PartBody { head, commit: part }).unwrap();
         stage(&mut batches[2], RecordHeader::abort(shared), &()).unwrap();
         stage(&mut batches[3], RecordHeader::mark(version), &()).unwrap();
         for batch in &mut batches {

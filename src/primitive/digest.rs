@@ -240,6 +240,15 @@ mod tests {
     }
 
     #[test]
+    fn the_example_in_the_documentation_is_hashed_so() {
+        let version = Version::from(1_700_000_000_000_000_000);
+        let link = link(None, version, &[put("k", value(1))], RUN);
+        let hash: String = link.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let drawn: String = include_str!("../../docs/FORMAT.md").split_whitespace().collect();
+        assert!(link.before == Version::ZERO && drawn.contains(&hash), "{hash}");
+    }
+
+    #[test]
     fn a_commit_is_hashed_the_same_by_what_it_wrote_and_by_what_it_left() {
         let (records, digests) = applied();
         assert_eq!(prove(RUN, &records, &digests), Proof { proven: 5, first_invalid: None });

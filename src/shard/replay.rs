@@ -261,7 +261,7 @@ mod tests {
         bytes.resize(4 * BLOCK, 0);
         let sound = survey(&bytes, &HEADER, None);
         assert_eq!(judge(0, Position::START, std::slice::from_ref(&sound)).unwrap().ends, [3 * BLOCK as u64]);
-        let second = BLOCK + record::HEADER_BYTES + 1;
+        let second = BLOCK + record::HEADER_BYTES + 2;
         bytes[second + 5] ^= 0x10;
         let scanned = survey(&bytes, &HEADER, None);
         assert!(scanned.scan.may_be_torn);
