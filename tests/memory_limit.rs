@@ -71,6 +71,25 @@ fn what_grows_is_refused_and_what_shrinks_makes_room() {
 }
 
 #[test]
+fn where_a_number_of_versions_is_kept_each_new_one_makes_room_for_itself() {
+    on_tokio(async {
+        let database = limited(HistoryRetention::Commits(3), 1).await;
+        let (kv, run) = (database.kv(), RunId::new());
+        for _ in 0..3 {
+            for number in 0..32 {
+                kv.put(run, format!("key-{number:05}"), value(10_000)).await.expect("there is room for three each");
+            }
+        }
+        assert_full(kv.put(run, "another", value(100_000)).await);
+        for number in 0..320 {
+            put_soon(&kv, run, &format!("key-{:05}", number % 32), 10_000).await;
+        }
+        assert_eq!(kv.history(run, "key-00000").await.expect("it is read").len(), 3);
+        assert_full(kv.put(run, "another", value(100_000)).await);
+    });
+}
+
+#[test]
 fn what_open_transactions_have_written_counts() {
     on_tokio(async {
         let database = limited(HistoryRetention::Off, 1).await;

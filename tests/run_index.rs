@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use RunStatus::{Active, Archived, Cancelled, Completed, Failed, Paused};
+use in_mem::Partitioning;
 use in_mem::prelude::*;
 use support::{BUFFERED, directory, in_memory, on_tokio, open, sharded};
 
@@ -349,6 +350,24 @@ fn a_run_that_was_only_written_into_can_be_deleted_too() {
         assert!(!database.runs().exists(run).await.unwrap());
         database.runs().delete_run(run).await.unwrap();
         assert_nothing_left(&database, run, &trace).await;
+    });
+}
+
+#[test]
+fn a_run_of_which_only_history_is_left_can_be_deleted_once() {
+    on_tokio(async {
+        for partitioning in [Partitioning::ByRun, Partitioning::ByKey] {
+            let database = Database::builder().shards(2).partitioning(partitioning).open().await.unwrap();
+            let (kv, run) = (database.kv(), RunId::new());
+            kv.put(run, "key", 1).await.unwrap();
+            kv.delete(run, "key").await.unwrap();
+            assert_eq!(kv.history(run, "key").await.unwrap().len(), 2);
+            database.runs().delete_run(run).await.unwrap();
+            assert_eq!(kv.history(run, "key").await.unwrap(), []);
+            assert!(matches!(database.runs().delete_run(run).await, Err(Error::KeyNotFound(_))));
+            let never = database.runs().delete_run(RunId::new()).await;
+            assert!(matches!(never, Err(Error::KeyNotFound(_))), "{never:?}");
+        }
     });
 }
 

@@ -320,6 +320,11 @@ impl<'a> Access<'a> {
         page
     }
 
+    /// Whether anything is left of a run, if only its history.
+    pub(crate) fn remembers(&self, run: RunId) -> bool {
+        self.memory.remembers(&run, self.part.snapshot)
+    }
+
     /// From which version on all of a run's history is kept.
     pub(crate) fn history_since(&self, run: RunId) -> Version {
         self.memory.history_since(&run)

@@ -149,7 +149,7 @@ fn delete(access: &mut Access<'_>, run: RunId) -> Result<Output> {
     if access.is_deleted(run) {
         return Err(not_found(run));
     }
-    let found = metadata(access, run).is_some() || holds_anything(access, run);
+    let found = metadata(access, run).is_some() || holds_anything(access, run) || access.remembers(run);
     index::delete_run(access, run)?;
     Ok(Output::Flag(found))
 }

@@ -133,9 +133,17 @@ impl Chain {
         self.older.iter().flat_map(|past| past.revisions.iter()).chain(std::iter::once(&self.newest))
     }
 
-    /// Whether it has older revisions that a reader at or above the horizon may need.
-    pub(crate) fn keeps_older(&self, horizon: Version) -> bool {
-        self.older.is_some() && self.newest.version > horizon
+    /// By how much it grows at most with a revision that holds this. What it holds now is taken to be replaced at the horizon.
+    pub(crate) fn growth(&self, stored: &Stored, retention: Retention) -> usize {
+        let past = self.older.as_ref().map_or(&[][..], |past| &past.revisions);
+        let next = |at: usize| past.get(at + 1).unwrap_or(&self.newest);
+        let goes = |at: usize| retention.lets_go(next(at).version, (past.len() + 1 - at) as u64);
+        let gone = (0..past.len()).take_while(|&at| goes(at)).count();
+        let freed: usize = (0..gone).map(|at| footprint::of_older(&past[at], next(at))).sum();
+        if gone == past.len() && retention.lets_go(retention.horizon, 1) {
+            return footprint::of_stored(Some(stored)).saturating_sub(freed + footprint::of_revision(&self.newest));
+        }
+        footprint::of_next(&self.newest, stored).saturating_sub(freed)
     }
 
     /// What its revisions take.

@@ -127,18 +127,12 @@ impl Memory {
         self.footprint
     }
 
-    /// By how much a key grows at most when it is given this. What it holds now is taken to go soon, unless older revisions
-    /// are there already that cannot go at this horizon.
+    /// By how much a key grows at most when it is given this, see [`Chain::growth`].
     pub(crate) fn growth(&self, run: &RunId, space: Space, name: &Name, stored: &Stored, horizon: Version) -> usize {
-        let added = footprint::of_stored(Some(stored));
-        let Some(table) = self.runs.get(run) else { return RUN_BYTES + footprint::of_key(name) + added };
-        let Some(chain) = table.chain(space, name) else { return footprint::of_key(name) + added };
-        match table.retention(self.policy, space, Version::MAX).history {
-            HistoryRetention::Off if !chain.keeps_older(horizon) => {
-                added.saturating_sub(footprint::of_revision(chain.newest()))
-            }
-            _ => footprint::of_next(chain.newest(), stored),
-        }
+        let of_new = || footprint::of_key(name) + footprint::of_stored(Some(stored));
+        let Some(table) = self.runs.get(run) else { return RUN_BYTES + of_new() };
+        let Some(chain) = table.chain(space, name) else { return of_new() };
+        chain.growth(stored, table.retention(self.policy, space, horizon))
     }
 
     /// The revision that a reader at this version sees, deletes included.
@@ -226,6 +220,13 @@ impl Memory {
     /// When the run was deleted, if it was.
     pub(crate) fn deleted(&self, run: &RunId) -> Option<Version> {
         self.runs.get(run).map_or_else(|| self.tombstones.get(run).copied(), |table| table.deleted)
+    }
+
+    /// Whether anything that was in a run at this version is there, if only for its history.
+    pub(crate) fn remembers(&self, run: &RunId, snapshot: Version) -> bool {
+        let Some(table) = self.runs.get(run).filter(|table| table.deleted.is_none()) else { return false };
+        let chains = table.spaces.iter().chain(table.buried.values()).flat_map(BTreeMap::values);
+        chains.flat_map(|chain| chain.revisions().next()).any(|oldest| oldest.version <= snapshot)
     }
 
     /// Whether a read of this space of a run at this version could miss something that was collected.

@@ -89,6 +89,8 @@ pub(super) struct Run {
     pub(super) history: Option<HistoryRetention>,
     /// There were pairs before it was begun.
     had_history: bool,
+    /// Something was written in it, though nothing may be left.
+    pub(super) was_written: bool,
 }
 
 impl Run {

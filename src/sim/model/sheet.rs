@@ -135,7 +135,7 @@ impl Desk<'_> {
     }
 
     pub(super) fn change(&mut self, run: RunId, state: Run) {
-        self.sheet.runs.insert(run, state);
+        self.sheet.runs.insert(run, Run { was_written: true, ..state });
     }
 
     pub(super) fn holder(&self, name: &str) -> Option<RunId> {
