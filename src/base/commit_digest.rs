@@ -1,6 +1,6 @@
 //! Commit digests: what a commit did to a run, as a hash that is chained to the one before.
 //!
-//! - A link is a SHA-256 over the link of the commit that the shard applied to the run before, the version, and what the
+//! - A link is a BLAKE3 hash over the link of the commit that the shard applied to the run before, the version, and what the
 //!   commit left under every key of the run, in the order of the keys.
 //! - A part of a transaction over several shards is chained to nothing: which commit comes before it is known only when it is
 //!   decided. Commits after it are chained to it.

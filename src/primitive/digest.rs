@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use crate::base::commit_digest::{CommitDigest, Link};
@@ -18,6 +17,9 @@ use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
 use crate::store::memory::Memory;
+
+/// Room for the effects of most commits.
+const ROOM: usize = 256;
 
 /// The links of a commit, by run.
 pub(crate) type Links = SmallVec<[(RunId, Link); 1]>;
@@ -50,7 +52,7 @@ pub(crate) fn runs_of(writes: &[Write]) -> SmallVec<[RunId; 1]> {
 pub(crate) fn chained(memory: &Memory, writes: &[Write], version: Version) -> Links {
     let link = |run: &RunId| link(memory.last_commit(run), version, writes, *run);
     let links = runs_of(writes).into_iter();
-    links.map(|run| (run, keeps(memory, writes, &run).then(|| link(&run)).unwrap_or_default())).collect()
+    links.map(|run| (run, if keeps(memory, writes, &run) { link(&run) } else { Link::default() })).collect()
 }
 
 /// The links of a commit that is chained to nothing.
@@ -119,14 +121,14 @@ fn keeps(memory: &Memory, writes: &[Write], run: &RunId) -> bool {
 
 /// The link of a commit to the one before it, from what it wrote or what it left.
 pub(crate) fn link(before: Option<CommitDigest>, version: Version, writes: &[Write], run: RunId) -> Link {
-    let mut hash = Sha256::new();
-    hash.update(before.map_or([0; 32], |before| before.link.hash));
-    hash.update(version.get().to_be_bytes());
-    match postcard::to_stdvec(&effects(writes, version, run)) {
-        Ok(bytes) => hash.update(&bytes),
+    let mut bytes = Vec::with_capacity(ROOM);
+    bytes.extend_from_slice(&before.map_or([0; 32], |before| before.link.hash));
+    bytes.extend_from_slice(&version.get().to_be_bytes());
+    let hash = match postcard::to_extend(&effects(writes, version, run), bytes) {
+        Ok(bytes) => blake3::hash(&bytes).into(),
         Err(error) => unreachable!("what a commit logs can be encoded: {error}"),
-    }
-    Link { before: before.map_or(Version::ZERO, |before| before.version), hash: hash.finalize().into() }
+    };
+    Link { before: before.map_or(Version::ZERO, |before| before.version), hash }
 }
 
 /// What writes leave in a run, in the order of its keys.
@@ -243,7 +245,7 @@ mod tests {
     fn the_example_in_the_documentation_is_hashed_so() {
         let version = Version::from(1_700_000_000_000_000_000);
         let link = link(None, version, &[put("k", value(1))], RUN);
-        let hash: String = link.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = link.hash.map(|byte| format!("{byte:02x}")).concat();
         let drawn: String = include_str!("../../docs/FORMAT.md").split_whitespace().collect();
         assert!(link.before == Version::ZERO && drawn.contains(&hash), "{hash}");
     }

@@ -226,7 +226,7 @@ impl Memory {
     pub(crate) fn remembers(&self, run: &RunId, snapshot: Version) -> bool {
         let Some(table) = self.runs.get(run).filter(|table| table.deleted.is_none()) else { return false };
         let chains = table.spaces.iter().chain(table.buried.values()).flat_map(BTreeMap::values);
-        chains.flat_map(|chain| chain.revisions().next()).any(|oldest| oldest.version <= snapshot)
+        chains.filter_map(|chain| chain.revisions().next()).any(|oldest| oldest.version <= snapshot)
     }
 
     /// Whether a read of this space of a run at this version could miss something that was collected.
