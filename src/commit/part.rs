@@ -23,8 +23,8 @@ use crate::store::memory::{Memory, NameRange};
 /// What a key will hold once the transaction has committed; `None` is a delete.
 pub(crate) type Overlaid = Option<(Stored, Version)>;
 
-/// The most bytes that a write takes in the log beside its weight.
-const LOGGED_WITH_WRITE: usize = 64;
+/// The most bytes that a write takes in the log beside its weight, with the digest of its commit.
+const LOGGED_WITH_WRITE: usize = 112;
 
 /// What one shard keeps of a transaction.
 #[derive(Debug)]

@@ -389,8 +389,8 @@ impl Command {
 
     /// The most bytes that it logs beside what it finds, which only changes of a run's metadata log again.
     pub(crate) fn logged_bytes(&self) -> usize {
-        const WRITE: usize = 128;
-        const RECORD: usize = 256;
+        const WRITE: usize = 176;
+        const RECORD: usize = 304;
         let texts = |texts: &[String]| texts.iter().map(|text| text.len() + 8).sum::<usize>();
         match self {
             Self::Kv(command) => match command {
