@@ -27,7 +27,10 @@ impl Memory {
             return;
         }
         let table = self.runs.entry(run).or_insert_with(|| new_table(&mut self.footprint));
-        let at = table.commits.partition_point(|known| known.version <= commit.version);
+        // Nearly always the end, where a search would begin in the middle.
+        let comes_last = table.commits.last().is_none_or(|last| last.version <= commit.version);
+        let end = table.commits.len();
+        let at = if comes_last { end } else { table.commits.partition_point(|known| known.version <= commit.version) };
         table.commits.insert(at, commit);
         table.footprint += COMMIT_BYTES;
         self.footprint += COMMIT_BYTES;
