@@ -39,6 +39,7 @@ extern crate self as in_mem;
 
 mod api;
 mod base;
+pub mod blocking;
 mod commit;
 mod disk;
 mod format;
