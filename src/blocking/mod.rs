@@ -1,5 +1,4 @@
-//! Layer 9: the same database for programs without async. Names and signatures are those of the asynchronous API, without
-//! `async`.
+//! The same database for programs without async: the names and signatures of the asynchronous API, without `async`.
 //!
 //! ```
 //! use in_mem::blocking::prelude::*;

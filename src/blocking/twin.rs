@@ -1,39 +1,20 @@
 //! Twins: a table of signatures becomes a type whose methods wait for those of its asynchronous twin.
 //!
-//! A row is `waits` for what has to be awaited there, or `gives` for what does not, then name, generics in brackets,
-//! arguments, and what is returned in the end. What `tests/blocking_surface.rs` reads is these rows.
+//! - A row is a kind, a name, generics in brackets, arguments and what is returned in the end. The kinds: `waits` for what is
+//!   awaited there, `gives` for what is not, `with` for what takes the handle and gives it back.
+//! - `tests/blocking_surface.rs` reads these rows.
 
 /// Where a method is described.
 macro_rules! see {
     ($module:ident::$type:ident::$name:ident) => {
-        concat!(
-            "See [`",
-            stringify!($type),
-            "::",
-            stringify!($name),
-            "`](crate::api::",
-            stringify!($module),
-            "::",
-            stringify!($type),
-            "::",
-            stringify!($name),
-            ")."
-        )
+        concat!("See [`", stringify!($type::$name), "`](crate::api::", stringify!($module::$type::$name), ").")
     };
 }
 
 /// Where a type is described.
 macro_rules! twin_of {
     ($module:ident::$type:ident) => {
-        concat!(
-            "The blocking twin of [`",
-            stringify!($type),
-            "`](crate::api::",
-            stringify!($module),
-            "::",
-            stringify!($type),
-            ")."
-        )
+        concat!("The blocking twin of [`", stringify!($type), "`](crate::api::", stringify!($module::$type), ").")
     };
 }
 
