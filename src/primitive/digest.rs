@@ -50,7 +50,8 @@ pub(crate) fn runs_of(writes: &[Write]) -> SmallVec<[RunId; 1]> {
 pub(crate) fn chained(memory: &Memory, writes: &[Write], version: Version) -> Links {
     let link = |run: &RunId| link(memory.last_commit(run), version, writes, *run);
     let links = runs_of(writes).into_iter();
-    links.map(|run| (run, keeps(memory, writes, &run).then(|| link(&run)).unwrap_or_default())).collect()
+    let digest = |run: &RunId| if keeps(memory, writes, run) { link(run) } else { Link::default() };
+    links.map(|run| (run, digest(&run))).collect()
 }
 
 /// The links of a commit that is chained to nothing.
