@@ -76,7 +76,7 @@ fn bounds(signature: &Signature) -> Vec<(String, Vec<String>)> {
                 let mut all = written(&mut parameter.bounds.iter());
                 for predicate in signature.generics.where_clause.iter().flat_map(|clause| &clause.predicates) {
                     if let WherePredicate::Type(bound) = predicate
-                        && text(&bound.bounded_ty) == parameter.ident.to_string()
+                        && parameter.ident == text(&bound.bounded_ty)
                     {
                         all.extend(written(&mut bound.bounds.iter()));
                     }
@@ -358,15 +358,16 @@ fn complaints(asynchronous: &Api, blocking: &Api) -> Vec<String> {
         let twins = blocking.exports.get(module).unwrap_or(&empty);
         let expected = names.keys().filter(|name| !ASYNC_ONLY.iter().any(|(only, _)| only == name));
         let given = twins.keys().filter(|name| !BLOCKING_ONLY.iter().any(|(only, _)| only == name));
-        let (expected, given): (BTreeSet<_>, BTreeSet<_>) = (expected.map(last).collect(), given.map(last).collect());
+        let (expected, given): (BTreeSet<_>, BTreeSet<_>) =
+            (expected.map(|name| unqualified(name)).collect(), given.map(|name| unqualified(name)).collect());
         let differing = expected.symmetric_difference(&given);
         complaints.extend(differing.map(|name| format!("one API alone has the name `{name}` in `{module}`")));
     }
     complaints
 }
 
-fn last(name: &String) -> String {
-    name.trim_start_matches("super::").to_owned()
+fn unqualified(name: &str) -> &str {
+    name.trim_start_matches("super::")
 }
 
 fn read(folder: &str) -> Vec<String> {

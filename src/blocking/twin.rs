@@ -4,17 +4,24 @@
 //!   awaited there, `gives` for what is not, `with` for what takes the handle and gives it back.
 //! - `tests/blocking_surface.rs` reads these rows.
 
+/// The text of a path.
+macro_rules! path {
+    ($first:ident $(::$next:ident)*) => {
+        concat!(stringify!($first) $(, "::", stringify!($next))*)
+    };
+}
+
 /// Where a method is described.
 macro_rules! see {
     ($module:ident::$type:ident::$name:ident) => {
-        concat!("See [`", stringify!($type::$name), "`](crate::api::", stringify!($module::$type::$name), ").")
+        concat!("See [`", path!($type::$name), "`](crate::api::", path!($module::$type::$name), ").")
     };
 }
 
 /// Where a type is described.
 macro_rules! twin_of {
     ($module:ident::$type:ident) => {
-        concat!("The blocking twin of [`", stringify!($type), "`](crate::api::", stringify!($module::$type), ").")
+        concat!("The blocking twin of [`", stringify!($type), "`](crate::api::", path!($module::$type), ").")
     };
 }
 
@@ -89,6 +96,7 @@ macro_rules! method {
     };
     (gives $module:ident::$type:ident::$name:ident [$($generics:tt)*] ($($arg:ident: $arg_type:ty),*) -> $out:ty) => {
         #[doc = see!($module::$type::$name)]
+        #[must_use = "it does nothing but give this"]
         pub fn $name<$($generics)*>(&self, $($arg: $arg_type),*) -> $out {
             self.inner.$name($($arg),*).into()
         }
