@@ -2,7 +2,7 @@
 //!
 //! Every operation belongs to a *run*. Six primitives (key-value pairs, an event log, state cells, traces, JSON documents and the
 //! index of runs) share one transactional, durable store, partitioned over shards that each own a core, their memory and their
-//! log. Callers live on any async runtime: operations are plain futures.
+//! log. Callers live on any async runtime: operations are plain futures. Programs without one use [`blocking`].
 //!
 //! ```
 //! use in_mem::prelude::*;
@@ -39,6 +39,7 @@ extern crate self as in_mem;
 
 mod api;
 mod base;
+pub mod blocking;
 mod commit;
 mod disk;
 mod format;

@@ -534,6 +534,14 @@ pub struct BeginRun {
     registering: Op<RunMetadata>,
 }
 
+impl BeginRun {
+    /// The run, without registering it: its first write says why.
+    pub(crate) fn refused(self, error: Error) -> RunId {
+        self.engine.remember_unregistered(self.run, error);
+        self.run
+    }
+}
+
 impl Future for BeginRun {
     type Output = RunId;
 

@@ -322,6 +322,10 @@ impl KVStore {
         Self { database: database.into() }
     }
 
+    pub(crate) const fn database(&self) -> &Database {
+        &self.database
+    }
+
     fn of(&self, run: impl Borrow<RunId>) -> RunKv {
         RunKv::new(Scope::of_run(self.database.engine(), run))
     }

@@ -29,6 +29,10 @@ impl RunHandle {
         Self { database: database.clone(), run: *run.borrow() }
     }
 
+    pub(crate) const fn database(&self) -> &Database {
+        &self.database
+    }
+
     fn scope(&self) -> Scope {
         Scope::of_run(self.database.engine(), self.run)
     }

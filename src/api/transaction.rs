@@ -247,10 +247,9 @@ pub(crate) async fn run<T, E, F, Fut>(
     mut f: F,
 ) -> Result<T, E>
 where
-    F: FnMut(Transaction) -> Fut + Send,
-    Fut: Future<Output = Result<T, E>> + Send,
-    T: Send,
-    E: From<Error> + Send,
+    F: FnMut(Transaction) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    E: From<Error>,
 {
     run_in_scope(engine, run, options, |scope| f(Transaction { scope })).await
 }
@@ -263,10 +262,9 @@ pub(crate) async fn run_across<T, E, F, Fut>(
     mut f: F,
 ) -> Result<T, E>
 where
-    F: FnMut(MultiTransaction) -> Fut + Send,
-    Fut: Future<Output = Result<T, E>> + Send,
-    T: Send,
-    E: From<Error> + Send,
+    F: FnMut(MultiTransaction) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    E: From<Error>,
 {
     let runs: Arc<[RunId]> = runs.into();
     run_in_scope(engine, RunId::DIRECTORY, options, |scope| f(MultiTransaction { scope, runs: runs.clone() })).await
@@ -279,9 +277,9 @@ async fn run_in_scope<T, E, F, Fut>(
     mut f: F,
 ) -> Result<T, E>
 where
-    F: FnMut(Scope) -> Fut + Send,
-    Fut: Future<Output = Result<T, E>> + Send,
-    E: From<Error> + Send,
+    F: FnMut(Scope) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    E: From<Error>,
 {
     let bounds = options.bounds(&engine)?;
     until_it_wins(engine.clone(), bounds, |transacting| {
