@@ -147,6 +147,20 @@ pub(crate) enum Bug {
     LogStartTooLate,
     /// What a snapshot replaces goes before the manifest says so.
     CutBeforeManifest,
+    /// What is read of JSON documents is not noted.
+    PathsNotNoted,
+    /// A read in a JSON document is not noted at what it is in.
+    AncestorsNotNoted,
+    /// A read in a JSON document is not noted at what is inside.
+    DescendantsNotNoted,
+    /// An edit of a JSON document marks nothing.
+    EditsNotMarked,
+    /// A JSON document that is made or deleted is not marked for lists.
+    KeysNotMarked,
+    /// A JSON document is edited while others in doubt have edited it below the snapshot.
+    EditedInDoubt,
+    /// A changed JSON document is no conflict though its marks are gone.
+    LooksIgnored,
     /// Recovery reads segments in the order of a hash.
     HashOrder,
 }

@@ -20,6 +20,7 @@ use crate::base::json::edit::Edit;
 use crate::base::key::{
     Name, Space, number_at_end, number_pair_name, push_bytes, push_text, text_number_name, text_prefix, unit_name,
 };
+use crate::base::planted::{Bug, planted};
 use crate::base::run::RunMetadata;
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
@@ -325,7 +326,7 @@ fn mark_document(target: &mut impl Target, run: RunId, document: &[u8], is_made_
     let mut name = Name::new();
     push_bytes(&mut name, document);
     target.mark(run, Space::JsonPath, name);
-    if is_made_or_deleted {
+    if is_made_or_deleted && !planted(Bug::KeysNotMarked) {
         target.mark(run, Space::JsonKey, Name::from_slice(document));
     }
 }
@@ -337,7 +338,9 @@ fn mark_edit(target: &mut impl Target, run: RunId, document: &[u8], edit: &Edit)
     for segment in edit.written() {
         push_text(&mut name, segment);
     }
-    target.mark(run, Space::JsonPath, name);
+    if !planted(Bug::EditsNotMarked) {
+        target.mark(run, Space::JsonPath, name);
+    }
 }
 
 /// The entries by which a trace is found.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::action::Action;
-use super::cell::{Cell, Content, Kind, writer_of};
+use super::cell::{Cell, Content, writer_of};
 use super::isolation::{black_box, history as appends, white_box};
 use super::lifecycle::EPOCH;
 use super::view::{ListStep, Range, View};
@@ -140,7 +140,7 @@ impl History {
         let mut cells: BTreeSet<Cell> = self.initial.keys().cloned().collect();
         for record in self.records.values() {
             cells.extend(record.view.mine.keys().cloned());
-            cells.extend(record.view.appended.keys().map(|run| Cell::log(*run)));
+            cells.extend(record.view.appended.keys().cloned());
         }
         cells
     }
@@ -313,9 +313,9 @@ impl History {
             return Err(format!("T{writer} wrote {cell:?} long ago, and {there:?} was there, not {content:?}"));
         };
         let written = record.view.mine.get(cell).and_then(Option::as_ref);
-        let is_as_written = cell.kind == Kind::Log || written == Some(content);
-        if !is_as_written {
-            return Err(format!("T{writer} wrote {written:?} to {cell:?}, not {content:?}"));
+        let appended = record.view.appended.get(cell);
+        if appended.map_or(written != Some(content), |appended| !content.ends_with(appended)) {
+            return Err(format!("T{writer} wrote {written:?} {appended:?} to {cell:?}, not {content:?}"));
         }
         let version = match record.fate {
             Fate::Committed(version) => Some(version),
@@ -433,7 +433,7 @@ fn writes(view: &View, cells: &BTreeSet<Cell>) -> Vec<white_box::Write<Cell>> {
         writes.extend(cells.iter().filter(|cell| cell.run == *run).map(|cell| (cell.clone(), false)));
     }
     writes.extend(view.mine.iter().map(|(cell, content)| (cell.clone(), content.is_some())));
-    writes.extend(view.appended.keys().map(|run| (Cell::log(*run), true)));
+    writes.extend(view.appended.keys().map(|cell| (cell.clone(), true)));
     writes.into_iter().map(|(key, is_present)| white_box::Write { key, is_present }).collect()
 }
 

@@ -9,6 +9,7 @@ mod action;
 mod cell;
 mod checkpoints;
 mod client;
+mod document;
 mod driver;
 mod exhaustive;
 mod history;
