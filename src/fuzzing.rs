@@ -154,7 +154,7 @@ pub fn snapshot(bytes: &[u8]) -> bool {
 
 fn read_snapshot(bytes: &[u8]) -> bool {
     let Ok(file) = SnapshotFile::open(bytes) else { return false };
-    let mut loader = Loader::new(HistoryRetention::Forever, file.header.version);
+    let mut loader = Loader::new(HistoryRetention::Forever, file.frame.header.version);
     let mut pieces = 0;
     let is_sound = file.read(|piece| {
         pieces += 1;
@@ -165,7 +165,7 @@ fn read_snapshot(bytes: &[u8]) -> bool {
         return false;
     }
     let memory = loader.finish();
-    let mut dump = memory.dump_at(file.header.version);
+    let mut dump = memory.dump_at(file.frame.header.version);
     while memory.next_piece(&mut dump).is_some() {}
     pieces > 0
 }
@@ -205,7 +205,7 @@ fn read_segment(bytes: &[u8]) -> bool {
     let Ok((decisions, _)) = decide(&opening.sealed, survey_again);
     let extent = Extent { end: segment.end, above: Version::ZERO, cut: segment.cut, decisions: &decisions };
     let replay = |shards: usize, partitioning: Partitioning, moved_from: Option<(usize, usize)>| {
-        let target = Target { shard: 0, layout: Layout { shards, partitioning }, moved_from };
+        let target = Target { shard: 0, layout: Layout { shards, partitioning }, moved_from, by_run: true };
         let mut backlog = Backlog::new(Memory::new(HistoryRetention::Forever), BACKLOG);
         let replayed = replay_segment(bytes, &header, extent, target, &mut backlog);
         backlog.finish().map_err(String::from).and(replayed.map_err(|damage| format!("{damage:?}")))

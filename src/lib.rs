@@ -53,6 +53,7 @@ mod store;
 
 pub use api::builder::DatabaseBuilder;
 pub use api::database::{BeginRun, Database, DatabaseHealth, DatabaseInfo};
+pub use api::diff::{Divergence, RunDiff};
 pub use api::local_run::LocalRun;
 pub use api::op::Op;
 pub use api::replay::{Change, ReplayView, Step};
@@ -60,6 +61,7 @@ pub use api::run_handle::RunHandle;
 pub use api::transaction::{
     CommitOutcome, MultiTransaction, OpenTransaction, ReadView, Transaction, TransactionOptions,
 };
+pub use api::verify_run::ReplayVerification;
 pub use base::error::{Conflict, Error, Result};
 pub use base::event::{ChainVerification, Event};
 pub use base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
@@ -72,6 +74,7 @@ pub use base::version::{Version, Versioned};
 pub use disk::recovery::RecoveryReport;
 pub use disk::salvage::{SalvageDamage, SalvageReport};
 pub use disk::verification::{VerifyProblem, VerifyReport};
+pub use primitive::diff::DiffEntry;
 pub use runtime::backup::BackupReport;
 pub use runtime::checkpoints::SnapshotInfo;
 

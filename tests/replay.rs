@@ -132,6 +132,41 @@ fn a_replay_reads_the_records_of_its_run_only_and_gives_the_same_on_any_layout()
     }
 }
 
+/// However the database was opened, closed and laid out since.
+#[test]
+fn a_run_is_what_its_commits_say_they_did() {
+    for partitioning in [Partitioning::ByRun, Partitioning::ByKey] {
+        let directory = directory();
+        let open =
+            |shards: usize| Database::builder().path(directory.path()).shards(shards).partitioning(partitioning).open();
+        on_tokio(async {
+            let database = open(2).await.unwrap();
+            let run = database.start_run(RunOptions::default()).await.unwrap().id();
+            work(&database, run).await;
+            let other = RunId::new();
+            let both = async |txn: MultiTransaction| {
+                txn.run(run).kv().put("both", 1).await?;
+                txn.run(other).kv().put("both", 1).await
+            };
+            database.transaction_across([run, other], both).await.unwrap();
+            database.end_run(run).await.unwrap();
+            let first = database.verify_run(run).await.unwrap();
+            assert!(first.is_valid, "{first:?}");
+            assert!(first.commits >= 10, "{first:?}");
+            database.close().await.unwrap();
+            for shards in [2, 3, 1] {
+                let database = open(shards).await.unwrap();
+                let verified = database.verify_run(run).await.unwrap();
+                assert!(verified.is_valid, "{shards}: {verified:?}");
+                assert_eq!(verified.digest, first.digest);
+                database.checkpoint().await.unwrap();
+                assert!(database.verify_run(other).await.unwrap().is_valid);
+                database.close().await.unwrap();
+            }
+        });
+    }
+}
+
 #[test]
 fn what_cannot_be_replayed_says_so() {
     on_tokio(async {

@@ -6,7 +6,7 @@ mod support;
 
 use in_mem::prelude::*;
 use in_mem::{HistoryRetention, Partitioning};
-use support::{directory, on_tokio};
+use support::{BUFFERED, directory, on_tokio};
 
 /// Five versions of one pair and of one cell in every one of these runs, and of three more pairs that are deleted then.
 async fn fill(database: &Database, run: &RunId) {
@@ -122,5 +122,78 @@ fn a_view_of_the_past_sees_states_events_and_traces_as_they_were() {
         assert_eq!(view.traces().count().await.unwrap(), 1);
         assert_eq!((run.events().len().await.unwrap(), run.traces().count().await.unwrap()), (2, 2));
         assert_eq!(run.states().read("cell").await.unwrap().unwrap().value, Value::from("second"));
+    });
+}
+
+/// A run of which nothing is left is still known to have had a past, on whichever shard its keys would be now.
+#[test]
+fn what_was_forgotten_of_a_run_is_known_on_any_number_of_shards() {
+    for partitioning in [Partitioning::ByRun, Partitioning::ByKey] {
+        let directory = directory();
+        let open = |shards: usize| {
+            let builder = Database::builder().path(directory.path()).shards(shards).partitioning(partitioning);
+            builder.history(HistoryRetention::Off).open()
+        };
+        on_tokio(async {
+            let database = open(2).await.unwrap();
+            let run = RunId::new();
+            database.kv().put(run, "k", 1).await.unwrap();
+            let then = database.kv().get_versioned(run, "k").await.unwrap().unwrap().version;
+            database.kv().delete(run, "k").await.unwrap();
+            settles(&database, &run, (0, 0)).await;
+            database.checkpoint().await.unwrap();
+            database.close().await.unwrap();
+            drop(database);
+            for shards in [2, 1, 3] {
+                let database = open(shards).await.unwrap();
+                let view = database.snapshot_at(run, then).await.unwrap();
+                let found = view.kv().get("k").await;
+                assert!(matches!(found, Err(Error::InvalidOperation(_))), "{partitioning:?} {shards}: {found:?}");
+                database.close().await.unwrap();
+            }
+        });
+    }
+}
+
+/// A snapshot says of a run how far its past reaches back before it holds the run's keys. That stays true although old versions
+/// are forgotten while it is taken.
+#[test]
+fn what_is_forgotten_while_a_snapshot_is_taken_is_no_hole_in_it() {
+    let directory = directory();
+    let open = |history: HistoryRetention| {
+        Database::builder().path(directory.path()).shards(1).durability(BUFFERED).history(history).open()
+    };
+    let key = |number: usize| format!("{number:05}");
+    let pairs = |keys: std::ops::Range<usize>, value: i64| keys.map(move |number| (key(number), value));
+    on_tokio(async {
+        let database = open(HistoryRetention::Commits(2)).await.unwrap();
+        let run = database.begin_run().await;
+        let chunks = || (60..90).map(|chunk| chunk * 1_000..(chunk + 1) * 1_000).rev();
+        for chunk in (0..90).map(|chunk| chunk * 1_000..(chunk + 1) * 1_000) {
+            database.kv().put_many(run, pairs(chunk, 1)).await.unwrap();
+        }
+        let mut points = Vec::new();
+        for chunk in chunks() {
+            points.push((database.snapshot_now(run).await.unwrap().version(), chunk.end));
+            database.kv().put_many(run, pairs(chunk, 2)).await.unwrap();
+        }
+        let snapshot = tokio::spawn(database.checkpoint());
+        tokio::time::sleep(std::time::Duration::from_millis(40)).await;
+        for chunk in chunks() {
+            database.kv().put_many(run, pairs(chunk, 3)).await.unwrap();
+        }
+        snapshot.await.unwrap().unwrap();
+        database.close().await.unwrap();
+        drop(database);
+        let database = open(HistoryRetention::Forever).await.unwrap();
+        for (version, end) in points {
+            let view = database.snapshot_at(run, version).await.unwrap();
+            for number in (60_000..90_000).step_by(499) {
+                let expected = Value::from(if number < end { 1 } else { 2 });
+                if let Ok(found) = view.kv().get(key(number)).await {
+                    assert_eq!(found, Some(expected), "{number} at {version}");
+                }
+            }
+        }
     });
 }

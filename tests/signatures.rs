@@ -14,9 +14,9 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use in_mem::prelude::*;
 use in_mem::{
-    BackupReport, BeginRun, Conflict, DatabaseBuilder, DatabaseHealth, DatabaseInfo, Driver, HistoryRetention, Op,
-    Partitioning, RecoveryReport, SalvageReport, SnapshotInfo, Text, VerifyProblem, VerifyReport, json_patch,
-    serde_json,
+    BackupReport, BeginRun, Change, Conflict, DatabaseBuilder, DatabaseHealth, DatabaseInfo, DiffEntry, Divergence,
+    Driver, HistoryRetention, Op, Partitioning, RecoveryReport, ReplayVerification, ReplayView, RunDiff, SalvageReport,
+    SnapshotInfo, Step, Text, VerifyProblem, VerifyReport, json_patch, serde_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,6 +45,7 @@ assert_impl_all!(RunStates: Clone, Debug, Send, Sync);
 assert_impl_all!(RunTraces: Clone, Debug, Send, Sync);
 assert_impl_all!(Transaction: Clone, Debug, Send, Sync);
 assert_impl_all!(OpenTransaction: Debug, Send, Sync);
+assert_impl_all!(ReplayView: Clone, Debug, Send, Sync);
 
 // Data is data.
 assert_impl_all!(Value: Clone, Debug, PartialEq, Default, Send, Sync, Serialize, DeserializeOwned);
@@ -80,6 +81,11 @@ assert_impl_all!(BackupReport: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(VerifyReport: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(VerifyProblem: Clone, Debug, std::fmt::Display, PartialEq, Send, Sync);
 assert_impl_all!(SalvageReport: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(Step: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(Change: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(RunDiff: Clone, Debug, std::fmt::Display, PartialEq, Send, Sync, Serialize);
+assert_impl_all!(DiffEntry: Clone, Debug, PartialEq, Send, Sync, Serialize);
+assert_impl_all!(Divergence: Clone, Debug, std::fmt::Display, PartialEq, Send, Sync);
 assert_impl_all!(Error: std::error::Error, Send, Sync);
 
 // Streams and the beginning of a run are named types.
@@ -288,6 +294,12 @@ fn every_run_operation(database: &Database, runs: &RunIndex, run: &RunId) {
     op::<()>(database.abort_run(run, "why"));
     op::<Option<RunStatus>>(database.run_status(run));
     op::<Vec<RunId>>(database.orphaned_runs());
+    op::<ReplayView>(database.replay_run(run));
+    op::<ReplayView>(database.replay_run_until(run, Version::from(0)));
+    op::<RunDiff>(database.diff_runs(run, *run));
+    op::<ReplayVerification>(database.verify_run(run));
+    op::<RunHandle>(database.fork_run(run, None, "child"));
+    op::<RunHandle>(database.fork_run(*run, Some(Version::from(0)), String::from("child")));
     op::<OpenTransaction>(database.begin_transaction(run));
     op::<u8>(database.spawn_on(run, |_: LocalRun| async { Ok(1) }));
     drop(database.begin_run());

@@ -87,7 +87,7 @@ impl DatabaseBuilder {
     }
 
     /// How much of the past of a run is kept, if [it does not say so itself](crate::RunOptions::history): the old versions
-    /// of its key-value pairs, state cells, and metadata. Default: all.
+    /// of its key-value pairs, state cells, JSON documents, and metadata. Default: all.
     pub const fn history(mut self, history: HistoryRetention) -> Self {
         self.options.history = history;
         self

@@ -137,7 +137,8 @@ impl Database {
     /// `from` is read and never written to; nobody may have it open. `to` must not exist or be empty; it is a database of
     /// its own afterwards. Every record whose checksum holds is taken, also behind damage, and a transaction over several
     /// shards whole or not at all. What stood in a damaged place is lost, deletes included: what they took away is there
-    /// again.
+    /// again. What was forgotten of a run's past before is not known as forgotten any more: a view of the past, or a replay,
+    /// shows what there is.
     ///
     /// # Errors
     /// `InvalidOperation` if there is nothing of a database in `from`, or if there is something in `to`; `Locked`; `Io` if

@@ -8,6 +8,8 @@
 
 pub(crate) mod builder;
 pub(crate) mod database;
+pub(crate) mod diff;
+mod diff_text;
 pub(crate) mod event_log;
 #[cfg(test)]
 mod every_byte;
@@ -33,3 +35,4 @@ pub(crate) mod trace_store;
 pub(crate) mod transacting;
 pub(crate) mod transaction;
 pub(crate) mod turn;
+pub(crate) mod verify_run;

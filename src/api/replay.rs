@@ -29,7 +29,8 @@ use crate::base::trace::Trace;
 use crate::base::value::Value;
 use crate::base::version::Version;
 use crate::primitive::command::{Command, RunCommand};
-use crate::primitive::history::{Records, replay};
+use crate::primitive::diff::Side;
+use crate::primitive::history::{Records, replay, writes_of};
 use crate::runtime::engine::Engine;
 
 impl Database {
@@ -115,33 +116,19 @@ pub enum Change {
 impl ReplayView {
     pub(crate) fn replay(engine: Arc<Engine>, run: RunId, until: Option<Version>) -> Op<Self> {
         Op::steps(async move {
-            let mut records = Records::default();
             let transacting = Transacting::new(engine.clone());
             let current = transacting.begin(engine.shard_of(&run), None).await?;
             if let Some(until) = until.filter(|until| *until > current) {
                 let reason = "a version in the future cannot be replayed";
                 return Err(Error::InvalidOperation(format!("{reason}: version={until} current={current}")));
             }
-            for shard in shards_of(&engine, run) {
-                let mut after = None;
-                loop {
-                    let command = Command::Run(RunCommand::Records { after });
-                    let call = transacting.step_on(shard, run, command);
-                    let page = Op::call(call, read!(Records(page) => *page)).await?;
-                    after = records.add(page);
-                    if after.is_none() {
-                        break;
-                    }
-                }
-            }
-            if records.revisions == 0 {
-                return Err(Error::KeyNotFound(format!("run: run={run}")));
-            }
+            let records = records_of(&engine, &transacting, run).await?;
             Self::of(engine, run, records, until)
         })
     }
 
-    fn of(engine: Arc<Engine>, run: RunId, mut records: Records, until: Option<Version>) -> Result<Self> {
+    /// The view of what all shards hold of a run.
+    pub(crate) fn of(engine: Arc<Engine>, run: RunId, mut records: Records, until: Option<Version>) -> Result<Self> {
         let commits = records.commits_until(until.unwrap_or(Version::MAX));
         let last = commits.last().map_or(Version::ZERO, |(version, _)| *version);
         let replayed = Arc::new(Replayed { memory: replay(&commits)?, version: until.unwrap_or(last) });
@@ -154,6 +141,19 @@ impl ReplayView {
     #[must_use]
     pub const fn run(&self) -> RunId {
         self.scope.run()
+    }
+
+    /// What the run held at a version, without what is derived.
+    pub(super) fn state(&self, at: Version) -> Vec<(Version, Write)> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.replayed.memory.state_of(self.run(), after, at);
+            all.extend(page.pieces.into_iter().flat_map(writes_of));
+            after = page.last;
+            if after.is_none() {
+                return all;
+            }
+        }
     }
 
     /// The version that is shown: that of the last commit, or the one that was asked for.
@@ -205,20 +205,29 @@ impl ReplayView {
     /// The commits of the run, one at a time, in order, and what each of them changed.
     #[must_use]
     pub fn steps(&self) -> impl DoubleEndedIterator<Item = Step> + ExactSizeIterator + '_ {
-        self.commits.iter().map(|(version, writes)| {
-            let document = |name: &[u8]| self.replayed.memory.at(&self.run(), Space::Json, name, *version);
-            let changes = writes.iter().filter_map(|write| match write {
-                Write::EditJson { name, .. } => change_of(name, document(name)?.stored.as_ref()?),
-                Write::Put { name, stored, .. } => change_of(name, stored),
-                Write::Delete { space: Space::Kv, name, .. } => Some(Change::Kv { key: text(name), value: None }),
-                Write::Delete { space: Space::Json, name, .. } => {
-                    Some(Change::Json { key: text(name), document: None })
-                }
-                Write::Delete { .. } | Write::DeleteRun { .. } => None,
-            });
-            let changes = changes.collect();
-            Step { version: *version, changes }
-        })
+        self.commits.iter().map(|commit| self.step_of(commit))
+    }
+
+    /// The step after so many others.
+    pub(crate) fn step(&self, index: usize) -> Option<Step> {
+        self.commits.get(index).map(|commit| self.step_of(commit))
+    }
+
+    fn step_of(&self, (version, writes): &(Version, Vec<Write>)) -> Step {
+        let document = |name: &[u8]| self.replayed.memory.at(&self.run(), Space::Json, name, *version);
+        let changes = writes.iter().filter_map(|write| match write {
+            Write::EditJson { name, .. } => change_of(name, document(name)?.stored.as_ref()?),
+            Write::Put { name, stored, .. } => change_of(name, stored),
+            Write::Delete { space: Space::Kv, name, .. } => Some(Change::Kv { key: text(name), value: None }),
+            Write::Delete { space: Space::Json, name, .. } => Some(Change::Json { key: text(name), document: None }),
+            Write::Delete { .. } | Write::DeleteRun { .. } => None,
+        });
+        Step { version: *version, changes: changes.collect() }
+    }
+
+    /// All of it, to be compared with another.
+    pub(crate) fn side(&self) -> Side<'_> {
+        Side { run: self.run(), memory: &self.replayed.memory, version: self.version(), commits: &self.commits }
     }
 
     /// A SHA-256 over all commits, in order, and everything they changed: two histories with the same digest are the same.
@@ -246,6 +255,31 @@ impl ReplayView {
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+/// The records of a run at a transaction's snapshot.
+pub(crate) async fn records_of(engine: &Arc<Engine>, transacting: &Transacting, run: RunId) -> Result<Records> {
+    let mut records = Records::default();
+    for shard in shards_of(engine, run) {
+        records.join(records_on(transacting, shard, run).await?);
+    }
+    if records.revisions == 0 {
+        return Err(Error::KeyNotFound(format!("run: run={run}")));
+    }
+    Ok(records)
+}
+
+/// Those that a shard holds.
+pub(super) async fn records_on(transacting: &Transacting, shard: usize, run: RunId) -> Result<Records> {
+    let (mut records, mut after) = (Records::default(), None);
+    loop {
+        let call = transacting.step_on(shard, run, Command::Run(RunCommand::Records { after }));
+        let page = Op::call(call, read!(Records(page) => *page)).await?;
+        after = records.add(page);
+        if after.is_none() {
+            return Ok(records);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! - Everything is plain data: no clock, no file, no thread, no random source (except `RunId::new`, which callers
 //!   use before an operation reaches a shard).
 
+pub(crate) mod commit_digest;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod json;

@@ -11,6 +11,7 @@ use std::ops::Bound;
 use super::intents::Intents;
 use super::message::TransactionNumber;
 use super::part::{Overlaid, Part};
+use crate::base::commit_digest::CommitDigest;
 use crate::base::error::Result;
 use crate::base::json::edit::Edit;
 use crate::base::json::path::Path;
@@ -22,6 +23,9 @@ use crate::base::version::Version;
 use crate::format::snapshot::Piece;
 use crate::store::dump::Page;
 use crate::store::memory::{ALL_SPACES, Memory, NameRange};
+
+/// How many commits are told at once.
+const COMMITS: usize = 4096;
 
 /// What a command sees and changes.
 #[derive(Debug)]
@@ -307,6 +311,11 @@ impl<'a> Access<'a> {
         self.page(run, self.memory.records_of(run, after, self.part.snapshot))
     }
 
+    /// The next commits of a run.
+    pub(crate) fn commits(&self, run: RunId, above: Version) -> Vec<CommitDigest> {
+        self.memory.commits_of(&run, above, self.part.snapshot, COMMITS).to_vec()
+    }
+
     /// What a run holds at the snapshot, beyond a place.
     pub(crate) fn state(&mut self, run: RunId, after: Option<(Space, Name)>) -> Page {
         ALL_SPACES.into_iter().filter(|space| space.keeps_history()).for_each(|space| self.look_back(run, space));
@@ -319,7 +328,7 @@ impl<'a> Access<'a> {
         self.blocked = self.blocked.or_else(|| ALL_SPACES.into_iter().find_map(writer));
         let revisions = page.pieces.iter().flat_map(|piece| match piece {
             Piece::Names { names, .. } => names.as_slice(),
-            Piece::Run { .. } => &[],
+            Piece::Run { .. } | Piece::Commits { .. } => &[],
         });
         let newest = revisions.filter_map(|entry| entry.kept.last().map(|kept| kept.version)).max();
         self.seen = self.seen.max(newest.unwrap_or_default());

@@ -402,17 +402,42 @@ impl<F: FileSystem> Directory<F> {
     /// # Errors
     /// `Io`.
     pub(crate) fn read_snapshot(&self, id: SnapshotId, from_device: bool) -> Result<Vec<u8>> {
-        let name = snapshot_name(id);
-        let read = || {
-            let file = self.files.open(&name)?;
+        self.reading_snapshot(id, || {
+            let file = self.files.open(&snapshot_name(id))?;
             if from_device {
                 self.files.drop_cache(&file);
             }
             self.files.read(&file)
-        };
-        read().map_err(|error: io::Error| match error.raw_os_error() {
-            Some(libc::EIO) => corruption(&self.files.path(&name), 0, "the device cannot read the file"),
-            _ => naming("cannot read", &self.files.path(&name), &error),
+        })
+    }
+
+    /// A snapshot's file, and how many bytes are in it.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn open_snapshot(&self, id: SnapshotId) -> Result<(F::File, u64)> {
+        self.reading_snapshot(id, || {
+            let file = self.files.open(&snapshot_name(id))?;
+            let length = self.files.length(&file)?;
+            Ok((file, length))
+        })
+    }
+
+    /// A part of a snapshot's file.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(crate) fn read_snapshot_at(&self, id: SnapshotId, file: &F::File, place: Range<u64>) -> Result<Vec<u8>> {
+        self.reading_snapshot(id, || self.files.read_at(file, place))
+    }
+
+    fn reading_snapshot<T>(&self, id: SnapshotId, read: impl FnOnce() -> io::Result<T>) -> Result<T> {
+        read().map_err(|error| {
+            let path = self.files.path(&snapshot_name(id));
+            match error.raw_os_error() {
+                Some(libc::EIO) => corruption(&path, 0, "the device cannot read the file"),
+                _ => naming("cannot read", &path, &error),
+            }
         })
     }
 

@@ -55,7 +55,7 @@ impl<'a, F: FileSystem, S: FnMut() -> u64> LogWriter<'a, F, S> {
     /// `Io` if a segment cannot be written.
     pub(crate) fn push(&mut self, version: Version, writes: &[Write]) -> Result<()> {
         let id = TransactionId { incarnation: INCARNATION, shard: 0, number: self.commits };
-        record::stage(&mut self.batch, RecordHeader::commit(version, id), &CommitBody { writes })?;
+        record::stage(&mut self.batch, RecordHeader::commit(version, id), &CommitBody::of(writes))?;
         self.commits += 1;
         self.latest = self.latest.max(version);
         if self.batch.len() >= BATCH_BYTES { self.end_batch() } else { Ok(()) }

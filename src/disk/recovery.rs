@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use super::directory::Directory;
 use super::file_system::FileSystem;
+use super::opening;
 use super::regrouping::Regrouping;
-use super::{opening, snapshots};
+use super::snapshots::{Block, SnapshotReader};
 use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, kill_point};
-use crate::base::options::HistoryPolicy;
+use crate::base::options::{HistoryPolicy, Partitioning};
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::manifest::{Manifest, SealedSegment, SnapshotRecord};
-use crate::format::snapshot::{Piece, SnapshotId};
+use crate::format::snapshot::SnapshotId;
 use crate::shard::decisions::Decisions;
 use crate::shard::replay::{Extent, Target, replay_segment, survey};
 use crate::shard::route::Layout;
@@ -163,26 +164,27 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         Ok(())
     }
 
-    /// Builds the memory of one of the new shards from all that counts.
+    /// Builds the memory of one of the new shards from all that counts. `load` says what it was when the snapshot was taken:
+    /// `load_snapshot`.
     ///
     /// # Errors
     /// `Snapshot` if its snapshot is damaged: `fall_back`. Otherwise `Corruption` with file and offset; `Io`.
-    pub(crate) fn build_shard(&self, shard: usize) -> Result<Built, Failure> {
-        match self.build_with(shard, BACKLOG) {
+    pub(crate) fn build_shard(
+        &self,
+        shard: usize,
+        load: impl Fn() -> Result<Memory, Failure>,
+    ) -> Result<Built, Failure> {
+        match self.replay(shard, load()?, BACKLOG) {
             // A write that waited is noticed late: where it stands says who lets none wait.
-            Err(Failure::Other(Error::Corruption(_))) => self.build_with(shard, 1),
+            Err(Failure::Other(Error::Corruption(_))) => self.replay(shard, load()?, 1),
             built => built,
         }
     }
 
-    /// The same; that many writes wait at most.
-    fn build_with(&self, shard: usize, waiting: usize) -> Result<Built, Failure> {
-        let mut layout = self.plan.layout;
-        if planted(Bug::OldShardCount) && self.report.previous_shards > 0 {
-            layout.shards = self.report.previous_shards as usize;
-        }
+    /// Replays the log behind the snapshot; that many writes wait at most.
+    fn replay(&self, shard: usize, memory: Memory, waiting: usize) -> Result<Built, Failure> {
+        let layout = self.layout();
         let Layout { shards, partitioning } = layout;
-        let memory = self.load_snapshot(shard, layout).map_err(Failure::of_snapshot)?;
         let mut backlog = Backlog::new(memory, waiting);
         let (mut counted, mut highest, mut end) = (0, Version::ZERO, None);
         let above = self.manifest.snapshots.last().map_or(Version::ZERO, |snapshot| snapshot.version);
@@ -199,7 +201,8 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             }
             let has_moved = !segment.is_of(shards, partitioning);
             let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
-            let target = Target { shard, layout, moved_from };
+            let by_run = [partitioning, segment.partitioning].iter().all(|kind| *kind == Partitioning::ByRun);
+            let target = Target { shard, layout, moved_from, by_run };
             let extent = Extent { end: segment.end, above, cut: segment.cut, decisions: &self.decisions };
             let (records, latest) = replay_segment(&bytes, &header, extent, target, &mut backlog)
                 .map_err(|damage| self.directory.damaged(&damage))?;
@@ -223,40 +226,70 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         self.manifest.sealed.iter().filter(move |segment| newest.is_none_or(|snapshot| snapshot.is_before(segment.id)))
     }
 
-    /// What the snapshot holds of what one of the new shards owns.
-    fn load_snapshot(&self, shard: usize, layout: Layout) -> Result<Memory> {
+    /// The snapshot that recovery starts from, block by block: the files that one of the new shards needs, one after the
+    /// other.
+    pub(crate) fn read_snapshot(&self, shard: usize) -> impl Iterator<Item = Result<Block>> {
+        let snapshot = self.manifest.snapshots.last();
+        let files = snapshot.into_iter().flat_map(move |snapshot| {
+            let all = 0..snapshot.shards as usize;
+            let of_shard = if is_of(snapshot, self.layout()) { shard..shard + 1 } else { all };
+            of_shard.map(move |shard| (snapshot, shard))
+        });
+        files.flat_map(|(snapshot, shard)| {
+            let id = SnapshotId { number: snapshot.number, shard: u32::try_from(shard).unwrap_or(u32::MAX) };
+            let reader = SnapshotReader::open(self.directory, id, &self.manifest.database, snapshot.version);
+            let (blocks, error) = match reader {
+                Ok(blocks) => (Some(blocks), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            error.into_iter().chain(blocks.into_iter().flatten())
+        })
+    }
+
+    /// The memory of one of the new shards as it was when the snapshot was taken, from what `read_snapshot` reads.
+    ///
+    /// # Errors
+    /// `Snapshot` if it is damaged; `Io`.
+    pub(crate) fn load_snapshot(
+        &self,
+        shard: usize,
+        blocks: impl IntoIterator<Item = Result<Block>>,
+    ) -> Result<Memory, Failure> {
+        self.load(shard, blocks.into_iter()).map_err(Failure::of_snapshot)
+    }
+
+    fn load(&self, shard: usize, mut blocks: impl Iterator<Item = Result<Block>>) -> Result<Memory> {
+        let layout = self.layout();
         let Some(snapshot) = self.manifest.snapshots.last() else { return Ok(Memory::new(self.plan.history)) };
-        let is_of_layout = snapshot.shards as usize == layout.shards && snapshot.partitioning == layout.partitioning;
-        if is_of_layout {
+        if is_of(snapshot, layout) {
             let mut loader = Loader::new(self.plan.history, snapshot.version);
-            self.read_snapshot(snapshot, shard, |piece| loader.load(piece))?;
+            blocks.try_for_each(|block| {
+                let Block { id, offset, pieces } = block?;
+                let result = pieces.into_iter().try_for_each(|piece| loader.load(piece));
+                result.map_err(|what| self.directory.damaged_snapshot(id, offset, &what))
+            })?;
             return Ok(loader.finish());
         }
-        let mut regrouping = Regrouping::default();
-        for source in 0..snapshot.shards as usize {
-            let from = (source, snapshot.shards as usize);
-            self.read_snapshot(snapshot, source, |piece| {
-                regrouping.add(piece, |write| layout.taken_over(shard, write, from));
-                Ok(())
-            })?;
+        let by_run = [layout.partitioning, snapshot.partitioning].iter().all(|kind| *kind == Partitioning::ByRun);
+        let mut regrouping = Regrouping::new(shard, layout, by_run);
+        for block in blocks {
+            let Block { id, pieces, .. } = block?;
+            let from = (id.shard as usize, snapshot.shards as usize);
+            for piece in pieces {
+                regrouping.add(piece, from);
+            }
         }
         let id = SnapshotId { number: snapshot.number, shard: 0 };
         regrouping.finish(self.plan.history).map_err(|what| self.directory.damaged_snapshot(id, 0, what))
     }
 
-    fn read_snapshot(
-        &self,
-        snapshot: &SnapshotRecord,
-        shard: usize,
-        visit: impl FnMut(Piece) -> Result<(), String>,
-    ) -> Result<()> {
-        let id = SnapshotId { number: snapshot.number, shard: u32::try_from(shard).unwrap_or(u32::MAX) };
-        let bytes = self.directory.read_snapshot(id, false)?;
-        let file = snapshots::open(self.directory, &bytes, id, &self.manifest.database)?;
-        if file.header.version != snapshot.version {
-            return Err(self.directory.damaged_snapshot(id, 0, "the snapshot is not the one the manifest names"));
+    /// By what the shards are built.
+    fn layout(&self) -> Layout {
+        let mut layout = self.plan.layout;
+        if planted(Bug::OldShardCount) && self.report.previous_shards > 0 {
+            layout.shards = self.report.previous_shards as usize;
         }
-        file.read(visit).map_err(|(offset, what)| self.directory.damaged_snapshot(id, offset, &what))
+        layout
     }
 
     /// Everything is built: writes all decisions into the manifest of the new opening, unless it is read-only. `start`
@@ -303,6 +336,11 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         }
         Ok((manifest, self.report))
     }
+}
+
+/// Whether the shards are those that took the snapshot.
+fn is_of(snapshot: &SnapshotRecord, layout: Layout) -> bool {
+    snapshot.shards as usize == layout.shards && snapshot.partitioning == layout.partitioning
 }
 
 /// What the manifest says of earlier openings.

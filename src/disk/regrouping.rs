@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::commit_digest::CommitDigest;
 use crate::base::key::Space;
 use crate::base::options::HistoryPolicy;
 use crate::base::run_id::RunId;
@@ -11,29 +12,50 @@ use crate::base::stored::Write;
 use crate::base::version::Version;
 use crate::format::snapshot::Piece;
 use crate::primitive::history::writes_of;
-use crate::primitive::index;
+use crate::primitive::{digest, index};
+use crate::shard::route::Layout;
 use crate::store::memory::Memory;
 
 /// Collects what one of the new shards takes over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Regrouping {
+    shard: usize,
+    layout: Layout,
+    /// Whether all of a run is on one shard, before and after.
+    by_run: bool,
     /// In the order of their versions, as they were replayed if they were in a log.
     writes: BTreeMap<Version, Vec<Write>>,
+    /// What is remembered of the commits of runs.
+    commits: BTreeMap<RunId, Vec<CommitDigest>>,
     /// Below which version a read of a run and a space could miss what was collected.
     collected: BTreeMap<RunId, Vec<Version>>,
 }
 
 impl Regrouping {
-    /// Adds a piece; `takes_over` says what the new shard owns of a write.
-    pub(super) fn add(&mut self, piece: Piece, takes_over: impl Fn(Write) -> Option<Write>) {
-        if let Piece::Run { run, collected, .. } = &piece {
+    /// For a shard of a layout; `by_run` if all of a run is on one shard, before and after.
+    pub(super) fn new(shard: usize, layout: Layout, by_run: bool) -> Self {
+        let (writes, commits, collected) = Default::default();
+        Self { shard, layout, by_run, writes, commits, collected }
+    }
+
+    /// Adds a piece that shard `source` of `sources` has dumped.
+    pub(super) fn add(&mut self, piece: Piece, (source, sources): (usize, usize)) {
+        if let Piece::Run { run, collected, .. } = &piece
+            && self.layout.may_own(self.shard, run)
+        {
             let known = self.collected.entry(*run).or_insert_with(|| vec![Version::ZERO; Space::COUNT]);
             for (known, collected) in known.iter_mut().zip(collected) {
                 *known = *collected.max(known);
             }
         }
+        if let Piece::Commits { run, commits } = &piece
+            && self.by_run
+            && self.layout.may_own(self.shard, run)
+        {
+            self.commits.entry(*run).or_default().extend(commits);
+        }
         for (version, write) in writes_of(piece) {
-            if let Some(write) = takes_over(write) {
+            if let Some(write) = self.layout.taken_over(self.shard, write, (source, sources)) {
                 self.writes.entry(version).or_default().push(write);
             }
         }
@@ -46,9 +68,14 @@ impl Regrouping {
     pub(super) fn finish(self, policy: HistoryPolicy) -> Result<Memory, &'static str> {
         let mut memory = Memory::new(policy);
         for (version, writes) in self.writes {
+            let links = if self.by_run { digest::Links::new() } else { digest::alone(&memory, &writes, version) };
             for write in writes {
                 index::replay(&mut memory, write, version, version.previous())?;
             }
+            digest::note(&mut memory, version, links);
+        }
+        for (run, commits) in self.commits {
+            commits.into_iter().for_each(|commit| memory.note_commit(run, commit));
         }
         for (run, collected) in self.collected {
             memory.note_collected(run, &collected);

@@ -251,7 +251,7 @@ impl<F: FileSystem> Salvage<'_, F> {
             };
             let wrong = match SnapshotFile::open(&bytes) {
                 Ok(file) => {
-                    rescued.version = rescued.version.max(file.header.version);
+                    rescued.version = rescued.version.max(file.frame.header.version);
                     file.rescue(|piece| rescued.writes.extend(writes_of(piece)))
                 }
                 Err(wrong) => vec![wrong],

@@ -1,10 +1,13 @@
 //! Snapshot files: written piece by piece, whole and durable before anybody names them.
 
+use std::ops::Range;
+
 use super::directory::Directory;
 use super::file_system::FileSystem;
 use crate::base::error::Result;
 use crate::base::kill_point::{KillPoint, kill_point};
-use crate::format::snapshot::{Piece, SnapshotEncoder, SnapshotFile, SnapshotHeader, SnapshotId};
+use crate::base::version::Version;
+use crate::format::snapshot::{Piece, SnapshotEncoder, SnapshotFile, SnapshotFrame, SnapshotHeader, SnapshotId, Wrong};
 
 /// Writes the snapshot of one shard.
 pub(crate) struct SnapshotWriter<T> {
@@ -45,10 +48,10 @@ impl<T> SnapshotWriter<T> {
         self.write(directory, &last)?;
         directory.publish_snapshot(self.header.id, &self.file)?;
         let bytes = directory.read_snapshot(self.header.id, true)?;
-        let file = open(directory, &bytes, self.header.id, &self.header.database)?;
-        let wrong = |(offset, what): (u64, String)| directory.damaged_snapshot(self.header.id, offset, &what);
+        let wrong = |(offset, what): Wrong| directory.damaged_snapshot(self.header.id, offset, &what);
+        let file = SnapshotFile::open_of(self.header.id, &self.header.database, &bytes).map_err(wrong)?;
         file.check().map_err(wrong)?;
-        if file.header != self.header || file.keys != keys {
+        if file.frame.header != self.header || file.frame.keys != keys {
             return Err(wrong((0, "the file is not the one that was written".into())));
         }
         kill_point(KillPoint::SnapshotChecked);
@@ -62,15 +65,60 @@ impl<T> SnapshotWriter<T> {
     }
 }
 
-/// A snapshot's file, as it was read.
-///
-/// # Errors
-/// `Corruption` if its frame is damaged, or if it is another snapshot's.
-pub(crate) fn open<'a, F: FileSystem>(
-    directory: &Directory<F>,
-    bytes: &'a [u8],
+/// A block of a snapshot's file, decoded.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) id: SnapshotId,
+    pub(crate) offset: u64,
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// Reads the snapshot of one shard, block by block.
+pub(super) struct SnapshotReader<'a, F: FileSystem> {
+    directory: &'a Directory<F>,
     id: SnapshotId,
-    database: &[u8; 16],
-) -> Result<SnapshotFile<'a>> {
-    SnapshotFile::open_of(id, database, bytes).map_err(|(offset, what)| directory.damaged_snapshot(id, offset, &what))
+    file: F::File,
+    frame: SnapshotFrame,
+    places: std::vec::IntoIter<Range<u64>>,
+}
+
+impl<'a, F: FileSystem> SnapshotReader<'a, F> {
+    /// Opens a file and reads its frame.
+    ///
+    /// # Errors
+    /// `Corruption` if the frame is damaged, or if it is that of another snapshot; `Io`.
+    pub(super) fn open(
+        directory: &'a Directory<F>,
+        id: SnapshotId,
+        database: &[u8; 16],
+        version: Version,
+    ) -> Result<Self> {
+        let wrong = |(offset, what): Wrong| directory.damaged_snapshot(id, offset, &what);
+        let (file, length) = directory.open_snapshot(id)?;
+        let ends = SnapshotFrame::BYTES as u64;
+        let first = directory.read_snapshot_at(id, &file, 0..ends)?;
+        let last = directory.read_snapshot_at(id, &file, length.saturating_sub(ends)..length)?;
+        let frame = SnapshotFrame::open(&first, &last, length).map_err(wrong)?;
+        let index = directory.read_snapshot_at(id, &file, frame.index_place())?;
+        let places = frame.blocks(&index).map_err(wrong)?.into_iter();
+        frame.check_is(id, database).map_err(wrong)?;
+        if frame.header.version != version {
+            return Err(wrong((0, "the snapshot is not the one the manifest names".into())));
+        }
+        Ok(Self { directory, id, file, frame, places })
+    }
+}
+
+impl<F: FileSystem> Iterator for SnapshotReader<'_, F> {
+    type Item = Result<Block>;
+
+    fn next(&mut self) -> Option<Result<Block>> {
+        let place = self.places.next()?;
+        let bytes = self.directory.read_snapshot_at(self.id, &self.file, place.clone());
+        Some(bytes.and_then(|bytes| {
+            let pieces = self.frame.pieces(&place, &bytes);
+            let wrong = |(offset, what): Wrong| self.directory.damaged_snapshot(self.id, offset, &what);
+            Ok(Block { id: self.id, offset: place.start, pieces: pieces.map_err(wrong)? })
+        }))
+    }
 }

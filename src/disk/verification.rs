@@ -228,7 +228,7 @@ impl<'a, F: FileSystem> Verification<'a, F> {
         self.report.bytes += bytes.len() as u64;
         let file = SnapshotFile::open_of(id, &self.manifest.database, &bytes)?;
         let record = self.manifest.snapshots.iter().find(|snapshot| snapshot.number == id.number);
-        if record.is_none_or(|record| record.version != file.header.version) {
+        if record.is_none_or(|record| record.version != file.frame.header.version) {
             return Err((0, "the snapshot is not the one the manifest names".into()));
         }
         file.read(|_| Ok(()))

@@ -14,6 +14,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::seeded_checksum;
+use crate::base::commit_digest::Link;
 use crate::base::error::{Error, Result};
 use crate::base::planted::{Bug, planted};
 use crate::base::stored::Write;
@@ -194,6 +195,16 @@ impl RecordHeader {
 pub(crate) struct CommitBody<W> {
     /// What the transaction writes on this shard, in the order it wrote.
     pub(crate) writes: W,
+    /// For each run that something is left in, in the order it was first written: how the commit is chained to the one before;
+    /// zeros if not all history is kept. Empty if nothing is known.
+    pub(crate) links: Vec<Link>,
+}
+
+impl<W> CommitBody<W> {
+    /// A body without links.
+    pub(crate) const fn of(writes: W) -> Self {
+        Self { writes, links: Vec::new() }
+    }
 }
 
 /// The start of the body of a part; the rest is a [`CommitBody`].
@@ -287,21 +298,22 @@ pub(crate) fn read(bytes: &[u8], position: Position, salt: u64) -> Option<(Recor
 /// `Serialization` if the bytes are no body, or one that nobody would write.
 pub(crate) fn decode_body(body: &[u8]) -> Result<OwnedCommitBody> {
     let mut writes = Vec::new();
-    decode_writes(body, &mut writes)?;
-    Ok(CommitBody { writes })
+    let links = decode_writes(body, &mut writes)?;
+    Ok(CommitBody { writes, links })
 }
 
-/// The same, in place of what was in `writes`: who decodes many bodies allocates once.
+/// The same, in place of what was in `writes`: who decodes many bodies allocates once. Returns the links.
 ///
 /// # Errors
 /// As `decode_body`.
-pub(crate) fn decode_writes(body: &[u8], writes: &mut Vec<Write>) -> Result<()> {
+pub(crate) fn decode_writes(body: &[u8], writes: &mut Vec<Write>) -> Result<Vec<Link>> {
     writes.clear();
     let mut body = postcard::Deserializer::from_bytes(body);
-    body.deserialize_seq(WritesVisitor(writes))
-        .map_err(|error| Error::Serialization(format!("the body of a record is malformed: reason={error}")))?;
+    let links = body.deserialize_seq(WritesVisitor(writes)).and_then(|()| Vec::deserialize(&mut body));
+    let links =
+        links.map_err(|error| Error::Serialization(format!("the body of a record is malformed: reason={error}")))?;
     match writes.iter().position(|write| !write.is_possible()) {
-        None => Ok(()),
+        None => Ok(links),
         Some(at) => Err(Error::Serialization(format!("a write does not fit the key it is for: number={at}"))),
     }
 }
@@ -373,7 +385,7 @@ mod tests {
             stored: Stored::Value(value.into()),
             expires: None,
         };
-        CommitBody { writes: vec![put(b"a", 1), put(b"b", 2)] }
+        CommitBody::of(vec![put(b"a", 1), put(b"b", 2)])
     }
 
     fn sealed(position: Position, salt: u64) -> Vec<u8> {
@@ -431,7 +443,7 @@ mod tests {
             stored: Stored::Value(1.into()),
             expires: None,
         };
-        let commit = CommitBody { writes: vec![put] };
+        let commit = CommitBody::of(vec![put]);
         let alone = TransactionId { incarnation: 1, shard: 0, number: 0 };
         let shared = TransactionId { number: 7, ..alone };
         let head = PartHead { participants: vec![0, 3], earliest_expiry: Version::MAX };

@@ -109,7 +109,7 @@ mod tests {
             for _ in 0..3 {
                 starts.push(bytes.len() + batch.len());
                 let header = RecordHeader::commit(Version::from(starts.len() as u64), TransactionId::default());
-                record::stage(&mut batch, header, &CommitBody { writes: Vec::<u8>::from([7; 900]) }).unwrap();
+                record::stage(&mut batch, header, &CommitBody::of(Vec::<u8>::from([7; 900]))).unwrap();
             }
             let place = Position::new(ID.index, bytes.len() as u64);
             record::seal(&mut batch, place, place, SALT);

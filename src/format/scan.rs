@@ -133,7 +133,7 @@ mod tests {
             let mut batch = vec![];
             for _ in 0..2 {
                 let record = RecordHeader::commit(Version::from(number + 1), TransactionId::default());
-                record::stage(&mut batch, record, &CommitBody { writes: Vec::<u8>::from([7; 900]) }).unwrap();
+                record::stage(&mut batch, record, &CommitBody::of(Vec::<u8>::from([7; 900]))).unwrap();
             }
             record::seal(&mut batch, Position::new(2, bytes.len() as u64), durable, 42);
             bytes.extend_from_slice(&batch);
@@ -175,7 +175,7 @@ mod tests {
         let mut batch = vec![];
         for bytes in [446, 3518, 40] {
             let record = RecordHeader::commit(Version::from(1), TransactionId::default());
-            record::stage(&mut batch, record, &CommitBody { writes: vec![7_u8; bytes] }).unwrap();
+            record::stage(&mut batch, record, &CommitBody::of(vec![7_u8; bytes])).unwrap();
         }
         record::seal(&mut batch, Position::new(2, BLOCK as u64), Position::START, 42);
         let mut bytes = header().to_block();

@@ -5,6 +5,7 @@
 //!   record's does.
 //! - What can be derived is written out all the same: a snapshot is loaded as it is.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{BLOCK, FORMAT_VERSION, seeded_checksum};
+use crate::base::commit_digest::CommitDigest;
 use crate::base::error::{Error, Result};
 use crate::base::event::EventHead;
 use crate::base::json::edit::Edit;
@@ -48,19 +50,21 @@ impl SnapshotId {
 }
 
 /// A part of what a shard holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) enum Piece {
     /// What is known of a run as a whole; before its names. `collected`, by space: a read below this version could miss
     /// what was collected.
     Run { run: RunId, deleted: Option<Version>, collected: Vec<Version> },
+    /// The commits of the run, in order, if all of its history is kept; before its names.
+    Commits { run: RunId, commits: Vec<CommitDigest> },
     /// Names of one space of the run, in order, each with its revisions, oldest first.
     Names { run: RunId, space: Space, names: Vec<Entry> },
 }
 
 /// A name and its revisions, nearly always one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Entry {
-    #[serde(with = "name_bytes")]
+    #[serde(serialize_with = "name_bytes::serialize")]
     pub(crate) name: Name,
     pub(crate) kept: SmallVec<[Kept; 1]>,
 }
@@ -165,6 +169,12 @@ struct RawHeader {
     crc: U32,
 }
 
+/// The start of something held that is a text, as serde writes `Some(Held::Stored(Stored::Value(Value::String(text))))`.
+const TEXT: [u8; 4] = [1, 0, 0, 5];
+
+/// The most items for which memory is set aside before they are read.
+const BELIEVED: usize = 256;
+
 const HEADER_BYTES: usize = size_of::<RawHeader>();
 const _: () = assert!(HEADER_BYTES == 64, "the byte map in docs/FORMAT.md says so");
 
@@ -244,7 +254,7 @@ impl SnapshotEncoder {
     /// `Serialization` if a piece cannot be encoded.
     pub(crate) fn block(&mut self, pieces: &[Piece]) -> Result<Vec<u8>> {
         let Some(first) = pieces.first() else { return Ok(Vec::new()) };
-        let (Piece::Run { run, .. } | Piece::Names { run, .. }) = first;
+        let (Piece::Run { run, .. } | Piece::Commits { run, .. } | Piece::Names { run, .. }) = first;
         self.index.push(IndexEntry { offset: self.offset, first: *run });
         for piece in pieces {
             if let Piece::Names { names, .. } = piece {
@@ -276,9 +286,8 @@ impl SnapshotEncoder {
 
     fn frame(&mut self, body: &impl Serialize) -> Result<Vec<u8>> {
         let header = RawBlock { crc: 0.into(), length: 0.into(), offset: self.offset.into() };
-        let bytes = postcard::to_extend(body, header.as_bytes().to_vec())
+        let mut bytes = postcard::to_extend(body, header.as_bytes().to_vec())
             .map_err(|error| Error::Serialization(format!("a snapshot cannot be encoded: reason={error}")))?;
-        let mut bytes = bytes;
         let length = bytes.len() - BLOCK_HEADER_BYTES;
         let length =
             u32::try_from(length).map_err(|_| Error::limit("snapshot block bytes", u32::MAX as usize, length))?;
@@ -290,26 +299,30 @@ impl SnapshotEncoder {
     }
 }
 
-/// A snapshot's file, its frame checked.
-#[derive(Debug)]
-pub(crate) struct SnapshotFile<'a> {
-    bytes: &'a [u8],
+/// What stands around the blocks of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SnapshotFrame {
     pub(crate) header: SnapshotHeader,
     /// How many keys there are.
     pub(crate) keys: u64,
     index_at: u64,
+    /// Where the footer stands.
+    end: u64,
 }
 
 /// A place in a snapshot's file and what is wrong there.
 pub(crate) type Wrong = (u64, String);
 
-impl<'a> SnapshotFile<'a> {
-    /// Checks header, footer and index.
+impl SnapshotFrame {
+    /// How many bytes at the start and at the end of a file say where everything else is.
+    pub(crate) const BYTES: usize = if HEADER_BYTES > FOOTER_BYTES { HEADER_BYTES } else { FOOTER_BYTES };
+
+    /// Checks the header, with which `first` begins, and the footer, with which `last` ends.
     ///
     /// # Errors
     /// The offset and what is wrong there.
-    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, Wrong> {
-        let (raw, _) = RawHeader::read_from_prefix(bytes).map_err(|_| (0, "the header is cut off".to_owned()))?;
+    pub(crate) fn open(first: &[u8], last: &[u8], length: u64) -> Result<Self, Wrong> {
+        let (raw, _) = RawHeader::read_from_prefix(first).map_err(|_| (0, "the header is cut off".to_owned()))?;
         if raw.magic != MAGIC {
             return Err((0, "the header has another magic number".into()));
         }
@@ -325,20 +338,115 @@ impl<'a> SnapshotFile<'a> {
             version: raw.version.get().into(),
             salt: raw.salt.get(),
         };
-        let footer_at = bytes.len().checked_sub(FOOTER_BYTES).filter(|at| *at >= BLOCK);
-        let Some(footer_at) = footer_at else { return Err((0, "the file is cut off".into())) };
-        let wrong = |what: &str| (footer_at as u64, what.to_owned());
-        let footer = RawFooter::read_from_bytes(&bytes[footer_at..]).map_err(|_| wrong("the footer is cut off"))?;
+        let end = length.checked_sub(FOOTER_BYTES as u64).filter(|at| *at >= BLOCK as u64);
+        let Some(end) = end else { return Err((0, "the file is cut off".into())) };
+        let wrong = |what: &str| (end, what.to_owned());
+        let (_, footer) = RawFooter::read_from_suffix(last).map_err(|_| wrong("the footer is cut off"))?;
         let crc = seeded_checksum(&footer.as_bytes()[..FOOTER_BYTES - 4], header.salt);
         if footer.magic != FOOTER_MAGIC || crc != footer.crc.get() {
             return Err(wrong("the file is cut off, or its footer is damaged"));
         }
-        let file = Self { bytes: &bytes[..footer_at], header, keys: footer.keys.get(), index_at: footer.index.get() };
-        let (_, end) = file.body(file.index_at)?;
-        if end != footer_at as u64 {
-            return Err(wrong("something stands between index and footer"));
+        let index_at = footer.index.get();
+        if !(BLOCK as u64..=end).contains(&index_at) {
+            return Err((index_at, "there is no block".into()));
         }
-        Ok(file)
+        Ok(Self { header, keys: footer.keys.get(), index_at, end })
+    }
+
+    /// Whether the snapshot is a known one.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn check_is(&self, id: SnapshotId, database: &[u8; 16]) -> Result<(), Wrong> {
+        if self.header.id != id {
+            return Err((0, "the snapshot's header names another snapshot".into()));
+        }
+        if self.header.database != *database {
+            return Err((0, "the snapshot belongs to another database".into()));
+        }
+        Ok(())
+    }
+
+    /// Where the index is.
+    pub(crate) const fn index_place(&self) -> Range<u64> {
+        self.index_at..self.end
+    }
+
+    /// Where the data blocks are, from the bytes that stand at `index_place`.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn blocks(&self, bytes: &[u8]) -> Result<Vec<Range<u64>>, Wrong> {
+        let (body, end) = self.body(self.index_at, bytes)?;
+        if end != self.end {
+            return Err((self.end, "something stands between index and footer".into()));
+        }
+        let index: Vec<IndexEntry> = whole(self.index_at, postcard::from_bytes(body))?;
+        let mut start = BLOCK as u64;
+        let ends = index.iter().skip(1).map(|entry| entry.offset).chain(index.last().map(|_| self.index_at));
+        let places = index.iter().zip(ends).map(|(entry, end)| {
+            if entry.offset != start || end < start {
+                return Err((start, "the index names another place".to_owned()));
+            }
+            start = end;
+            Ok(entry.offset..end)
+        });
+        let places = places.collect::<Result<_, _>>()?;
+        if start == self.index_at { Ok(places) } else { Err((start, "the index does not name every block".into())) }
+    }
+
+    /// The body of a data block, from the bytes that stand at its place.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn block<'a>(&self, place: &Range<u64>, bytes: &'a [u8]) -> Result<&'a [u8], Wrong> {
+        let (body, end) = self.body(place.start, bytes)?;
+        if end == place.end { Ok(body) } else { Err((end, "the index names another place".into())) }
+    }
+
+    /// The pieces of a data block, from the bytes that stand at its place.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn pieces(&self, place: &Range<u64>, bytes: &[u8]) -> Result<Vec<Piece>, Wrong> {
+        let pieces = whole(place.start, take_pieces(self.block(place, bytes)?))?;
+        let is_possible = pieces.iter().all(Piece::is_possible);
+        is_possible
+            .then_some(pieces)
+            .ok_or_else(|| (place.start, "something is under a key that it does not fit".into()))
+    }
+
+    /// The body of the block at an offset, where `bytes` begin, and where the block ends.
+    fn body<'a>(&self, at: u64, bytes: &'a [u8]) -> Result<(&'a [u8], u64), Wrong> {
+        let wrong = |what: &str| (at, what.to_owned());
+        let (raw, behind) = RawBlock::read_from_prefix(bytes).map_err(|_| wrong("a block is cut off"))?;
+        let length = raw.length.get() as usize;
+        let body = behind.get(..length).ok_or_else(|| wrong("a block is cut off"))?;
+        let crc = seeded_checksum(&bytes[4..BLOCK_HEADER_BYTES + length], self.header.salt);
+        if crc != raw.crc.get() || raw.offset.get() != at {
+            return Err(wrong("a block's checksum is wrong"));
+        }
+        Ok((body, at + (BLOCK_HEADER_BYTES + length) as u64))
+    }
+}
+
+/// A snapshot's file, its frame checked.
+#[derive(Debug)]
+pub(crate) struct SnapshotFile<'a> {
+    bytes: &'a [u8],
+    pub(crate) frame: SnapshotFrame,
+    blocks: Vec<Range<u64>>,
+}
+
+impl<'a> SnapshotFile<'a> {
+    /// Checks header, footer and index.
+    ///
+    /// # Errors
+    /// The offset and what is wrong there.
+    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self, Wrong> {
+        let frame = SnapshotFrame::open(bytes, bytes, bytes.len() as u64)?;
+        let blocks = frame.blocks(at(bytes, &frame.index_place()))?;
+        Ok(Self { bytes, frame, blocks })
     }
 
     /// The same of a known snapshot.
@@ -347,12 +455,7 @@ impl<'a> SnapshotFile<'a> {
     /// The offset and what is wrong there.
     pub(crate) fn open_of(id: SnapshotId, database: &[u8; 16], bytes: &'a [u8]) -> Result<Self, Wrong> {
         let file = Self::open(bytes)?;
-        if file.header.id != id {
-            return Err((0, "the snapshot's header names another snapshot".into()));
-        }
-        if file.header.database != *database {
-            return Err((0, "the snapshot belongs to another database".into()));
-        }
+        file.frame.check_is(id, database)?;
         Ok(file)
     }
 
@@ -361,16 +464,12 @@ impl<'a> SnapshotFile<'a> {
     /// # Errors
     /// The offset and what is wrong there, `visit`'s complaints among it.
     pub(crate) fn read(&self, mut visit: impl FnMut(Piece) -> Result<(), String>) -> Result<(), Wrong> {
-        self.read_blocks(|at, body| {
-            let pieces: Vec<Piece> = decode(at, body)?;
-            for piece in pieces {
-                if !piece.is_possible() {
-                    return Err((at, "something is under a key that it does not fit".into()));
-                }
-                visit(piece).map_err(|what| (at, what))?;
+        for place in &self.blocks {
+            for piece in self.frame.pieces(place, at(self.bytes, place))? {
+                visit(piece).map_err(|what| (place.start, what))?;
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     /// Whether every byte is as it was written.
@@ -378,57 +477,81 @@ impl<'a> SnapshotFile<'a> {
     /// # Errors
     /// The first offset at which it is not.
     pub(crate) fn check(&self) -> Result<(), Wrong> {
-        self.read_blocks(|_, _| Ok(()))
-    }
-
-    /// Calls `visit` with the offset and the body of every data block, in order.
-    fn read_blocks(&self, mut visit: impl FnMut(u64, &[u8]) -> Result<(), Wrong>) -> Result<(), Wrong> {
-        let mut at = BLOCK as u64;
-        for entry in self.index()? {
-            if entry.offset != at {
-                return Err((at, "the index names another place".into()));
-            }
-            let (body, end) = self.body(at)?;
-            visit(at, body)?;
-            at = end;
-        }
-        if at == self.index_at { Ok(()) } else { Err((at, "the index does not name every block".into())) }
+        self.blocks.iter().try_for_each(|place| self.frame.block(place, at(self.bytes, place)).map(drop))
     }
 
     /// Calls `visit` with every piece that is whole; returns where it is not.
     pub(crate) fn rescue(&self, mut visit: impl FnMut(Piece)) -> Vec<Wrong> {
         let mut wrong = Vec::new();
-        for entry in self.index().unwrap_or_default() {
-            match self.body(entry.offset).and_then(|(body, _)| decode::<Vec<Piece>>(entry.offset, body)) {
+        for place in &self.blocks {
+            match self.frame.block(place, at(self.bytes, place)).and_then(|body| whole(place.start, take_pieces(body)))
+            {
                 Ok(pieces) => pieces.into_iter().filter(Piece::is_possible).for_each(&mut visit),
                 Err(what) => wrong.push(what),
             }
         }
         wrong
     }
-
-    fn index(&self) -> Result<Vec<IndexEntry>, Wrong> {
-        decode(self.index_at, self.body(self.index_at)?.0)
-    }
-
-    /// The body of the block at an offset, and where the block ends.
-    fn body(&self, at: u64) -> Result<(&'a [u8], u64), Wrong> {
-        let wrong = |what: &str| (at, what.to_owned());
-        let start = usize::try_from(at).ok().filter(|start| *start >= BLOCK);
-        let rest = start.and_then(|start| self.bytes.get(start..)).ok_or_else(|| wrong("there is no block"))?;
-        let (raw, behind) = RawBlock::read_from_prefix(rest).map_err(|_| wrong("a block is cut off"))?;
-        let length = raw.length.get() as usize;
-        let body = behind.get(..length).ok_or_else(|| wrong("a block is cut off"))?;
-        let crc = seeded_checksum(&rest[4..BLOCK_HEADER_BYTES + length], self.header.salt);
-        if crc != raw.crc.get() || raw.offset.get() != at {
-            return Err(wrong("a block's checksum is wrong"));
-        }
-        Ok((body, at + (BLOCK_HEADER_BYTES + length) as u64))
-    }
 }
 
-fn decode<T: serde::de::DeserializeOwned>(at: u64, body: &[u8]) -> Result<T, Wrong> {
-    postcard::from_bytes(body).map_err(|error| (at, format!("a block is malformed: reason={error}")))
+/// What of a file stands at a place, as far as it goes.
+fn at<'a>(bytes: &'a [u8], place: &Range<u64>) -> &'a [u8] {
+    let offset = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.get(offset(place.start)..offset(place.end)).unwrap_or_default()
+}
+
+fn whole<T>(at: u64, decoded: postcard::Result<T>) -> Result<T, Wrong> {
+    decoded.map_err(|error| (at, format!("a block is malformed: reason={error}")))
+}
+
+/// A piece without its names.
+#[derive(Deserialize)]
+enum PieceHead {
+    Run { run: RunId, deleted: Option<Version>, collected: Vec<Version> },
+    Commits { run: RunId, commits: Vec<CommitDigest> },
+    Names { run: RunId, space: Space, count: usize },
+}
+
+/// Decodes as serde would, but each key where it stays: serde's moves from result to result take most of the time.
+fn take_pieces(body: &[u8]) -> postcard::Result<Vec<Piece>> {
+    let (count, mut rest) = postcard::take_from_bytes::<usize>(body)?;
+    let mut pieces = Vec::with_capacity(count.min(BELIEVED));
+    for _ in 0..count {
+        let (head, behind) = postcard::take_from_bytes(rest)?;
+        rest = behind;
+        pieces.push(match head {
+            PieceHead::Run { run, deleted, collected } => Piece::Run { run, deleted, collected },
+            PieceHead::Commits { run, commits } => Piece::Commits { run, commits },
+            PieceHead::Names { run, space, count } => {
+                let mut names = Vec::with_capacity(count.min(BELIEVED));
+                for _ in 0..count {
+                    let ((name, revisions), behind) = postcard::take_from_bytes::<(&[u8], usize)>(rest)?;
+                    rest = behind;
+                    let mut kept = SmallVec::new();
+                    for _ in 0..revisions {
+                        kept.push(take_kept(&mut rest)?);
+                    }
+                    names.push(Entry { name: Name::from_slice(name), kept });
+                }
+                Piece::Names { run, space, names }
+            }
+        });
+    }
+    Ok(pieces)
+}
+
+#[inline]
+fn take_kept(rest: &mut &[u8]) -> postcard::Result<Kept> {
+    let ((version, expires), behind) = postcard::take_from_bytes(rest)?;
+    let (held, behind) = match behind.strip_prefix(&TEXT) {
+        Some(text) => {
+            let (text, behind) = postcard::take_from_bytes::<&str>(text)?;
+            (Some(Held::Stored(Stored::Value(text.into()))), behind)
+        }
+        None => postcard::take_from_bytes(behind)?,
+    };
+    *rest = behind;
+    Ok(Kept { version, expires, held })
 }
 
 #[cfg(test)]
@@ -436,6 +559,7 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
+    use crate::base::commit_digest::Link;
 
     const HEADER: SnapshotHeader =
         SnapshotHeader { id: SnapshotId { number: 7, shard: 2 }, database: [5; 16], version: Version::MAX, salt: 99 };
@@ -446,10 +570,19 @@ mod tests {
             name: Name::from_slice(name),
             kept: smallvec![Kept { version: 3.into(), expires: Version::MAX, held }],
         };
+        let text = |text: &str| Kept {
+            version: u64::from(text.len() == 3).into(),
+            expires: 300.into(),
+            held: Some(Held::Stored(Stored::Value(text.into()))),
+        };
+        let texts = Entry { name: Name::from_slice(b"c"), kept: smallvec![text("\u{e9}"), text("abc")] };
         let head = Held::EventHead { len: 4, timestamp: 5, hash: [6; 32] };
-        let names = vec![entry(b"a", Some(Held::Stored(Stored::Value(i64::from(number).into())))), entry(b"b", None)];
+        let names =
+            vec![entry(b"a", Some(Held::Stored(Stored::Value(i64::from(number).into())))), entry(b"b", None), texts];
+        let link = Link { before: 2.into(), hash: [7; 32] };
         vec![
             Piece::Run { run, deleted: None, collected: vec![1.into(); 3] },
+            Piece::Commits { run, commits: vec![CommitDigest { version: 3.into(), link }] },
             Piece::Names { run, space: Space::Kv, names },
             Piece::Names { run, space: Space::EventHead, names: vec![entry(b"", Some(head))] },
         ]
@@ -471,13 +604,13 @@ mod tests {
             found.push(piece);
             Ok(())
         })?;
-        Ok((file.header, file.keys, found))
+        Ok((file.frame.header, file.frame.keys, found))
     }
 
     #[test]
     fn what_is_written_is_read_and_names_round_trip() {
         let all: Vec<Piece> = (1..4).flat_map(pieces).collect();
-        assert_eq!(read(&file()), Ok((HEADER, 9, all)));
+        assert_eq!(read(&file()), Ok((HEADER, 12, all)));
         assert_eq!(SnapshotId::parse(&HEADER.id.file_name()), Some(HEADER.id));
         assert_eq!(SnapshotId::parse("7-2.snap"), None);
     }

@@ -206,6 +206,8 @@ pub(crate) enum RunCommand {
     Get,
     /// -> `Records`: those of the run behind a place, from its beginning
     Records { after: Option<(Space, Name)> },
+    /// -> `Commits`: the next ones above a version
+    Commits { above: Version },
     /// -> `Records`: what the run holds behind a place
     State { after: Option<(Space, Name)> },
     /// -> `Unit`: the run holds what another one held
@@ -365,6 +367,7 @@ impl Command {
                     command,
                     RunCommand::Get
                         | RunCommand::Records { .. }
+                        | RunCommand::Commits { .. }
                         | RunCommand::State { .. }
                         | RunCommand::LookUpName { .. }
                         | RunCommand::List(_)

@@ -26,6 +26,11 @@ use crate::store::memory::Memory;
 /// # Errors
 /// `KeyNotFound` if the run was deleted, `InvalidOperation` if not all of its history is kept.
 pub(super) fn page(access: &mut Access<'_>, run: RunId, after: Option<(Space, Name)>) -> Result<Output> {
+    complete(access, run)?;
+    Ok(Output::Records(Box::new(access.history(run, after))))
+}
+
+fn complete(access: &mut Access<'_>, run: RunId) -> Result<()> {
     if access.is_deleted(run) {
         return Err(Error::KeyNotFound(format!("the run was deleted, and its history with it: run={run}")));
     }
@@ -34,7 +39,16 @@ pub(super) fn page(access: &mut Access<'_>, run: RunId, after: Option<(Space, Na
         let reason = "not all of the run's history is kept, give it `HistoryRetention::Forever` when it begins";
         return Err(Error::InvalidOperation(format!("{reason}: run={run} since={complete_since}")));
     }
-    Ok(Output::Records(Box::new(access.history(run, after))))
+    Ok(())
+}
+
+/// The next commits of a run.
+///
+/// # Errors
+/// Those of `page`.
+pub(super) fn commits(access: &mut Access<'_>, run: RunId, above: Version) -> Result<Output> {
+    complete(access, run)?;
+    Ok(Output::Commits(access.commits(run, above)))
 }
 
 /// What the run holds beyond a place.
@@ -54,6 +68,7 @@ pub(crate) fn writes_of(piece: Piece) -> Vec<(Version, Write)> {
         Piece::Run { run, deleted, .. } => {
             deleted.map(|version| (version, Write::DeleteRun { run })).into_iter().collect()
         }
+        Piece::Commits { .. } => Vec::new(),
         Piece::Names { run, space, names } => {
             let mut all = Vec::new();
             for Entry { name, kept } in names {
@@ -92,7 +107,7 @@ fn write_of(run: RunId, space: Space, name: &Name, kept: Kept) -> Option<Write> 
 }
 
 /// The records of one run, from all shards that hold some, by commit.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Records {
     commits: BTreeMap<Version, Vec<Write>>,
     /// How many revisions there are, and about how many bytes they take.
@@ -104,23 +119,38 @@ impl Records {
     /// Adds what a shard answered, and says what to ask it next, if anything.
     pub(crate) fn add(&mut self, page: Page) -> Option<(Space, Name)> {
         for piece in page.pieces {
-            for (version, write) in writes_of(piece).into_iter().filter(|(_, write)| !is_for_one_shard(write)) {
-                self.revisions += 1;
-                self.bytes += write.weight() as u64;
+            for (version, write) in writes_of(piece) {
+                self.revisions += u64::from(!is_for_one_shard(&write));
+                self.bytes += if is_for_one_shard(&write) { 0 } else { write.weight() as u64 };
                 self.commits.entry(version).or_default().push(write);
             }
         }
         page.last
     }
 
+    /// Adds what other shards hold.
+    pub(crate) fn join(&mut self, other: Self) {
+        for (version, writes) in other.commits {
+            self.commits.entry(version).or_default().extend(writes);
+        }
+        self.revisions += other.revisions;
+        self.bytes += other.bytes;
+    }
+
+    /// What is left of each commit, as one shard holds it.
+    pub(crate) const fn by_commit(&self) -> &BTreeMap<Version, Vec<Write>> {
+        &self.commits
+    }
+
     /// The commits at or below a version, in order. What each of them left of a key is one write, in the order of their keys.
     pub(crate) fn commits_until(&mut self, until: Version) -> Vec<(Version, Vec<Write>)> {
         let kept = std::mem::take(&mut self.commits).into_iter().filter(|(version, _)| *version <= until);
         let sorted = kept.map(|(version, mut writes)| {
+            writes.retain(|write| !is_for_one_shard(write));
             writes.sort_by(|a, b| a.key().cmp(&b.key()));
             (version, writes)
         });
-        sorted.collect()
+        sorted.filter(|(_, writes)| !writes.is_empty()).collect()
     }
 }
 

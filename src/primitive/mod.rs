@@ -7,7 +7,11 @@
 //! - Only primary things are written to the log. Whatever can be derived from them (indexes, heads, counts) is derived
 //!   in one place (`index`), at the commit, at recovery and, for a transaction's own eyes, while it runs.
 
+pub(crate) mod action;
+mod alignment;
 pub(crate) mod command;
+pub(crate) mod diff;
+pub(crate) mod digest;
 mod draft;
 mod event_log;
 #[cfg(test)]
@@ -19,6 +23,7 @@ mod kv;
 #[cfg(test)]
 mod model;
 pub(crate) mod output;
+pub(crate) mod path_diff;
 mod run_index;
 mod state_cell;
 mod trace_store;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::base::commit_digest::CommitDigest;
 use crate::base::event::{ChainVerification, Event};
 use crate::base::json::Json;
 use crate::base::run::RunMetadata;
@@ -48,6 +49,7 @@ pub(crate) enum Output {
     Position(Position),
     Pieces(Option<Vec<Piece>>),
     Records(Box<Page>),
+    Commits(Vec<CommitDigest>),
     /// So many records were logged, none above this version; whatever may be committed above it is in this segment or behind.
     LogStart {
         segment: u32,

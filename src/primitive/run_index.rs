@@ -25,6 +25,7 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: RunCommand) 
         RunCommand::Create(new) => create(access, run, *new),
         RunCommand::Get => Ok(Output::MaybeRun(metadata(access, run))),
         RunCommand::Records { after } => history::page(access, run, after),
+        RunCommand::Commits { above } => history::commits(access, run, above),
         RunCommand::State { after } => history::state(access, run, after),
         RunCommand::Adopt { held } => {
             not_deleted(access, run)?;

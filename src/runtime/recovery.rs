@@ -1,5 +1,6 @@
 //! Recovery as the runtime does it: on threads, and with the clock.
 
+use std::sync::mpsc;
 use std::time::Instant;
 
 use super::clock::{Clock, RESERVATION};
@@ -9,6 +10,9 @@ use crate::disk::directory::Directory;
 use crate::disk::recovery::{Built, Failure, Plan, Recovery, RecoveryReport};
 use crate::format::manifest::Manifest;
 use crate::store::memory::Memory;
+
+/// How many blocks of a snapshot wait at most to be loaded.
+const BLOCKS: usize = 8;
 
 /// What recovery hands to the shards.
 pub(crate) struct Recovered {
@@ -51,11 +55,21 @@ pub(crate) fn recover(directory: &Directory<Files>, plan: Plan) -> Result<Recove
 /// Builds all shards at once.
 fn build(recovery: &Recovery<'_, Files>, shards: usize) -> Result<Vec<Built>, Failure> {
     std::thread::scope(|scope| {
-        let builders: Vec<_> = (0..shards).map(|shard| scope.spawn(move || recovery.build_shard(shard))).collect();
+        let build = |shard| recovery.build_shard(shard, || load_snapshot(recovery, shard));
+        let builders: Vec<_> = (0..shards).map(|shard| scope.spawn(move || build(shard))).collect();
         let join = |builder: std::thread::ScopedJoinHandle<'_, Result<Built, Failure>>| {
             let panicked = || Error::Unavailable("recovery of a shard panicked".into());
             builder.join().unwrap_or_else(|_| Err(panicked().into()))
         };
         builders.into_iter().map(join).collect()
+    })
+}
+
+/// Reads the snapshot of a shard on a thread of its own, while what was read is loaded.
+fn load_snapshot(recovery: &Recovery<'_, Files>, shard: usize) -> Result<Memory, Failure> {
+    std::thread::scope(|scope| {
+        let (sender, blocks) = mpsc::sync_channel(BLOCKS);
+        scope.spawn(move || recovery.read_snapshot(shard).try_for_each(|block| sender.send(block)));
+        recovery.load_snapshot(shard, blocks)
     })
 }

@@ -21,6 +21,7 @@ use crate::commit::coordinator::{Coordinator, Decision};
 use crate::commit::message::{Message, TransactionNumber, Vote};
 use crate::commit::part::Part;
 use crate::format::record::{CommitBody, RecordHeader, TransactionId};
+use crate::primitive::digest::{self, Links};
 use crate::primitive::index;
 use crate::primitive::output::{Output, Reply};
 
@@ -110,31 +111,33 @@ impl Shard {
         if let Err(error) = self.check_growth(part.writes()) {
             return (Err(error), Version::ZERO);
         }
+        let links = digest::chained(&self.memory, part.writes(), version);
         if self.config.mode != DurabilityMode::InMemory {
             let transaction =
                 TransactionId { incarnation: self.config.incarnation, shard: self.config.shard, number: self.commits };
             let header = RecordHeader::commit(version, transaction);
-            let body = CommitBody { writes: part.writes() };
+            let body = CommitBody { writes: part.writes(), links: links.iter().map(|(_, link)| *link).collect() };
             let staged = self.check_others().and_then(|()| self.log.stage_if_room(header, version, &body));
             if let Err(error) = staged {
                 if planted(Bug::RefusedIsApplied) {
-                    self.apply(part, version);
+                    self.apply(part, version, links);
                 }
                 return (Err(error), Version::ZERO);
             }
         }
         self.commits += 1;
         self.latest = version;
-        self.apply(part, version);
+        self.apply(part, version, links);
         (Ok(Reply::written(output, version)), version)
     }
 
     /// Puts the writes of a committed part into memory.
-    pub(super) fn apply(&mut self, part: Part, version: Version) {
+    pub(super) fn apply(&mut self, part: Part, version: Version, links: Links) {
         let horizon = self.horizon();
         for write in part.into_writes() {
             index::apply(&mut self.memory, write, version, horizon);
         }
+        digest::note(&mut self.memory, version, links);
         self.memory.sweep(horizon, SWEEP_WITH_COMMIT);
     }
 

@@ -1,6 +1,7 @@
 //! Dumping: everything that is committed at or below a version, a little at a time, while others read and write.
 //!
 //! - No commit comes below the version any more once the dump has begun, and pieces come when nothing below it is in doubt.
+//! - Nothing is forgotten meanwhile: how far a run's past reaches back is said before its keys are handed out.
 //! - There is one dump at a time; a new one ends the one before.
 
 use super::gate::RecordCount;
@@ -16,11 +17,13 @@ use crate::store::dump::Dump;
 
 /// How many pieces are handed out at once.
 const PIECES: usize = 4;
+/// Registered as long as a dump goes on: no horizon is above it.
+const ALL_OF_THE_PAST: Version = Version::ZERO;
 
 /// A dump that goes on.
 #[derive(Debug)]
 pub(super) struct Dumping {
-    /// It reads at this version, which is registered.
+    /// It holds what was committed at or below this version.
     at: Version,
     /// `None` as long as something at or below the version is in doubt.
     dump: Option<Dump>,
@@ -61,7 +64,7 @@ impl Shard {
         self.answer(id, (Ok(Reply::in_transaction(Output::Unit, self.latest)), Version::ZERO));
     }
 
-    /// Begins a dump: from now on, what is visible at the version stays.
+    /// Begins a dump: from now on, all that is kept stays.
     pub(super) fn begin_dump(&mut self, id: RequestId, at: Version) {
         self.latest = self.latest.max(at);
         self.keep_for_dump(at);
@@ -70,7 +73,7 @@ impl Shard {
 
     fn keep_for_dump(&mut self, at: Version) {
         self.end_dump();
-        self.transactions.snapshots().register(at);
+        self.transactions.snapshots().register(ALL_OF_THE_PAST);
         self.dumping = Some(Dumping { at, dump: None });
     }
 
@@ -108,8 +111,8 @@ impl Shard {
 
     /// Ends the dump that goes on, if one does.
     pub(super) fn end_dump(&mut self) {
-        if let Some(dumping) = self.dumping.take() {
-            self.transactions.snapshots().release(dumping.at);
+        if self.dumping.take().is_some() {
+            self.transactions.snapshots().release(ALL_OF_THE_PAST);
         }
     }
 }

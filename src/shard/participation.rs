@@ -20,6 +20,7 @@ use crate::base::version::Version;
 use crate::commit::message::{Message, TransactionNumber, Vote};
 use crate::commit::part::Part;
 use crate::format::record::{CommitBody, PartBody, PartHead, RecordHeader, TransactionId};
+use crate::primitive::digest;
 
 /// Why a part is not promised, and the version that the answer depends on.
 type Refusal = (Error, Version);
@@ -92,7 +93,8 @@ impl Shard {
         }
         let Some(open) = self.take_promised(number) else { return };
         self.note_kept(timestamp);
-        self.apply(open.part, timestamp);
+        let links = digest::alone(&self.memory, open.part.writes(), timestamp);
+        self.apply(open.part, timestamp, links);
         self.wake(number);
     }
 
@@ -166,7 +168,7 @@ fn part_record<'a>(
     let Some(own) = own else { panic!("a participant is among the participants") };
     let header = RecordHeader::part(version, id, own as u16, participants.len() as u16);
     let head = PartHead { participants: participants.into(), earliest_expiry: part.earliest_expiry() };
-    (header, PartBody { head, commit: CommitBody { writes: part.writes() } })
+    (header, PartBody { head, commit: CommitBody::of(part.writes()) })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::base::version::Version;
 use crate::format::record::{self, Position, RecordHeader, RecordKind};
 use crate::format::scan::{SegmentScan, scan_segment};
 use crate::format::segment::{SegmentHeader, SegmentId};
-use crate::primitive::index;
+use crate::primitive::{digest, index};
 use crate::store::backlog::Backlog;
 
 /// A place in a segment and what is wrong there.
@@ -123,6 +123,8 @@ pub(crate) struct Target {
     pub(crate) layout: Layout,
     /// If the segment is of another layout: which of how many shards wrote it.
     pub(crate) moved_from: Option<(usize, usize)>,
+    /// Whether all of a run is on one shard, in this layout and in the segment's.
+    pub(crate) by_run: bool,
 }
 
 /// What counts in a segment.
@@ -200,7 +202,14 @@ fn replay_record(
         None => return Err(format!("a record of an unknown kind: kind={}", record.kind)),
     };
     let Some(version) = version.filter(|version| *version > extent.above) else { return Ok(false) };
-    record::decode_writes(body, writes).map_err(|error| error.to_string())?;
+    let links = record::decode_writes(body, writes).map_err(|error| error.to_string())?;
+    let is_whole = target.by_run || target.moved_from.is_none();
+    let links = digest::runs_of(writes).into_iter().zip(links).filter(|_| is_whole).collect();
+    if let Some(source) = target.moved_from {
+        let taken_over = |write| target.layout.taken_over(target.shard, write, source);
+        *writes = writes.drain(..).filter_map(taken_over).collect();
+    }
+    let links = digest::logged(backlog.memory(), writes, version, &links);
     let count = if planted(Bug::HalfCommit) { 1 } else { usize::MAX };
     for mut write in writes.drain(..).take(count) {
         match &mut write {
@@ -208,14 +217,9 @@ fn replay_record(
             Write::Put { expires, .. } if planted(Bug::ExpiryForgotten) => *expires = None,
             _ => {}
         }
-        let write = match target.moved_from {
-            None => Some(write),
-            Some(source) => target.layout.taken_over(target.shard, write, source),
-        };
-        if let Some(write) = write {
-            index::enqueue(backlog, write, version)?;
-        }
+        index::enqueue(backlog, write, version)?;
     }
+    digest::note(backlog.memory(), version, links);
     Ok(true)
 }
 
@@ -238,7 +242,7 @@ mod tests {
         let mut batch = Vec::new();
         for number in 0..records {
             let record = RecordHeader::commit(Version::from(start as u64 + number), TransactionId::default());
-            record::stage(&mut batch, record, &CommitBody { writes: Vec::<u8>::new() }).unwrap();
+            record::stage(&mut batch, record, &CommitBody::of(Vec::<u8>::new())).unwrap();
         }
         let place = Position::new(0, start as u64);
         record::seal(&mut batch, place, place, HEADER.salt);

@@ -40,6 +40,11 @@ impl Layout {
         }
     }
 
+    /// Whether a shard may own anything of a run.
+    pub(crate) fn may_own(self, shard: usize, run: &RunId) -> bool {
+        self.partitioning == Partitioning::ByKey || *run == RunId::DIRECTORY || self.shard_of_run(run) == shard
+    }
+
     /// What a shard of this layout takes over of a write that shard `source` of `sources` has logged.
     pub(crate) fn taken_over(self, shard: usize, write: Write, (source, sources): (usize, usize)) -> Option<Write> {
         let by_key = self.partitioning == Partitioning::ByKey;

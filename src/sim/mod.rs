@@ -102,6 +102,8 @@ struct Total {
     loads: u64,
     /// Runs rebuilt from their history.
     replays: u64,
+    /// Commits compared with their digests.
+    proven: u64,
     /// What came of damage at rest.
     damages: BTreeMap<(Kind, Ending), u64>,
     /// What went wrong on the disk.
@@ -136,6 +138,7 @@ impl Total {
         self.snapshots += stats.snapshots;
         self.loads += stats.loads;
         self.replays += stats.replays;
+        self.proven += stats.proven;
         self.hits.extend(world.disk.hits());
         for (ending, count) in &world.damages {
             *self.damages.entry(*ending).or_default() += count;

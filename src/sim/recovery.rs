@@ -32,7 +32,9 @@ pub(super) fn recover(disk: &Disk, plan: Plan, start: impl FnOnce(Version) -> Ve
     let directory = Directory::new(disk);
     let mut recovery = Recovery::decide(&directory, plan, DATABASE)?;
     let built = loop {
-        match (0..plan.layout.shards).map(|shard| recovery.build_shard(shard)).collect::<Result<Vec<_>, _>>() {
+        let load = |shard| recovery.load_snapshot(shard, recovery.read_snapshot(shard));
+        let each = |shard| recovery.build_shard(shard, || load(shard));
+        match (0..plan.layout.shards).map(each).collect::<Result<Vec<_>, _>>() {
             Ok(built) => break built,
             Err(Failure::Snapshot(damage)) => recovery.fall_back(damage)?,
             Err(Failure::Other(error)) => return Err(error),

@@ -9,6 +9,7 @@ use crate::base::options::HistoryRetention;
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
+use crate::primitive::digest::prove;
 use crate::primitive::history::{Records, replay};
 use crate::store::memory::Memory;
 
@@ -29,7 +30,12 @@ impl World {
             let home = &self.nodes[Home::of_run(run, shards)].shard;
             assert_eq!(home.memory().history_since(run), Version::ZERO, "nothing of {run} was forgotten");
             let versions: Vec<Version> = chain.versions().collect();
-            let commits = records_of(home.memory(), *run, home.latest()).commits_until(Version::MAX);
+            let mut records = records_of(home.memory(), *run, home.latest());
+            let digests = home.memory().commits_of(run, Version::ZERO, home.latest(), usize::MAX);
+            let proof = prove(*run, records.by_commit(), digests);
+            assert_eq!(proof.first_invalid, None, "{run}: {} commits are proven", proof.proven);
+            self.stats.proven += proof.proven;
+            let commits = records.commits_until(Version::MAX);
             assert!(commits.iter().all(|(version, _)| versions.binary_search(version).is_ok()), "who committed that?");
             let rebuilt = replay(&commits).expect("it fits together");
             let again = records_of(home.memory(), *run, home.latest()).commits_until(Version::MAX);

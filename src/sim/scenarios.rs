@@ -305,7 +305,7 @@ pub(super) fn a_lost_sector_with_the_last_records_of_a_batch_is_no_padding() {
     let mut stage = Stage::new(DurabilityMode::Strict);
     stage.execute(RUN, put("a", 1, None));
     // A record of exactly one sector, and one in the next.
-    stage.execute(RUN, put("b", "x".repeat(421), None));
+    stage.execute(RUN, put("b", "x".repeat(420), None));
     stage.execute(RUN, put("c", 1, None));
     let first = stage.complete_write();
     stage.execute(RUN, put("d", 1, None));
@@ -334,7 +334,7 @@ pub(super) fn a_batch_torn_inside_a_block_is_cut_behind_its_last_whole_record() 
     assert!(judgement.torn.is_some(), "a torn tail is there");
     let mut backlog = Backlog::new(Memory::new(HistoryRetention::Off), BACKLOG);
     let layout = Layout { shards: 1, partitioning: Partitioning::ByRun };
-    let target = Target { shard: 0, layout, moved_from: None };
+    let target = Target { shard: 0, layout, moved_from: None, by_run: true };
     let extent =
         Extent { end: judgement.ends[0], above: Version::ZERO, cut: Version::MAX, decisions: &Decisions::default() };
     let replayed = replay_segment(&bytes, &header, extent, target, &mut backlog);

@@ -55,7 +55,7 @@ fn write_and_die(disk: &Disk) {
     };
     let mut bytes = Vec::new();
     let header = RecordHeader::commit(Version::from(100), TransactionId::default());
-    record::stage(&mut bytes, header, &CommitBody { writes: vec![put] }).expect("it can be encoded");
+    record::stage(&mut bytes, header, &CommitBody::of(vec![put])).expect("it can be encoded");
     record::seal(&mut bytes, place, Position::START, SALT);
     bytes.resize(round_up_to_block(bytes.len()), 0);
     disk.start(Write { segment: SEGMENT, offset: BLOCK as u64, bytes }).expect("it begins");

@@ -1,7 +1,7 @@
 //! Dumps: everything that was committed at or below a version, piece by piece, and back.
 //!
-//! - A dump goes on while the memory changes. Whoever takes one reads at its version until it ends, so that nothing goes
-//!   that was visible there, and begins when nothing at or below it is in doubt any more.
+//! - A dump goes on while the memory grows. Whoever takes one lets nothing be forgotten until it ends, and begins when
+//!   nothing at or below its version is in doubt any more.
 //! - Runs and names come in order. A name that is put out of the way, or comes back, while the dump goes on stays at its
 //!   place in the order: it is met once.
 
@@ -24,14 +24,25 @@ use crate::format::snapshot::{Entry, Held, Kept, Piece};
 const PIECE_REVISIONS: usize = 128;
 /// How many bytes a piece weighs at most, unless a single key is heavier. They are shared, not copied.
 const PIECE_BYTES: usize = 128 << 10;
+/// How many commits a piece has at most.
+const PIECE_COMMITS: usize = 1024;
 
 /// How far a dump has come.
 #[derive(Debug)]
 pub(crate) struct Dump {
     at: Version,
     runs: std::vec::IntoIter<RunId>,
-    /// The run it is in, the space, and the last name.
-    place: Option<(RunId, usize, Option<Name>)>,
+    /// The run it is in, and how far.
+    place: Option<(RunId, Place)>,
+}
+
+/// How far the dump of a run has come.
+#[derive(Debug)]
+enum Place {
+    /// The commits up to this version.
+    Commits(Version),
+    /// A space, and the last name.
+    Names(usize, Option<Name>),
 }
 
 impl Memory {
@@ -45,7 +56,7 @@ impl Memory {
     /// The next piece; `None` at the end.
     pub(crate) fn next_piece(&self, dump: &mut Dump) -> Option<Piece> {
         loop {
-            let Some((run, space, after)) = dump.place.take() else {
+            let Some((run, place)) = dump.place.take() else {
                 let run = dump.runs.next()?;
                 let Some(table) = self.runs.get(&run) else {
                     let Some(deleted) = self.deleted(&run) else { continue };
@@ -54,18 +65,30 @@ impl Memory {
                 };
                 let deleted = table.deleted.filter(|deleted| *deleted <= dump.at);
                 if deleted.is_none() {
-                    dump.place = Some((run, 0, None));
+                    dump.place = Some((run, Place::Commits(Version::ZERO)));
                 }
                 return Some(Piece::Run { run, deleted, collected: table.collected.to_vec() });
             };
             let Some(table) = self.runs.get(&run) else { continue };
+            let (space, after) = match place {
+                Place::Commits(above) => {
+                    let commits = table.commits_between(above, dump.at, PIECE_COMMITS).to_vec();
+                    let last = commits.last().map(|last| last.version);
+                    dump.place = Some((run, last.map_or(Place::Names(0, None), Place::Commits)));
+                    if last.is_none() {
+                        continue;
+                    }
+                    return Some(Piece::Commits { run, commits });
+                }
+                Place::Names(space, after) => (space, after),
+            };
             let names = names_behind(table, ALL_SPACES[space], after.as_ref(), |chain| kept_until(chain, dump.at));
             if let Some(last) = names.last() {
-                dump.place = Some((run, space, Some(last.name.clone())));
+                dump.place = Some((run, Place::Names(space, Some(last.name.clone()))));
                 return Some(Piece::Names { run, space: ALL_SPACES[space], names });
             }
             if space + 1 < Space::COUNT {
-                dump.place = Some((run, space + 1, None));
+                dump.place = Some((run, Place::Names(space + 1, None)));
             }
         }
     }
@@ -159,6 +182,12 @@ fn kept(before: Option<&Stored>, revision: &Revision) -> Kept {
     Kept { version: revision.version, expires: revision.expires, held }
 }
 
+/// A revision as it was dumped, behind what its key held before.
+fn revision(Kept { version, expires, held }: Kept, before: Option<&Stored>) -> Result<Revision, &'static str> {
+    let stored = held.map(|held| held.into_stored(before).ok_or("an edit of what is not there")).transpose()?;
+    Ok(Revision { version, expires, stored })
+}
+
 /// Fills an empty memory from pieces, in the order they were dumped.
 #[derive(Debug)]
 pub(crate) struct Loader {
@@ -196,6 +225,11 @@ impl Loader {
                     self.memory.collected = self.memory.collected.max(dumped);
                 }
             }
+            Piece::Commits { run, commits } => {
+                for commit in commits {
+                    self.memory.note_commit(run, commit);
+                }
+            }
             Piece::Names { run, space, names } => {
                 if self.place != Some((run, space)) {
                     self.end_space();
@@ -213,13 +247,18 @@ impl Loader {
         if self.names.last().is_some_and(|(last, _)| *last >= name) {
             return Err("names out of order, or twice".into());
         }
-        let mut revisions: SmallVec<[Revision; 1]> = SmallVec::new();
-        for Kept { version, expires, held } in kept {
-            let before = revisions.last().and_then(|revision| revision.stored.as_ref());
-            let stored = held.map(|held| held.into_stored(before).ok_or("an edit of what is not there")).transpose()?;
-            revisions.push(Revision { version, expires, stored });
-        }
-        let chain = Chain::of(revisions).filter(|chain| chain.newest().version <= self.at);
+        let chain = match kept.into_inner() {
+            Ok([kept]) => Some(Chain::new(revision(kept, None)?)),
+            Err(kept) => {
+                let mut revisions: Vec<Revision> = Vec::with_capacity(kept.len());
+                for kept in kept {
+                    let before = revisions.last().and_then(|revision| revision.stored.as_ref());
+                    revisions.push(revision(kept, before)?);
+                }
+                Chain::of(revisions)
+            }
+        };
+        let chain = chain.filter(|chain| chain.newest().version <= self.at);
         let Some(mut chain) = chain else {
             return Err("revisions out of order, or above the snapshot's version".into());
         };

@@ -12,6 +12,8 @@ use crate::base::stored::Stored;
 pub(crate) const RUN_BYTES: usize = 1024;
 /// What a run takes that was deleted and has no keys any more.
 pub(crate) const TOMBSTONE_BYTES: usize = 64;
+/// What is remembered of a commit of a run.
+pub(crate) const COMMIT_BYTES: usize = 48;
 /// What a key takes beside its name and its revisions.
 const KEY_BYTES: usize = 64;
 /// What a revision takes beside what it holds.

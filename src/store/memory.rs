@@ -14,6 +14,7 @@ use foldhash::fast::FixedState;
 use super::chain::{Chain, Leftover, Outcome, Revision};
 use super::footprint::{self, RUN_BYTES, TOMBSTONE_BYTES};
 use super::retention::{RunHistory, Thinning};
+use crate::base::commit_digest::CommitDigest;
 use crate::base::key::{Name, Space, unit_name};
 use crate::base::options::{HistoryPolicy, HistoryRetention};
 use crate::base::run_id::RunId;
@@ -40,6 +41,8 @@ pub(crate) struct RunTable {
     /// What its keys take.
     pub(super) footprint: usize,
     pub(super) history: RunHistory,
+    /// The commits in order of their versions, as long as all history is kept.
+    pub(super) commits: Vec<CommitDigest>,
 }
 
 impl RunTable {
@@ -234,9 +237,12 @@ impl Memory {
         snapshot < self.collected && snapshot < collected()
     }
 
-    /// A read of a run below these versions, by space, could miss what was collected.
+    /// A read of a run below these versions, by space, could miss what was collected, even if nothing is left of the run.
     pub(crate) fn note_collected(&mut self, run: RunId, collected: &[Version]) {
-        let Some(table) = self.runs.get_mut(&run) else { return };
+        if collected.iter().all(|version| *version == Version::ZERO) {
+            return;
+        }
+        let table = self.runs.entry(run).or_insert_with(|| new_table(&mut self.footprint));
         for (own, noted) in table.collected.iter_mut().zip(collected) {
             *own = noted.max(own).to_owned();
             self.collected = self.collected.max(*own);
@@ -413,7 +419,8 @@ impl Memory {
             let all = table.spaces.iter().chain(table.buried.values()).flatten();
             all.map(|(name, chain)| footprint::of_key(name) + chain.count_footprint()).sum::<usize>()
         };
-        self.runs.values().map(|table| RUN_BYTES + chains(table)).sum::<usize>()
+        let commits = |table: &RunTable| table.commits.len() * footprint::COMMIT_BYTES;
+        self.runs.values().map(|table| RUN_BYTES + chains(table) + commits(table)).sum::<usize>()
             + TOMBSTONE_BYTES * self.tombstones.len()
     }
 

@@ -105,7 +105,9 @@ impl Memory {
     pub(super) fn thin(&mut self, horizon: Version) {
         let begin = |thinning: &mut Thinning| thinning.waiting.pop_first().map(|(_, run)| (run, Place::default()));
         let Some((run, after)) = self.thinning.at.take().or_else(|| begin(&mut self.thinning)) else { return };
-        let Some((place, name)) = self.runs.get(&run).and_then(|table| table.next_kept(&after)) else { return };
+        let Some((place, name)) = self.runs.get(&run).and_then(|table| table.next_kept(&after)) else {
+            return self.forget_commits(run);
+        };
         let space = place.space();
         self.thinning.at = Some((run, place));
         self.look_again(run, space, name, horizon);

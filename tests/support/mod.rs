@@ -132,16 +132,17 @@ pub async fn sharded(shards: usize) -> Database {
 }
 
 /// An example, next to this test. `cargo test --test NAME` alone does not build it: if it is missing or older than its
-/// source, it is built here, once.
+/// sources, it is built here, once.
 pub fn example(name: &str) -> PathBuf {
     static BUILDING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = BUILDING.lock().expect("no build has failed");
     let test = std::env::current_exe().expect("the test knows itself");
     let profile = test.ancestors().nth(2).expect("tests are two levels below their profile");
     let example = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(format!("{name}.rs"));
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let sources = [sources.join(format!("{name}.rs")), sources.join("support/recording.rs")];
     let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    if changed(&example) < changed(&source) {
+    if sources.iter().any(|source| changed(&example) < changed(source)) {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--example", name]);
         cargo.arg("--target-dir").arg(profile.parent().expect("a profile is in a target directory"));

@@ -184,9 +184,9 @@ fn forged_write(rng: &mut Rng) -> Write {
 
 fn commit(rng: &mut Rng) -> CommitBody<Vec<Write>> {
     if rng.chance(200) {
-        return CommitBody { writes: edited_document(rng).into() };
+        return CommitBody::of(edited_document(rng).into());
     }
-    CommitBody { writes: (0..rng.below(4)).map(|_| write(rng)).collect() }
+    CommitBody::of((0..rng.below(4)).map(|_| write(rng)).collect())
 }
 
 fn part(rng: &mut Rng, participants: u64) -> PartBody<Vec<Write>> {
@@ -251,7 +251,7 @@ pub(super) fn segment(rng: &mut Rng) -> Vec<u8> {
             stage(rng, &mut batch, 100 * (number + 1) + at);
         }
         let last = RecordHeader::commit(Version::from(100 * (number + 2) - 1), TransactionId::default());
-        record::stage(&mut batch, last, &CommitBody { writes: Vec::<Write>::new() }).unwrap();
+        record::stage(&mut batch, last, &CommitBody::of(Vec::<Write>::new())).unwrap();
         record::seal(&mut batch, Position::new(0, bytes.len() as u64), durable, header.salt);
         bytes.extend_from_slice(&batch);
         bytes.resize(round_up_to_block(bytes.len()), 0);
@@ -278,8 +278,8 @@ pub(super) fn forged_segment(rng: &mut Rng) -> Vec<u8> {
         let header = RecordHeader::part(version, id, u16::try_from(part).unwrap(), u16::try_from(parts).unwrap());
         let head = PartHead { participants: vec![0; usize::try_from(parts).unwrap()], earliest_expiry: Version::MAX };
         match rng.below(4) {
-            0 => record::stage(&mut batch, header, &PartBody { head, commit: CommitBody { writes } }).unwrap(),
-            _ => record::stage(&mut batch, RecordHeader::commit(version, id), &CommitBody { writes }).unwrap(),
+            0 => record::stage(&mut batch, header, &PartBody { head, commit: CommitBody::of(writes) }).unwrap(),
+            _ => record::stage(&mut batch, RecordHeader::commit(version, id), &CommitBody::of(writes)).unwrap(),
         }
     }
     record::seal(&mut batch, Position::new(0, BLOCK as u64), Position::START, header.salt);

@@ -53,6 +53,7 @@ impl Desk<'_> {
             | RunCommand::Retain { .. }
             | RunCommand::Records { .. }
             | RunCommand::State { .. }
+            | RunCommand::Commits { .. }
             | RunCommand::Adopt { .. } => {
                 unreachable!("no client asks a home for that")
             }
