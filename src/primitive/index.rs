@@ -224,8 +224,9 @@ impl Commit<'_> {
 }
 
 impl Target for Commit<'_> {
+    /// That the run is deleted does not count: of several logs, one may say so before another has told what was there.
     fn current(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<Stored> {
-        self.memory.at(&run, space, name, Version::MAX)?.stored.clone()
+        self.memory.newest(&run, space, name)?.stored.clone()
     }
 
     fn set(&mut self, run: RunId, space: Space, name: Name, stored: Option<Stored>) {
@@ -379,10 +380,14 @@ fn directory_entries(run: RunId, metadata: &RunMetadata) -> BTreeSet<(Space, Nam
 mod tests {
     use std::time::Duration;
 
-    use super::super::command::{Command, EventCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand};
+    use super::super::command::{
+        Command, EventCommand, JsonCommand, KvCommand, RunCommand, RunFilter, StateCommand, TraceCommand,
+    };
     use super::super::harness::{Harness, OTHER, RUN, append, create, record};
     use super::super::output::Output;
     use super::*;
+    use crate::base::json::Json;
+    use crate::base::json::path::Path;
     use crate::base::options::HistoryRetention;
     use crate::base::run::RunStatus;
     use crate::base::value::{Text, Value};
@@ -488,6 +493,26 @@ mod tests {
         let recovered = harness.recovered();
         for now in (0..=harness.now).step_by(1_000) {
             assert_eq!(recovered.dump(now.into()), harness.memory.dump(now.into()), "at {now}");
+        }
+    }
+
+    /// After a change of the number of shards: of two logs, the one that only knows of the end of a run may be read first.
+    #[test]
+    fn what_a_run_held_is_known_though_its_end_was_read_before() {
+        let mut harness = Harness::new();
+        for change in changes() {
+            harness.run(change).unwrap();
+        }
+        let (key, path) = ("d".into(), Path::parse("a").unwrap());
+        harness.run(JsonCommand::Create { key, document: Json::from_value(serde_json::json!({})).unwrap() }).unwrap();
+        harness.run(JsonCommand::Set { key: "d".into(), path, value: Json::Null }).unwrap();
+        harness.run(RunCommand::Delete).unwrap();
+        let mut memory = Memory::new(HistoryRetention::Forever);
+        for (version, write) in harness.log.iter().rev().take(1).chain(&harness.log) {
+            replay(&mut memory, write.clone(), *version, Version::ZERO).unwrap();
+        }
+        for now in (0..=harness.now).step_by(1_000) {
+            assert_eq!(memory.dump(now.into()), harness.memory.dump(now.into()), "at {now}");
         }
     }
 
