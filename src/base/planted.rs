@@ -161,6 +161,18 @@ pub(crate) enum Bug {
     EditedInDoubt,
     /// A changed JSON document is no conflict though its marks are gone.
     LooksIgnored,
+    /// Two shards may give one version.
+    VersionsShared,
+    /// A commit's digest leaves out its last write.
+    WriteNotDigested,
+    /// Every commit is chained to the first one of its run.
+    ChainedToFirst,
+    /// Of so many commits, history keeps one fewer.
+    HistoryCutShort,
+    /// History that is kept for a time is not.
+    HistoryTimeIgnored,
+    /// What a run itself says of its history does not count.
+    OwnHistoryIgnored,
     /// Recovery reads segments in the order of a hash.
     HashOrder,
 }
