@@ -17,6 +17,7 @@ use super::document::changes;
 use super::exhaustive::{Plan, rehearse};
 use super::history::{Fate, Found, History, LastLook};
 use super::program::check_state;
+use super::proofs::assert_proven;
 use super::view::{View, contents_of};
 use super::world::{Asked, Clock, Event, Node, What, World};
 use crate::base::error::Result;
@@ -239,8 +240,9 @@ impl World {
     pub(super) fn end_opening(&mut self) {
         self.highest = self.latest().max(self.clock.at(self.now).into());
         let nodes = std::mem::take(&mut self.nodes);
-        let memories = nodes.iter().map(|node| node.shard.memory());
-        learn(&mut self.found, memories, &self.history);
+        let memories: Vec<&Memory> = nodes.iter().map(|node| node.shard.memory()).collect();
+        self.stats.proven += assert_proven(&memories, self.highest);
+        learn(&mut self.found, memories.into_iter(), &self.history);
         if self.swarm.mode == DurabilityMode::Strict {
             // No reply tells of what is not durable, and what is lost is as if it had never been in memory.
             self.found.happened.clear();
@@ -286,6 +288,7 @@ impl World {
         self.clock = Clock { start, opened_at: self.now, grain: self.swarm.grain };
         self.ids += 2;
         let initial = contents(memories.iter(), start.into());
+        self.stats.proven += assert_proven(&memories.iter().collect::<Vec<_>>(), start.into());
         let reads = initial.iter().map(|(cell, content)| (cell.clone(), Some(content.clone()))).collect();
         let state = View { reads, ..View::default() };
         check_state(&state);

@@ -18,6 +18,7 @@ mod isolation;
 mod lifecycle;
 mod planted;
 mod program;
+mod proofs;
 mod scenarios;
 mod swarm;
 mod view;
