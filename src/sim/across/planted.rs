@@ -71,16 +71,23 @@ fn bugs_of_intents_and_snapshots_are_caught() {
 fn bugs_of_documents_are_caught() {
     assert_caught(Bug::PathsNotNoted, Mode::InMemory, 20);
     assert_caught(Bug::AncestorsNotNoted, Mode::InMemory, 20);
-    assert_caught(Bug::DescendantsNotNoted, Mode::InMemory, 20);
-    assert_caught(Bug::EditsNotMarked, Mode::InMemory, 20);
-    assert_caught(Bug::KeysNotMarked, Mode::InMemory, 20);
-    assert_caught(Bug::EditedInDoubt, Mode::InMemory, 20);
+    assert_caught(Bug::DescendantsNotNoted, Mode::InMemory, 200);
+    assert_caught(Bug::EditsNotMarked, Mode::InMemory, 400);
+    assert_caught(Bug::KeysNotMarked, Mode::InMemory, 400);
+    assert_caught(Bug::EditedInDoubt, Mode::InMemory, 400);
+}
+
+#[test]
+fn bugs_of_digests_are_caught() {
+    assert_caught(Bug::WriteNotDigested, Mode::InMemory, 20);
+    assert_caught(Bug::ChainedToFirst, Mode::Strict, 20);
 }
 
 #[test]
 fn bugs_of_decisions_and_durability_are_caught() {
     assert_caught(Bug::DecisionBeforeVotes, Mode::InMemory, 20);
     assert_caught(Bug::LastTimestamp, Mode::Strict, 20);
+    assert_caught(Bug::VersionsShared, Mode::InMemory, 20);
     assert_caught(Bug::OwnTimestamp, Mode::Strict, 20);
     assert_caught(Bug::MissingPartIgnored, Mode::Strict, 20);
     assert_caught(Bug::ReadPartNotLogged, Mode::Strict, 20);
@@ -129,7 +136,7 @@ fn survey() {
     }
 }
 
-const ALL: [Bug; 36] = [
+const ALL: [Bug; 39] = [
     Bug::NoReadIntents,
     Bug::RangesNotValidated,
     Bug::NoRangeIntents,
@@ -166,4 +173,7 @@ const ALL: [Bug; 36] = [
     Bug::EditsNotMarked,
     Bug::KeysNotMarked,
     Bug::EditedInDoubt,
+    Bug::WriteNotDigested,
+    Bug::ChainedToFirst,
+    Bug::VersionsShared,
 ];
