@@ -575,3 +575,25 @@ pub(super) fn a_document_is_not_edited_before_it_is_known_who_else_has() {
     let found = table.execute(0, JsonCommand::Get { key: "d".into(), path: list() });
     assert_eq!(table.output(found), Some(&Output::Json(Some(Json::from_value(json!([1, 2])).unwrap()))));
 }
+
+/// Over several shards, two that edit siblings do not conflict, but while the one is in doubt, the other cannot prepare.
+#[test]
+fn who_edits_a_sibling_loses_only_to_one_in_doubt() {
+    for is_in_doubt in [false, true] {
+        let mut table = Table::new(DurabilityMode::InMemory, 2);
+        table.execute(0, set_json("d", "", json!({})));
+        let snapshot = table.now;
+        for (number, place) in [(1, "a"), (2, "b")] {
+            table.step(0, number, 0, Some(snapshot), set_json("d", place, json!(1)));
+            table.step(1, number, 0, Some(snapshot), put(place, 1));
+        }
+        table.commit(0, 1, &[(0, 1), (1, 1)]);
+        if !is_in_doubt {
+            table.settle();
+        }
+        let second = table.commit(0, 2, &[(0, 1), (1, 1)]);
+        table.settle();
+        let has_lost = matches!(table.answer(second), Some(Err(Error::TransactionConflict(_))));
+        assert_eq!(has_lost, is_in_doubt, "{:?}", table.answer(second));
+    }
+}
