@@ -50,17 +50,15 @@ pub(crate) fn runs_of(writes: &[Write]) -> SmallVec<[RunId; 1]> {
 /// The links of a commit that is about to be applied to memory, chained to what is there; none for runs of which not all
 /// history is kept.
 pub(crate) fn chained(memory: &Memory, writes: &[Write], version: Version) -> Links {
-    let before = |run: &RunId| match planted(Bug::ChainedToFirst) {
-        true => memory.commits_of(run, Version::ZERO, version, 1).first().copied(),
-        false => memory.last_commit(run),
-    };
+    let first = |run: &RunId| memory.commits_of(run, Version::ZERO, version, 1).first().copied();
+    let before = |run: &RunId| if planted(Bug::ChainedToFirst) { first(run) } else { memory.last_commit(run) };
     let digested = match writes.split_last() {
         Some((_, rest)) if planted(Bug::WriteNotDigested) => rest,
         _ => writes,
     };
     let link = |run: &RunId| link(before(run), version, digested, *run);
     let links = runs_of(writes).into_iter();
-    links.map(|run| (run, keeps(memory, writes, &run).then(|| link(&run)).unwrap_or_default())).collect()
+    links.map(|run| (run, if keeps(memory, writes, &run) { link(&run) } else { Link::default() })).collect()
 }
 
 /// The links of a commit that is chained to nothing.

@@ -121,8 +121,8 @@ pub(super) fn put(cell: &Cell, content: &[i64]) -> Command {
     let value = json!(content);
     if content.last().is_some_and(|stamp| stamp % 2 == 0) {
         let wrap = |inner, segment: &Text| Value::Object(Map::from_iter([(segment.to_string(), inner)]));
-        let patch = path.segments().iter().rev().fold(value, wrap);
-        return Command::Json(JsonCommand::Merge { key, patch: Json::from_value(patch).expect("it is small") });
+        let merged = path.segments().iter().rev().fold(value, wrap);
+        return Command::Json(JsonCommand::Merge { key, patch: Json::from_value(merged).expect("it is small") });
     }
     Command::Json(JsonCommand::Set { key, path, value: Json::from_value(value).expect("it is small") })
 }
@@ -174,7 +174,7 @@ pub(super) fn look(documents: &[Document], swarm: &Swarm, rng: &mut Rng) -> Vec<
             0 | 1 => Action::Inside(document, ""),
             2 => Action::Inside(document, "b"),
             3 => Action::Documents(document.run),
-            _ => Action::Read(document.place(*rng.pick(&PLACES))),
+            _ => Action::Read(document.place(rng.pick::<&str>(&PLACES))),
         });
     }
     actions
@@ -219,8 +219,8 @@ pub(super) fn change(
             actions.push(match rng.below(8) {
                 0 => Action::Replace(document.clone(), "b", contents(document, &["b/x", "b/y"], rng, &mut stamp)),
                 1..4 => Action::Push(document.place("l"), stamp()),
-                4 if rng.chance(deletes) => Action::Delete(document.place(*rng.pick(&MEMBERS))),
-                _ => Action::Put(document.place(*rng.pick(&MEMBERS)), vec![stamp()], None),
+                4 if rng.chance(deletes) => Action::Delete(document.place(rng.pick::<&str>(&MEMBERS))),
+                _ => Action::Put(document.place(rng.pick::<&str>(&MEMBERS)), vec![stamp()], None),
             });
         }
     }
@@ -232,11 +232,11 @@ pub(super) fn single(swarm: &Swarm, rng: &mut Rng, stamp: i64) -> Action {
     let document = Document::any(swarm, rng);
     match rng.below(8) {
         0 => Action::Inside(document, ""),
-        1 | 2 => Action::Read(document.place(*rng.pick(&PLACES))),
+        1 | 2 => Action::Read(document.place(rng.pick::<&str>(&PLACES))),
         3 => Action::Make(document.clone(), BTreeMap::from([(document.made(), vec![stamp])])),
         4 | 5 => Action::Push(document.place("l"), stamp),
         6 if !document.lasts() && rng.chance(swarm.deletes) => Action::DeleteDocument(document),
-        _ => Action::Put(document.place(*rng.pick(&MEMBERS)), vec![stamp], None),
+        _ => Action::Put(document.place(rng.pick::<&str>(&MEMBERS)), vec![stamp], None),
     }
 }
 
@@ -257,8 +257,8 @@ pub(super) fn changes(memory: &Memory) -> Vec<(Content, Version)> {
             _ => Some(BTreeMap::new()),
         };
         if let Some(older) = older {
-            let changed = contents.into_iter().filter(|(cell, content)| older.get(cell) != Some(content));
-            changes.extend(changed.map(|(_, content)| (content, revision.version)));
+            let new = contents.into_iter().filter(|(cell, content)| older.get(cell) != Some(content));
+            changes.extend(new.map(|(_, content)| (content, revision.version)));
         }
     }
     changes

@@ -89,21 +89,7 @@ impl View {
                 let [low, high] = ["", "~"].map(|end| document.place(&format!("{place}{end}")));
                 self.range(low, high, found);
             }
-            Action::Documents(run) => {
-                let found = outputs.iter().flat_map(|output| match output {
-                    Output::Texts(keys) => keys.clone(),
-                    output => panic!("a list answers keys: {output:?}"),
-                });
-                let found: BTreeSet<String> = found.collect();
-                for document in Document::all(*run) {
-                    let made = document.made();
-                    match (found.contains(&document.key), self.mine.get(&made).or_else(|| self.reads.get(&made))) {
-                        (true, Some(None)) => panic!("a list names a document that is not there: {document:?}"),
-                        (false, _) => self.read(&made, None),
-                        (true, _) => {}
-                    }
-                }
-            }
+            Action::Documents(run) => self.list(*run, outputs),
             Action::Replace(document, place, contents) => self.replace(document, place, contents),
             Action::Make(document, contents) => {
                 self.read(&document.made(), None);
@@ -122,6 +108,23 @@ impl View {
                 self.deleted.insert(*run);
                 self.appended.retain(|cell, _| cell.run != *run);
                 self.mine.retain(|cell, _| cell.run != *run);
+            }
+        }
+    }
+
+    /// The documents of a run were listed.
+    fn list(&mut self, run: u8, outputs: &[Output]) {
+        let found = outputs.iter().flat_map(|output| match output {
+            Output::Texts(keys) => keys.clone(),
+            output => panic!("a list answers keys: {output:?}"),
+        });
+        let found: BTreeSet<String> = found.collect();
+        for document in Document::all(run) {
+            let made = document.made();
+            match (found.contains(&document.key), self.mine.get(&made).or_else(|| self.reads.get(&made))) {
+                (true, Some(None)) => panic!("a list names a document that is not there: {document:?}"),
+                (false, _) => self.read(&made, None),
+                (true, _) => {}
             }
         }
     }
