@@ -147,6 +147,32 @@ pub(crate) enum Bug {
     LogStartTooLate,
     /// What a snapshot replaces goes before the manifest says so.
     CutBeforeManifest,
+    /// What is read of JSON documents is not noted.
+    PathsNotNoted,
+    /// A read in a JSON document is not noted at what it is in.
+    AncestorsNotNoted,
+    /// A read in a JSON document is not noted at what is inside.
+    DescendantsNotNoted,
+    /// An edit of a JSON document marks nothing.
+    EditsNotMarked,
+    /// A JSON document that is made or deleted is not marked for lists.
+    KeysNotMarked,
+    /// A JSON document is edited while others in doubt have edited it below the snapshot.
+    EditedInDoubt,
+    /// A changed JSON document is no conflict though its marks are gone.
+    LooksIgnored,
+    /// Two shards may give one version.
+    VersionsShared,
+    /// A commit's digest leaves out its last write.
+    WriteNotDigested,
+    /// Every commit is chained to the first one of its run.
+    ChainedToFirst,
+    /// Of so many commits, history keeps one fewer.
+    HistoryCutShort,
+    /// History that is kept for a time is not.
+    HistoryTimeIgnored,
+    /// What a run itself says of its history does not count.
+    OwnHistoryIgnored,
     /// Recovery reads segments in the order of a hash.
     HashOrder,
 }

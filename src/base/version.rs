@@ -37,6 +37,12 @@ impl Version {
         Self(self.0.saturating_add(1))
     }
 
+    /// The first version from this one on that only this one of so many shards gives.
+    pub(crate) fn of_shard(self, shard: u32, shards: u32) -> Self {
+        let (shard, shards) = (u64::from(shard), u64::from(shards));
+        Self(self.0.saturating_add((shard + shards - self.0 % shards) % shards))
+    }
+
     /// The version before.
     pub(crate) const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))

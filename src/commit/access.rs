@@ -134,20 +134,35 @@ impl<'a> Access<'a> {
         self.find(run, space, name)
     }
 
+    /// A JSON document will be edited. What comes of that is all that the transaction sees of it from then on, so that
+    /// everything must be in it that is committed at or below the snapshot, at siblings too.
+    pub(crate) fn note_edit(&mut self, run: RunId, document: &[u8]) {
+        if !planted(Bug::EditedInDoubt) {
+            let snapshot = self.part.snapshot;
+            self.meet(self.intents.and_then(|intents| intents.writer_of(run, Space::Json, document, snapshot)));
+        }
+    }
+
     /// The path of a JSON document is read: what it holds, and that it is there.
     pub(crate) fn note_path(&mut self, run: RunId, document: &[u8], path: &Path) {
-        if !self.part.is_tracking() && self.intents.is_none_or(Intents::is_empty) {
+        let is_noted = self.part.is_tracking() || !self.intents.is_none_or(Intents::is_empty);
+        if !is_noted || planted(Bug::PathsNotNoted) {
             return;
         }
         let space = Space::JsonPath;
         let mut name = Name::new();
         push_bytes(&mut name, document);
         for segment in path.segments() {
-            self.part.note_read(run, space, &name);
+            if !planted(Bug::AncestorsNotNoted) {
+                self.part.note_read(run, space, &name);
+            }
             self.meet(self.intents.and_then(|intents| intents.writer_of(run, space, &name, self.part.snapshot)));
             push_text(&mut name, segment);
         }
-        self.note_marks(run, space, Scan::prefix(&name).range);
+        let is_narrow = planted(Bug::DescendantsNotNoted);
+        let range =
+            if is_narrow { (Bound::Included(name.clone()), Bound::Included(name)) } else { Scan::prefix(&name).range };
+        self.note_marks(run, space, range);
     }
 
     /// Whether there is a JSON document is read.

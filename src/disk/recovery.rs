@@ -21,6 +21,7 @@ use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::manifest::{Manifest, SealedSegment, SnapshotRecord};
 use crate::format::snapshot::SnapshotId;
+use crate::primitive::digest;
 use crate::shard::decisions::Decisions;
 use crate::shard::replay::{Extent, Target, replay_segment, survey};
 use crate::shard::route::Layout;
@@ -186,7 +187,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         let layout = self.layout();
         let Layout { shards, partitioning } = layout;
         let mut backlog = Backlog::new(memory, waiting);
-        let (mut counted, mut highest, mut end) = (0, Version::ZERO, None);
+        let (mut counted, mut highest, mut end, mut is_scattered) = (0, Version::ZERO, None, false);
         let above = self.manifest.snapshots.last().map_or(Version::ZERO, |snapshot| snapshot.version);
         let mut sealed: Vec<&SealedSegment> = self.behind_snapshot().collect();
         if planted(Bug::HashOrder) {
@@ -202,6 +203,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             let has_moved = !segment.is_of(shards, partitioning);
             let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
             let by_run = [partitioning, segment.partitioning].iter().all(|kind| *kind == Partitioning::ByRun);
+            is_scattered |= has_moved && !by_run;
             let target = Target { shard, layout, moved_from, by_run };
             let extent = Extent { end: segment.end, above, cut: segment.cut, decisions: &self.decisions };
             let (records, latest) = replay_segment(&bytes, &header, extent, target, &mut backlog)
@@ -214,7 +216,12 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             end = Some((segment.id, segment.end));
         }
         match (backlog.finish(), end) {
-            (Ok(memory), _) => Ok(Built { memory, records: counted, latest: highest }),
+            (Ok(mut memory), _) => {
+                if is_scattered {
+                    digest::complete(&mut memory);
+                }
+                Ok(Built { memory, records: counted, latest: highest })
+            }
             (Err(what), Some((segment, end))) => Err(self.directory.corruption(segment, end, what).into()),
             (Err(_), None) => unreachable!("what waits was read from a segment"),
         }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use smallvec::SmallVec;
 
+use super::history::Records;
 use crate::base::commit_digest::{CommitDigest, Link};
 use crate::base::json::edit::Edit;
 use crate::base::key::{Name, Space};
 use crate::base::options::HistoryRetention;
+use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
@@ -50,7 +52,13 @@ pub(crate) fn runs_of(writes: &[Write]) -> SmallVec<[RunId; 1]> {
 /// The links of a commit that is about to be applied to memory, chained to what is there; none for runs of which not all
 /// history is kept.
 pub(crate) fn chained(memory: &Memory, writes: &[Write], version: Version) -> Links {
-    let link = |run: &RunId| link(memory.last_commit(run), version, writes, *run);
+    let first = |run: &RunId| memory.commits_of(run, Version::ZERO, version, 1).first().copied();
+    let before = |run: &RunId| if planted(Bug::ChainedToFirst) { first(run) } else { memory.last_commit(run) };
+    let digested = match writes.split_last() {
+        Some((_, rest)) if planted(Bug::WriteNotDigested) => rest,
+        _ => writes,
+    };
+    let link = |run: &RunId| link(before(run), version, digested, *run);
     let links = runs_of(writes).into_iter();
     links.map(|run| (run, if keeps(memory, writes, &run) { link(&run) } else { Link::default() })).collect()
 }
@@ -65,6 +73,26 @@ pub(crate) fn logged(memory: &Memory, writes: &[Write], version: Version, logged
     let known = |run: &RunId| logged.iter().find(|(other, link)| other == run && *link != Link::default());
     let runs = runs_of(writes).into_iter().filter(|run| keeps(memory, writes, run));
     runs.map(|run| known(&run).copied().unwrap_or_else(|| (run, link(None, version, writes, run)))).collect()
+}
+
+/// Gives a link, chained to nothing, to every commit that has none. After a change of the number of shards, several may have
+/// logged parts of what one shard now holds of a commit: what it did is known only when all of them are there.
+pub(crate) fn complete(memory: &mut Memory) {
+    for run in memory.runs_with_commits() {
+        let (mut records, mut after) = (Records::default(), None);
+        loop {
+            after = records.add(memory.records_of(run, after, Version::MAX));
+            if after.is_none() {
+                break;
+            }
+        }
+        let known = memory.commits_of(&run, Version::ZERO, Version::MAX, usize::MAX);
+        let known: BTreeSet<Version> = known.iter().map(|commit| commit.version).collect();
+        for (version, writes) in records.by_commit().iter().filter(|(version, _)| !known.contains(version)) {
+            let link = link(None, *version, writes, run);
+            memory.note_commit(run, CommitDigest { version: *version, link });
+        }
+    }
 }
 
 /// Remembers a commit that was applied.
@@ -88,15 +116,20 @@ pub(crate) fn prove(run: RunId, records: &BTreeMap<Version, Vec<Write>>, digests
     let mut proof = Proof::default();
     let known: BTreeMap<Version, CommitDigest> = digests.iter().map(|digest| (digest.version, *digest)).collect();
     let versions: BTreeSet<Version> = records.keys().chain(known.keys()).copied().collect();
+    let mut last_chained = Version::ZERO;
     for version in versions {
         let what = match (records.get(&version), known.get(&version)) {
             (Some(_), None) => Some("nobody knows of the commit"),
             (None, Some(_)) => Some("what the commit did is missing"),
             (Some(writes), Some(digest)) => {
                 let before = known.get(&digest.link.before).copied();
-                if before.is_none() && digest.link.before > Version::ZERO {
+                let is_chained = digest.link.before > Version::ZERO;
+                if is_chained && before.is_none() {
                     Some("the commit before it is missing")
+                } else if is_chained && digest.link.before < last_chained {
+                    Some("the commit is not chained to the one before it")
                 } else {
+                    last_chained = if is_chained { version } else { last_chained };
                     let differs = link(before, version, writes, run) != digest.link;
                     differs.then_some("the commit is not what its digest says")
                 }
@@ -178,7 +211,6 @@ fn after<'a>(before: Option<Effect<'a>>, write: &'a Write, version: Version) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::Records;
     use super::super::index;
     use super::*;
     use crate::base::json::Json;
@@ -273,6 +305,11 @@ mod tests {
             let left: Vec<CommitDigest> =
                 digests.iter().copied().filter(|digest| digest.version != version.into()).collect();
             assert_eq!(first(&records, &left), Some(version), "a digest is gone");
+            let mut elsewhere = digests.clone();
+            if let Some(at) = digests.iter().position(|digest| digest.version == version.into() && version > 20) {
+                elsewhere[at].link = link(Some(digests[0]), version.into(), &records[&version.into()], RUN);
+                assert_eq!(first(&records, &elsewhere), Some(version), "it is chained to another commit");
+            }
             let both = first(&gone, &left);
             assert_eq!(
                 both,

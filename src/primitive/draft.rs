@@ -34,6 +34,7 @@ pub(super) struct Draft<'a, 'm> {
 
 impl<'a, 'm> Draft<'a, 'm> {
     pub(super) fn open(access: &'a mut Access<'m>, run: RunId, key: Text) -> Self {
+        access.note_edit(run, key.as_bytes());
         let document = look(access, run, &key).map(|(document, _)| document.draft());
         Self { access, run, key, document, edits: Vec::new(), is_whole: false }
     }

@@ -312,63 +312,93 @@ mod tests {
         collide(create, exists(), false);
     }
 
-    /// Places of a small document, each with its parent: for a model of what overlaps.
-    const PLACES: [&str; 9] = ["", "/a", "/a/b", "/a/b/0", "/a/b/1", "/a/c", "/ab", "/d", "/d/e"];
+    /// Places of a small document, for a model of what overlaps: the whole, members inside each other and beside, items.
+    const PLACES: [&str; 10] = ["", "/a", "/a/b", "/a/b/0", "/a/b/0/x", "/a/b/1", "/a/c", "/ab", "/d", "/d/e"];
+    /// The one that is an array.
+    const ARRAY: &str = "/a/b";
+
+    fn is_within(inner: &str, outer: &str) -> bool {
+        inner == outer || inner.starts_with(&format!("{outer}/"))
+    }
 
     fn overlap(one: &str, other: &str) -> bool {
-        let within = |inner: &str, outer: &str| inner == outer || inner.starts_with(&format!("{outer}/"));
-        within(one, other) || within(other, one)
+        is_within(one, other) || is_within(other, one)
     }
 
-    #[derive(Clone, Debug)]
+    #[derive(Clone, Copy, Debug)]
     enum Action {
-        Get(usize),
-        Set(usize),
+        Get(&'static str),
+        Set(&'static str),
+        Push(&'static str),
+        Delete(&'static str),
+        Merge(&'static str),
     }
 
-    fn action() -> impl Strategy<Value = Action> {
-        let place = 0..PLACES.len();
-        prop_oneof![place.clone().prop_map(Action::Get), place.prop_map(Action::Set)]
+    impl Action {
+        fn command(self, value: u64) -> JsonCommand {
+            match self {
+                Self::Get(place) => get(place),
+                Self::Set(place) => set(place, value),
+                Self::Push(place) => push(place),
+                Self::Delete(place) => delete_at(place),
+                Self::Merge(place) => {
+                    let wrap = |inner, segment: &Text| json!({segment.as_str(): inner});
+                    merge(path(place).segments().iter().rev().fold(json!(value), wrap))
+                }
+            }
+        }
+
+        /// What it reads or writes. What moves the items of an array writes all of it, and a merge knows no items.
+        fn place(self) -> &'static str {
+            match self {
+                Self::Delete("/a/b/0" | "/a/b/1") => ARRAY,
+                Self::Merge(place) if is_within(place, ARRAY) => ARRAY,
+                Self::Get(place) | Self::Set(place) | Self::Push(place) | Self::Delete(place) | Self::Merge(place) => {
+                    place
+                }
+            }
+        }
+
+        /// Returns whether it has written something.
+        fn step(self, harness: &mut Harness, part: &mut crate::commit::part::Part, value: u64) -> bool {
+            let answer = harness.step(part, self.command(value));
+            answer.is_ok_and(|output| !matches!((self, output), (Self::Get(_), _) | (_, Output::Flag(false))))
+        }
     }
 
-    fn step(harness: &mut Harness, part: &mut crate::commit::part::Part, action: &Action, value: u64) -> bool {
-        let command = match action {
-            Action::Get(place) => get(PLACES[*place]),
-            Action::Set(place) => set(PLACES[*place], value),
-        };
-        harness.step(part, command).is_ok()
+    fn actions() -> impl Strategy<Value = Vec<Action>> {
+        let kinds = [Action::Get, Action::Set, Action::Push, Action::Delete, Action::Merge];
+        let action = (prop::sample::select(kinds.to_vec()), prop::sample::select(PLACES.to_vec()));
+        prop::collection::vec(action.prop_map(|(kind, place)| kind(place)), 1..4)
     }
 
     proptest! {
         /// Of two transactions at once, the second fails exactly if it did something that overlaps with a write of the
         /// first; if it does not fail, the outcome is that of one after the other.
         #[test]
-        fn transactions_conflict_exactly_if_they_overlap(
-            first in prop::collection::vec(action(), 1..4),
-            second in prop::collection::vec(action(), 1..4),
-        ) {
-            let document = json!({"a": {"b": [0, 0], "c": 0}, "ab": 0, "d": {"e": 0}});
+        fn transactions_conflict_exactly_if_they_overlap(first in actions(), second in actions()) {
+            let document = json!({"a": {"b": [{"x": 0}, 0], "c": 0}, "ab": 0, "d": {"e": 0}});
             let (mut harness, mut serial) = (with(document.clone()), with(document));
             let (mut one, mut two) = (harness.begin(), harness.begin());
-            let mut writes = Vec::new();
+            let mut written = Vec::new();
             for (action, value) in first.iter().zip(100..) {
-                if step(&mut harness, &mut one, action, value) && let Action::Set(place) = action {
-                    writes.push(*place);
+                if action.step(&mut harness, &mut one, value) {
+                    written.push(action.place());
                 }
             }
-            let touched: Vec<usize> = second.iter().map(|(Action::Get(place) | Action::Set(place))| *place).collect();
-            let writes_at_all = second.iter().zip(200..).filter(|(action, value)| {
-                step(&mut harness, &mut two, action, *value) && matches!(action, Action::Set(_))
-            });
-            prop_assume!(writes_at_all.count() > 0);
-            let expected = writes.iter().any(|written| touched.iter().any(|place| overlap(PLACES[*written], PLACES[*place])));
+            let mut has_written = false;
+            for (action, value) in second.iter().zip(200..) {
+                has_written |= action.step(&mut harness, &mut two, value);
+            }
+            prop_assume!(has_written);
+            let expected = written.iter().any(|one| second.iter().any(|other| overlap(one, other.place())));
             harness.commit(one).unwrap();
             prop_assert_eq!(harness.commit(two).is_err(), expected);
             if !expected {
                 for (actions, from) in [(&first, 100), (&second, 200)] {
                     let mut part = serial.begin();
                     for (action, value) in actions.iter().zip(from..) {
-                        step(&mut serial, &mut part, action, value);
+                        action.step(&mut serial, &mut part, value);
                     }
                     serial.commit(part).unwrap();
                 }

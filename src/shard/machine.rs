@@ -285,9 +285,13 @@ impl Shard {
         lost.map_or(self.latest, |lost| self.latest.min(lost.previous()))
     }
 
-    /// The version of a commit made now.
+    /// The version of a commit made now. No other shard gives it.
     pub(super) fn next_version(&self) -> Version {
-        self.now.max(self.latest.next())
+        let earliest = self.now.max(self.latest.next());
+        if planted(Bug::VersionsShared) {
+            return earliest;
+        }
+        earliest.of_shard(self.config.shard, self.config.shards)
     }
 
     /// Sends a reply, or holds it until what it depends on is durable.

@@ -14,7 +14,8 @@ use crate::base::version::Version;
 use crate::format::record::{self, Position, RecordHeader, RecordKind};
 use crate::format::scan::{SegmentScan, scan_segment};
 use crate::format::segment::{SegmentHeader, SegmentId};
-use crate::primitive::{digest, index};
+use crate::primitive::digest::{self, Links};
+use crate::primitive::index;
 use crate::store::backlog::Backlog;
 
 /// A place in a segment and what is wrong there.
@@ -204,12 +205,12 @@ fn replay_record(
     let Some(version) = version.filter(|version| *version > extent.above) else { return Ok(false) };
     let links = record::decode_writes(body, writes).map_err(|error| error.to_string())?;
     let is_whole = target.by_run || target.moved_from.is_none();
-    let links = digest::runs_of(writes).into_iter().zip(links).filter(|_| is_whole).collect();
+    let links = digest::runs_of(writes).into_iter().zip(links).collect();
     if let Some(source) = target.moved_from {
         let taken_over = |write| target.layout.taken_over(target.shard, write, source);
         *writes = writes.drain(..).filter_map(taken_over).collect();
     }
-    let links = digest::logged(backlog.memory(), writes, version, &links);
+    let links = if is_whole { digest::logged(backlog.memory(), writes, version, &links) } else { Links::new() };
     let count = if planted(Bug::HalfCommit) { 1 } else { usize::MAX };
     for mut write in writes.drain(..).take(count) {
         match &mut write {

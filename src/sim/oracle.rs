@@ -283,15 +283,16 @@ impl Oracle {
         ask(&self.model, self.home(shard), at, run, command)
     }
 
-    fn next_version(moment: Moment) -> Version {
-        moment.now.max(moment.before.next())
+    fn next_version(&self, moment: Moment) -> Version {
+        let number = |count: usize| u32::try_from(count).unwrap();
+        moment.now.max(moment.before.next()).of_shard(number(moment.shard), number(self.ledgers.len()))
     }
 
     fn write(&mut self, moment: Moment, run: RunId, command: Command) -> Expected {
         if moment.is_poisoned {
             return refusal(Refusal::Unavailable);
         }
-        let version = Self::next_version(moment);
+        let version = self.next_version(moment);
         let mut sheet = Sheet::immediate(version);
         let home = self.home(moment.shard);
         let may_be_found = self.may_be_found(run, &command);
@@ -421,7 +422,7 @@ impl Oracle {
             return refusal(Refusal::Unavailable);
         }
         self.tally.transactions += 1;
-        let version = Self::next_version(moment);
+        let version = self.next_version(moment);
         let home = self.home(moment.shard);
         let steps = self.ledgers[moment.shard].steps(open.seen);
         let trial = Trial { model: &self.model, home, snapshot: open.snapshot, version, steps };

@@ -210,6 +210,19 @@ mod tests {
     }
 
     #[test]
+    fn bugs_of_digests_are_caught() {
+        assert_caught(Bug::Planted(planted::Bug::WriteNotDigested), Mode::Strict);
+        assert_caught(Bug::Planted(planted::Bug::ChainedToFirst), Mode::Buffered);
+    }
+
+    #[test]
+    fn bugs_of_retention_are_caught() {
+        assert_caught(Bug::Planted(planted::Bug::HistoryCutShort), Mode::InMemory);
+        assert_caught(Bug::Planted(planted::Bug::HistoryTimeIgnored), Mode::Strict);
+        assert_caught(Bug::Planted(planted::Bug::OwnHistoryIgnored), Mode::Strict);
+    }
+
+    #[test]
     fn bugs_of_snapshots_are_caught() {
         assert_caught(Bug::Planted(planted::Bug::LogStartTooLate), Mode::Strict);
     }

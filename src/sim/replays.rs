@@ -59,7 +59,7 @@ impl World {
 }
 
 /// All records of a run that a shard holds.
-fn records_of(memory: &Memory, run: RunId, at: Version) -> Records {
+pub(super) fn records_of(memory: &Memory, run: RunId, at: Version) -> Records {
     let (mut records, mut after) = (Records::default(), None);
     loop {
         after = records.add(memory.records_of(run, after, at));

@@ -5,6 +5,7 @@
 
 use super::footprint;
 use crate::base::options::HistoryRetention;
+use crate::base::planted::{Bug, planted};
 use crate::base::stored::Stored;
 use crate::base::version::Version;
 
@@ -61,8 +62,10 @@ impl Retention {
         replaced <= self.horizon
             && match self.history {
                 HistoryRetention::Off => true,
-                HistoryRetention::For(duration) => replaced <= self.horizon.before(duration),
-                HistoryRetention::Commits(count) => newer >= count.max(1),
+                HistoryRetention::For(duration) => {
+                    replaced <= self.horizon.before(duration) || planted(Bug::HistoryTimeIgnored)
+                }
+                HistoryRetention::Commits(count) => newer >= count.max(1) - u64::from(planted(Bug::HistoryCutShort)),
                 HistoryRetention::Forever => false,
             }
     }

@@ -48,6 +48,12 @@ impl Memory {
         }
     }
 
+    /// The runs whose whole history is kept.
+    pub(crate) fn runs_with_commits(&self) -> Vec<RunId> {
+        let there = self.runs.iter().filter(|(run, table)| **run != RunId::DIRECTORY && table.deleted.is_none());
+        there.map(|(run, _)| *run).filter(|run| self.keeps_commits(run)).collect()
+    }
+
     /// The commits of a run above a version and at or below another one, at most so many.
     pub(crate) fn commits_of(&self, run: &RunId, above: Version, at: Version, count: usize) -> &[CommitDigest] {
         self.runs.get(run).map_or(&[], |table| table.commits_between(above, at, count))

@@ -158,8 +158,12 @@ impl Memory {
 
     /// The version of the newest revision of a key, deletes included.
     pub(crate) fn newest_version(&self, run: &RunId, space: Space, name: &[u8]) -> Option<Version> {
-        let chain = self.runs.get(run)?.chain(space, name)?;
-        Some(chain.newest().version)
+        self.newest(run, space, name).map(|newest| newest.version)
+    }
+
+    /// The newest revision of a key, deletes included, whether or not its run was deleted.
+    pub(crate) fn newest(&self, run: &RunId, space: Space, name: &[u8]) -> Option<&Revision> {
+        Some(self.runs.get(run)?.chain(space, name)?.newest())
     }
 
     /// The names in a range with the revisions that a reader at this version sees, deletes included.

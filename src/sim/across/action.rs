@@ -2,13 +2,17 @@
 //!
 //! - A scan asks every shard that may hold something; everything else asks the one that owns the cell.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cell::{Cell, Content, Kind, LASTING_RUNS, run_id, to_value};
+use super::document::{self, Document};
 use crate::base::options::Partitioning;
 use crate::base::run_id::RunId;
 use crate::base::trace::{Trace, TraceType};
-use crate::primitive::command::{Command, EventCommand, KvCommand, RunCommand, StateCommand, TraceCommand};
+use crate::primitive::command::{
+    Command, EventCommand, JsonCommand, KvCommand, RunCommand, StateCommand, TraceCommand,
+};
 use crate::shard::route::Layout;
 
 /// What a transaction does in one go.
@@ -34,6 +38,17 @@ pub(super) enum Action {
         stamp: i64,
     },
     DeleteRun(u8),
+    /// Everything that a document holds inside a place.
+    Inside(Document, &'static str),
+    /// The keys of all documents of a run.
+    Documents(u8),
+    /// Adds to the end of an array in a document.
+    Push(Cell, i64),
+    /// Puts an object with these contents at a place of a document.
+    Replace(Document, &'static str, BTreeMap<Cell, Content>),
+    /// Makes a document.
+    Make(Document, BTreeMap<Cell, Content>),
+    DeleteDocument(Document),
 }
 
 /// A command and the shard that it goes to.
@@ -69,6 +84,7 @@ impl Action {
                 let command = match cell.kind {
                     Kind::Kv => Command::Kv(KvCommand::Delete { key: cell.name.as_str().into() }),
                     Kind::State => Command::State(StateCommand::Delete { name: cell.name.as_str().into() }),
+                    Kind::Place => document::delete(cell),
                     Kind::Log | Kind::Trace => panic!("events and traces stay"),
                 };
                 one(cell, command)
@@ -92,6 +108,15 @@ impl Action {
                 let all = everywhere(*run).into_iter();
                 all.map(|shard| (shard, run_id(*run), Command::Run(RunCommand::Delete))).collect()
             }
+            Self::Inside(document, place) => one(&document.made(), document.get(place)),
+            Self::Documents(run) => {
+                let command = Command::Json(JsonCommand::List { prefix: None });
+                everywhere(*run).into_iter().map(|shard| (shard, run_id(*run), command.clone())).collect()
+            }
+            Self::Push(cell, stamp) => one(cell, document::push(cell, *stamp)),
+            Self::Replace(document, place, contents) => one(&document.made(), document.replace(place, contents)),
+            Self::Make(document, contents) => one(&document.made(), document.make(contents)),
+            Self::DeleteDocument(document) => one(&document.made(), document.delete()),
         }
     }
 }
@@ -102,6 +127,7 @@ fn read(cell: &Cell) -> Command {
         Kind::State => Command::State(StateCommand::Read { name: cell.name.as_str().into() }),
         Kind::Log => Command::Event(EventCommand::ReadRange { range: 0..u64::MAX, limit: usize::MAX }),
         Kind::Trace => Command::Trace(TraceCommand::Get { id: cell.name.clone() }),
+        Kind::Place => document::read(cell),
     }
 }
 
@@ -113,6 +139,7 @@ fn put(cell: &Cell, content: &Content, ttl: Option<u64>) -> Command {
             Command::Kv(KvCommand::Put { key: cell.name.as_str().into(), value, ttl })
         }
         Kind::State => Command::State(StateCommand::Set { name: cell.name.as_str().into(), value }),
+        Kind::Place => document::put(cell, content),
         Kind::Log | Kind::Trace => panic!("events are appended and traces are recorded"),
     }
 }

@@ -1,7 +1,8 @@
 //! Cells: what transactions read and write, each as one thing.
 //!
 //! - What a cell holds is a list of numbers. The last one is a stamp that no other write has: it names who wrote it.
-//! - A run's event log is one cell, of the stamps of its events; each trace is a cell of its own.
+//! - A run's event log is one cell, of the stamps of its events; each trace is a cell of its own; so is each place in a JSON
+//!   document that holds an array.
 //! - The first letter of a key says what it is for.
 
 use crate::base::key::Space;
@@ -16,6 +17,8 @@ pub(super) enum Kind {
     State,
     Log,
     Trace,
+    /// The name is the document's key, a slash and the path.
+    Place,
 }
 
 /// What is read and written as one.
@@ -51,9 +54,23 @@ impl Cell {
         Self { run, kind: Kind::Trace, name: id.into() }
     }
 
+    pub(super) fn place(run: u8, name: impl Into<String>) -> Self {
+        Self { run, kind: Kind::Place, name: name.into() }
+    }
+
+    /// Of a place in a document: its key, and the path.
+    pub(super) fn in_document(&self) -> (&str, &str) {
+        self.name.split_once('/').expect("a place is in a document")
+    }
+
     /// Whether whoever writes it adds to what was there.
     pub(super) fn is_list(&self) -> bool {
-        self.kind == Kind::Log || (self.kind == Kind::Kv && self.name.starts_with('l'))
+        match self.kind {
+            Kind::Log => true,
+            Kind::Kv => self.name.starts_with('l'),
+            Kind::State | Kind::Trace => false,
+            Kind::Place => self.name.starts_with('k') && self.name.ends_with("/l"),
+        }
     }
 
     pub(super) fn shard(&self, layout: Layout) -> usize {
@@ -62,6 +79,7 @@ impl Cell {
             Kind::Kv => layout.shard_of_key(&run, Space::Kv, self.name.as_bytes()),
             Kind::State => layout.shard_of_key(&run, Space::State, self.name.as_bytes()),
             Kind::Log | Kind::Trace => layout.shard_of_run(&run),
+            Kind::Place => layout.shard_of_key(&run, Space::Json, self.in_document().0.as_bytes()),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::mesh::Party;
 use super::action::{Action, Sent};
-use super::cell::{Cell, Content, Kind, LASTING_RUNS};
+use super::cell::{Cell, Content, Kind, LASTING_RUNS, STAMPS};
+use super::document;
 use super::history::{Fate, Record};
 use super::lifecycle::is_read;
 use super::program::{Next, PURPOSES, Program, Purpose, some_cells};
@@ -382,7 +383,7 @@ impl World {
             record.fate = Fate::ReadOnly;
             record.completed = now;
             self.stats.read_only += 1;
-            let is_kept = |cell: &Cell| cell.kind == Kind::Kv && cell.run < LASTING_RUNS;
+            let is_kept = |cell: &Cell| matches!(cell.kind, Kind::Kv | Kind::Place) && cell.run < LASTING_RUNS;
             let reads: BTreeMap<_, _> = record
                 .view
                 .reads
@@ -555,11 +556,15 @@ impl World {
         if let Some(plan) = &self.plan {
             return plan.action(client, id);
         }
+        let stamp = i64::try_from(id).unwrap() * STAMPS + i64::from(self.rng.chance(500));
+        if self.rng.chance(self.swarm.documents) {
+            return Some(document::single(&self.swarm, &mut self.rng, stamp));
+        }
         let cell = some_cells(&self.swarm, &mut self.rng, 1).pop()?;
-        let stamp = i64::try_from(id).unwrap() * super::cell::STAMPS;
         let is_read = self.rng.chance(400);
         Some(match cell.kind {
             Kind::Trace => return None,
+            Kind::Place => unreachable!("cells of documents are drawn with their document"),
             _ if is_read && self.rng.chance(200) => Action::Scan { run: cell.run, prefix: "r".into() },
             _ if is_read => Action::Read(cell),
             Kind::Log => Action::Append(cell.run, stamp),

@@ -87,9 +87,6 @@ impl World {
         if let Some(asked) = asked.and_then(|id| self.requests.get_mut(&id)) {
             asked.snapshot = (is_single && !is_poisoned).then_some(latest);
             asked.is_handled = true;
-            if let Some(record) = self.history.records.get_mut(&asked.id).filter(|_| is_single) {
-                record.taken = self.stats.events;
-            }
         }
         for (id, at) in std::mem::take(&mut self.nodes[shard].shard.read_in_aftermath) {
             if let Some(asked) = self.requests.get_mut(&id) {

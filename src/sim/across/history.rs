@@ -3,15 +3,13 @@
 //! - It begins with what was there, as one more transaction, and ends with a read of everything.
 //! - A transaction whose reply has left its shard has happened, whether or not its client listened. One whose reply
 //!   never left may have happened: the checkers find out.
-//! - Two shards may give one version to two commits that have nothing to do with each other. In the checkers' time,
-//!   transactions of one version come first, then commands of their own in the order they were taken, then whoever
-//!   reads at that version.
+//! - No two commits have one version. In the checkers' time, whoever reads at a version comes behind its commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::action::Action;
-use super::cell::{Cell, Content, Kind, writer_of};
+use super::cell::{Cell, Content, writer_of};
 use super::isolation::{black_box, history as appends, white_box};
 use super::lifecycle::EPOCH;
 use super::view::{ListStep, Range, View};
@@ -40,12 +38,8 @@ pub(super) struct Record {
     pub(super) invoked: u64,
     /// When its client heard of its end; never, if it did not listen.
     pub(super) completed: u64,
-    /// When its shard took it: whoever hears of it is taken later.
-    pub(super) taken: u64,
     /// Whether it is a read of a shard whose log had failed.
     pub(super) in_aftermath: bool,
-    /// Its place among the commands of their own with its version, from 1.
-    rank: u64,
     /// Whether more than one shard takes part.
     pub(super) is_across: bool,
     /// The shard that answers for it.
@@ -65,18 +59,19 @@ impl Record {
             view,
             invoked,
             completed: u64::MAX,
-            taken: u64::MAX,
             in_aftermath: false,
-            rank: u64::from(is_single),
             is_across: false,
             shard: 0,
             action: None,
         }
     }
 
-    /// The checkers' time of its commit.
-    fn time(&self, version: u64) -> u64 {
-        at(version) + self.rank
+    /// The version that its client was told.
+    const fn version(&self) -> Option<u64> {
+        match self.fate {
+            Fate::Committed(version) => Some(version),
+            _ => None,
+        }
     }
 }
 
@@ -116,7 +111,7 @@ pub(super) struct LastLook {
 }
 
 /// Moments of the checkers' time in one version.
-const MOMENTS: u64 = 1_024;
+const MOMENTS: u64 = 2;
 
 /// The first moment of a version.
 const fn at(version: u64) -> u64 {
@@ -140,14 +135,14 @@ impl History {
         let mut cells: BTreeSet<Cell> = self.initial.keys().cloned().collect();
         for record in self.records.values() {
             cells.extend(record.view.mine.keys().cloned());
-            cells.extend(record.view.appended.keys().map(|run| Cell::log(*run)));
+            cells.extend(record.view.appended.keys().cloned());
         }
         cells
     }
 
     /// Holds everything against both checkers.
-    pub(super) fn check(&mut self, found: &Found, last: &[LastLook]) -> Result<usize, String> {
-        self.rank(found);
+    pub(super) fn check(&self, found: &Found, last: &[LastLook]) -> Result<usize, String> {
+        self.check_versions(found)?;
         self.check_times(found, last)?;
         self.check_aftermath()?;
         self.check_lists(last)?;
@@ -174,21 +169,15 @@ impl History {
         Ok(())
     }
 
-    fn rank(&mut self, found: &Found) {
-        let version = |id: &u64, record: &Record| match record.fate {
-            Fate::Committed(version) => Some(version),
-            _ => found.versions.get(id).copied(),
-        };
-        let singles = self.records.iter().filter(|(_, record)| record.is_single);
-        let mut order: Vec<_> =
-            singles.filter_map(|(id, record)| Some((version(id, record)?, record.taken, *id))).collect();
-        order.sort_unstable();
-        for same in order.chunk_by(|a, b| a.0 == b.0) {
-            assert!((same.len() as u64) < MOMENTS - 2, "a version has moments for all");
-            for (rank, (.., id)) in (1..).zip(same) {
-                self.records.get_mut(id).expect("it is recorded").rank = rank;
+    fn check_versions(&self, found: &Found) -> Result<(), String> {
+        let mut given = BTreeMap::new();
+        for (id, record) in &self.records {
+            let version = record.version().or_else(|| found.versions.get(id).copied());
+            if let Some(other) = version.and_then(|version| given.insert(version, id)) {
+                return Err(format!("T{other} and T{id} have one version: {version:?}"));
             }
         }
+        Ok(())
     }
 
     fn check_times(&self, found: &Found, last: &[LastLook]) -> Result<(), String> {
@@ -243,10 +232,10 @@ impl History {
         let outcome = match record.fate {
             Fate::Running | Fate::Failed => return Ok(None),
             Fate::Unknown => match found.versions.get(&id).filter(|_| found.happened.contains(&id)) {
-                Some(version) => white_box::Outcome::Committed(record.time(*version)),
+                Some(version) => white_box::Outcome::Committed(at(*version)),
                 None => white_box::Outcome::Unknown,
             },
-            Fate::Committed(version) => white_box::Outcome::Committed(record.time(version)),
+            Fate::Committed(version) => white_box::Outcome::Committed(at(version)),
             Fate::ReadOnly => white_box::Outcome::ReadOnly,
         };
         let version = match record.fate {
@@ -254,9 +243,7 @@ impl History {
             _ => found.versions.get(&id).copied(),
         };
         let snapshot = match (record.is_single, outcome, version) {
-            (true, white_box::Outcome::Committed(_) | white_box::Outcome::Unknown, Some(version)) => {
-                record.time(version) - 1
-            }
+            (true, white_box::Outcome::Committed(_) | white_box::Outcome::Unknown, Some(version)) => at(version) - 1,
             (true, white_box::Outcome::Unknown, None) => at(record.snapshot.unwrap_or(0)),
             _ => record.snapshot.map_or(0, after),
         };
@@ -313,9 +300,9 @@ impl History {
             return Err(format!("T{writer} wrote {cell:?} long ago, and {there:?} was there, not {content:?}"));
         };
         let written = record.view.mine.get(cell).and_then(Option::as_ref);
-        let is_as_written = cell.kind == Kind::Log || written == Some(content);
-        if !is_as_written {
-            return Err(format!("T{writer} wrote {written:?} to {cell:?}, not {content:?}"));
+        let appended = record.view.appended.get(cell);
+        if appended.map_or(written != Some(content), |appended| !content.ends_with(appended)) {
+            return Err(format!("T{writer} wrote {written:?} {appended:?} to {cell:?}, not {content:?}"));
         }
         let version = match record.fate {
             Fate::Committed(version) => Some(version),
@@ -327,7 +314,7 @@ impl History {
                 ));
             }
         };
-        Ok(version.map(|version| white_box::Seen { version: record.time(version), writer: Some(writer) }))
+        Ok(version.map(|version| white_box::Seen { version: at(version), writer: Some(writer) }))
     }
 
     /// Expiries as deletions of their own.
@@ -433,7 +420,7 @@ fn writes(view: &View, cells: &BTreeSet<Cell>) -> Vec<white_box::Write<Cell>> {
         writes.extend(cells.iter().filter(|cell| cell.run == *run).map(|cell| (cell.clone(), false)));
     }
     writes.extend(view.mine.iter().map(|(cell, content)| (cell.clone(), content.is_some())));
-    writes.extend(view.appended.keys().map(|run| (Cell::log(*run), true)));
+    writes.extend(view.appended.keys().map(|cell| (cell.clone(), true)));
     writes.into_iter().map(|(key, is_present)| white_box::Write { key, is_present }).collect()
 }
 

@@ -13,9 +13,11 @@ use super::super::mesh::Party;
 use super::super::recovery::{Recovered, cut_of, recover};
 use super::action::Action;
 use super::cell::{Cell, Content, run_of, writer_of};
+use super::document::changes;
 use super::exhaustive::{Plan, rehearse};
 use super::history::{Fate, Found, History, LastLook};
 use super::program::check_state;
+use super::proofs::assert_proven;
 use super::view::{View, contents_of};
 use super::world::{Asked, Clock, Event, Node, What, World};
 use crate::base::error::Result;
@@ -238,8 +240,9 @@ impl World {
     pub(super) fn end_opening(&mut self) {
         self.highest = self.latest().max(self.clock.at(self.now).into());
         let nodes = std::mem::take(&mut self.nodes);
-        let memories = nodes.iter().map(|node| node.shard.memory());
-        learn(&mut self.found, memories, &self.history);
+        let memories: Vec<&Memory> = nodes.iter().map(|node| node.shard.memory()).collect();
+        self.stats.proven += assert_proven(&memories, self.highest);
+        learn(&mut self.found, memories.into_iter(), &self.history);
         if self.swarm.mode == DurabilityMode::Strict {
             // No reply tells of what is not durable, and what is lost is as if it had never been in memory.
             self.found.happened.clear();
@@ -285,6 +288,7 @@ impl World {
         self.clock = Clock { start, opened_at: self.now, grain: self.swarm.grain };
         self.ids += 2;
         let initial = contents(memories.iter(), start.into());
+        self.stats.proven += assert_proven(&memories.iter().collect::<Vec<_>>(), start.into());
         let reads = initial.iter().map(|(cell, content)| (cell.clone(), Some(content.clone()))).collect();
         let state = View { reads, ..View::default() };
         check_state(&state);
@@ -393,7 +397,7 @@ impl World {
         self.check_history(vec![LastLook { snapshot, contents, is_complete, at }], start);
         for (shard, memory) in memories.iter().enumerate() {
             for (run, space, name) in memory.dump(start.into()).into_keys() {
-                let is_spread = matches!(space, Space::Kv | Space::State | Space::Event | Space::Trace);
+                let is_spread = matches!(space, Space::Kv | Space::State | Space::Event | Space::Trace | Space::Json);
                 let owner = self.layout.shard_of_key(&run, space, &name);
                 assert!(!is_spread || owner == shard, "a key is on shard {shard}, not on {owner}: {run} {space:?}");
             }
@@ -470,7 +474,20 @@ fn dump<'a>(
 
 /// Notes who wrote at which version, and what expires when.
 fn learn<'a>(found: &mut Found, memories: impl Iterator<Item = &'a Memory>, history: &History) {
+    let Found { versions, happened, expiries } = found;
+    let mut learned = |writer: u64, version: Version| {
+        let (version, Some(record)) = (version.get(), history.records.get(&writer)) else { return };
+        let before = versions.insert(writer, version);
+        happened.insert(writer);
+        assert!(before.is_none_or(|before| before == version), "T{writer} has two versions: {before:?} {version}");
+        if let Fate::Committed(committed) = record.fate {
+            assert_eq!(committed, version, "T{writer} is committed at the version it was told");
+        }
+    };
     for memory in memories {
+        for (content, version) in changes(memory) {
+            learned(writer_of(&content), version);
+        }
         for (run, space, name, revision) in memory.every_revision() {
             let Some(stored) = &revision.stored else { continue };
             let content = match (space, stored) {
@@ -480,23 +497,13 @@ fn learn<'a>(found: &mut Found, memories: impl Iterator<Item = &'a Memory>, hist
                 (Space::Trace, Stored::Trace(trace)) => super::cell::from_value(&trace.metadata),
                 _ => continue,
             };
-            let (writer, version) = (writer_of(&content), revision.version.get());
-            if let Some(record) = history.records.get(&writer) {
-                let before = found.versions.insert(writer, version);
-                found.happened.insert(writer);
-                assert!(
-                    before.is_none_or(|before| before == version),
-                    "T{writer} has two versions: {before:?} {version}"
-                );
-                if let Fate::Committed(committed) = record.fate {
-                    assert_eq!(committed, version, "T{writer} is committed at the version it was told: {stored:?}");
-                }
-            }
+            learned(writer_of(&content), revision.version);
+            let version = revision.version.get();
             let newest = memory.at(&run, space, name, history.start.into()).map(|newest| newest.version.get());
             let is_past = version < history.start && newest != Some(version);
             if revision.expires != Version::MAX && !is_past {
                 let cell = Cell::kv(run_of(run), String::from_utf8_lossy(name).into_owned());
-                found.expiries.insert((cell, version), revision.expires.get());
+                expiries.insert((cell, version), revision.expires.get());
             }
         }
     }
@@ -504,5 +511,8 @@ fn learn<'a>(found: &mut Found, memories: impl Iterator<Item = &'a Memory>, hist
 
 /// Whether a single command only reads.
 pub(super) const fn is_read(action: &Action) -> bool {
-    matches!(action, Action::Read(_) | Action::Scan { .. } | Action::Traces(_))
+    matches!(
+        action,
+        Action::Read(_) | Action::Scan { .. } | Action::Traces(_) | Action::Inside(..) | Action::Documents(_)
+    )
 }

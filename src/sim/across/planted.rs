@@ -48,6 +48,8 @@ fn what_seeds_hardly_find_scenarios_tell() {
     assert_told(Bug::LostTold, scenarios::what_was_acknowledged_is_told_after_a_write_over_it_has_failed);
     assert_told(Bug::KeptMissed, scenarios::what_was_acknowledged_is_told_after_a_write_over_it_has_failed);
     assert_told(Bug::KeptMissed, scenarios::who_waits_on_a_shard_that_has_failed_sees_what_was_committed_meanwhile);
+    assert_told(Bug::EditedInDoubt, scenarios::a_document_is_not_edited_before_it_is_known_who_else_has);
+    assert_told(Bug::LooksIgnored, scenarios::below_the_marks_whatever_has_changed_a_document_is_a_conflict);
     assert_told(Bug::WakeLost, scenarios::what_is_in_doubt_is_waited_for_and_then_seen);
 }
 
@@ -66,9 +68,26 @@ fn bugs_of_intents_and_snapshots_are_caught() {
 }
 
 #[test]
+fn bugs_of_documents_are_caught() {
+    assert_caught(Bug::PathsNotNoted, Mode::InMemory, 20);
+    assert_caught(Bug::AncestorsNotNoted, Mode::InMemory, 20);
+    assert_caught(Bug::DescendantsNotNoted, Mode::InMemory, 200);
+    assert_caught(Bug::EditsNotMarked, Mode::InMemory, 400);
+    assert_caught(Bug::KeysNotMarked, Mode::InMemory, 400);
+    assert_caught(Bug::EditedInDoubt, Mode::InMemory, 400);
+}
+
+#[test]
+fn bugs_of_digests_are_caught() {
+    assert_caught(Bug::WriteNotDigested, Mode::InMemory, 20);
+    assert_caught(Bug::ChainedToFirst, Mode::Strict, 20);
+}
+
+#[test]
 fn bugs_of_decisions_and_durability_are_caught() {
     assert_caught(Bug::DecisionBeforeVotes, Mode::InMemory, 20);
     assert_caught(Bug::LastTimestamp, Mode::Strict, 20);
+    assert_caught(Bug::VersionsShared, Mode::InMemory, 20);
     assert_caught(Bug::OwnTimestamp, Mode::Strict, 20);
     assert_caught(Bug::MissingPartIgnored, Mode::Strict, 20);
     assert_caught(Bug::ReadPartNotLogged, Mode::Strict, 20);
@@ -117,7 +136,7 @@ fn survey() {
     }
 }
 
-const ALL: [Bug; 30] = [
+const ALL: [Bug; 39] = [
     Bug::NoReadIntents,
     Bug::RangesNotValidated,
     Bug::NoRangeIntents,
@@ -148,4 +167,13 @@ const ALL: [Bug; 30] = [
     Bug::SingleWriteIgnoresIntents,
     Bug::LostTold,
     Bug::KeptMissed,
+    Bug::PathsNotNoted,
+    Bug::AncestorsNotNoted,
+    Bug::DescendantsNotNoted,
+    Bug::EditsNotMarked,
+    Bug::KeysNotMarked,
+    Bug::EditedInDoubt,
+    Bug::WriteNotDigested,
+    Bug::ChainedToFirst,
+    Bug::VersionsShared,
 ];

@@ -6,6 +6,7 @@
 use super::super::rng::Rng;
 use super::action::Action;
 use super::cell::{Cell, Content, Kind, LASTING_RUNS, STAMPS};
+use super::document::{self, Document, some_documents};
 use super::swarm::Swarm;
 use super::view::View;
 
@@ -29,12 +30,13 @@ pub(super) enum Purpose {
     Insert,
     DeleteRun,
     Mortal,
+    Document,
     /// Reads and writes what it is told to.
     Fixed,
 }
 
 /// The purposes that swarms choose among.
-pub(super) const PURPOSES: [Purpose; 10] = [
+pub(super) const PURPOSES: [Purpose; 11] = [
     Purpose::Setup,
     Purpose::Transfer,
     Purpose::Audit,
@@ -45,6 +47,7 @@ pub(super) const PURPOSES: [Purpose; 10] = [
     Purpose::Insert,
     Purpose::DeleteRun,
     Purpose::Mortal,
+    Purpose::Document,
 ];
 
 /// What comes next.
@@ -65,6 +68,9 @@ pub(super) struct Program {
     writes: Vec<Cell>,
     scan: Option<(u8, String)>,
     traces: Option<u8>,
+    documents: Vec<Document>,
+    /// How it looks at them.
+    looks: Vec<Action>,
     amount: i64,
     ttl: u64,
     deletes: u64,
@@ -82,6 +88,8 @@ impl Program {
             writes: Vec::new(),
             scan: None,
             traces: None,
+            documents: Vec::new(),
+            looks: Vec::new(),
             amount: i64::try_from(rng.below(9)).unwrap() + 1,
             ttl: rng.within(1_000..swarm.longest_ttl),
             deletes: swarm.deletes,
@@ -111,6 +119,16 @@ impl Program {
                 let run = u8::try_from(rng.below(2)).unwrap();
                 program.scan = Some((run, "p".into()));
                 program.writes = vec![Cell::kv(run, format!("p{}", rng.below(8)))];
+            }
+            Purpose::Document => {
+                program.documents = some_documents(swarm, rng);
+                program.looks = document::look(&program.documents, swarm, rng);
+                if rng.chance(250) {
+                    program.documents.clear();
+                } else if rng.chance(400) {
+                    let at = u8::try_from(rng.below(u64::from(LASTING_RUNS))).unwrap();
+                    program.writes = vec![Cell::kv(at, format!("w{at}"))];
+                }
             }
             Purpose::Fixed => {}
             Purpose::DeleteRun => program.reads = vec![Cell::log(mortal_run(rng))],
@@ -164,7 +182,7 @@ impl Program {
         self.step += 1;
         match (self.purpose, self.step) {
             (Purpose::Swap, _) => self.swap(view),
-            (Purpose::Mixed | Purpose::Mortal, 3) => self.look_again(rng),
+            (Purpose::Mixed | Purpose::Mortal | Purpose::Document, 3) => self.look_again(rng),
             (Purpose::Mixed | Purpose::Mortal, 4) if rng.chance(300) => Next::Do(self.write(view, rng)),
             (_, 1) => self.look(),
             (_, 2) => match self.change(view, rng) {
@@ -185,6 +203,7 @@ impl Program {
         let mut actions: Vec<Action> = cells.into_iter().map(read).collect();
         actions.extend(self.scan.clone().map(|(run, prefix)| Action::Scan { run, prefix }));
         actions.extend(self.traces.map(Action::Traces));
+        actions.extend(self.looks.clone());
         if actions.is_empty() { Next::Do(vec![Action::Read(account(0))]) } else { Next::Do(actions) }
     }
 
@@ -197,6 +216,7 @@ impl Program {
         }
         actions.extend(self.scan.clone().map(|(run, prefix)| Action::Scan { run, prefix }));
         actions.extend(self.traces.map(Action::Traces));
+        actions.extend(self.looks.iter().filter(|_| rng.chance(500)).cloned());
         if actions.is_empty() { Next::Commit } else { Next::Do(actions) }
     }
 
@@ -237,6 +257,12 @@ impl Program {
                 let witness = Cell::kv(0, format!("d{run}"));
                 Some(vec![Action::DeleteRun(run), Action::Put(witness, vec![self.stamp()], None)])
             }
+            Purpose::Document => {
+                let documents = std::mem::take(&mut self.documents);
+                let mut actions = document::change(&documents, self.deletes, view, rng, || self.stamp());
+                actions.extend(self.write(view, rng));
+                Some(actions)
+            }
             Purpose::Mixed | Purpose::Mortal | Purpose::Fixed => Some(self.write(view, rng)),
             Purpose::Audit | Purpose::Walk | Purpose::Look | Purpose::Swap => Some(Vec::new()),
         }
@@ -250,7 +276,7 @@ impl Program {
             let action = match cell.kind {
                 Kind::Log => Action::Append(cell.run, stamp),
                 Kind::Trace => Action::Record { run: cell.run, number: rng.below(1 << 20) + 1, stamp },
-                Kind::Kv | Kind::State => {
+                Kind::Kv | Kind::State | Kind::Place => {
                     if !cell.is_list() && cell.name.starts_with('r') && rng.chance(self.deletes) {
                         if rng.chance(500) { Action::Delete(cell) } else { Action::Insert(cell, vec![stamp]) }
                     } else {

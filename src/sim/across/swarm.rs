@@ -36,6 +36,8 @@ pub(super) struct Swarm {
     pub(super) crash_in_recovery: u64,
     pub(super) crash_in_write: u64,
     pub(super) singles: u64,
+    /// Of these.
+    pub(super) documents: u64,
     pub(super) replays: u64,
     pub(super) flushes: u64,
     pub(super) durables: u64,
@@ -99,6 +101,7 @@ impl Swarm {
             crash_in_recovery: 150,
             crash_in_write: *rng.pick(&[0, 5, 30]),
             singles: *rng.pick(&[0, 200, 500]),
+            documents: *rng.pick(&[0, 0, 400]),
             replays: *rng.pick(&[0, 50, 100]),
             flushes: *rng.pick(&[0, 0, 20]),
             durables: *rng.pick(&[0, 100]),

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::Action;
-use super::cell::{Cell, Content, Kind, from_value, run_of};
+use super::cell::{Cell, Content, from_value, run_of};
+use super::document::{Document, content_of, contents_inside};
 use crate::primitive::output::Output;
 
 /// A range that was read.
@@ -31,7 +32,8 @@ pub(super) struct View {
     pub(super) reads: BTreeMap<Cell, Option<Content>>,
     pub(super) ranges: Vec<Range>,
     pub(super) mine: BTreeMap<Cell, Option<Content>>,
-    pub(super) appended: BTreeMap<u8, Content>,
+    /// What was added at the end of lists that were not read for that.
+    pub(super) appended: BTreeMap<Cell, Content>,
     pub(super) deleted: BTreeSet<u8>,
     pub(super) lists: Vec<ListStep>,
 }
@@ -75,17 +77,54 @@ impl View {
                 self.delete(cell, &outputs[0]);
             }
             Action::Append(run, stamp) => {
-                self.lists.push(ListStep::Append(Cell::log(*run), *stamp));
-                self.appended.entry(*run).or_default().push(*stamp);
+                self.append(&Cell::log(*run), *stamp);
             }
+            Action::Push(cell, stamp) => match self.mine.get_mut(cell) {
+                Some(mine) => mine.get_or_insert_default().push(*stamp),
+                None => self.append(cell, *stamp),
+            },
+            Action::Inside(document, place) => {
+                let Output::Json(found) = &outputs[0] else { panic!("a document answers JSON: {outputs:?}") };
+                let found = found.as_ref().map(|json| contents_inside(document, place, json)).unwrap_or_default();
+                let [low, high] = ["", "~"].map(|end| document.place(&format!("{place}{end}")));
+                self.range(low, high, found);
+            }
+            Action::Documents(run) => self.list(*run, outputs),
+            Action::Replace(document, place, contents) => self.replace(document, place, contents),
+            Action::Make(document, contents) => {
+                self.read(&document.made(), None);
+                self.replace(document, "", contents);
+            }
+            Action::DeleteDocument(document) => match &outputs[0] {
+                Output::Flag(true) => self.replace(document, "", &BTreeMap::new()),
+                Output::Flag(false) => self.read(&document.made(), None),
+                output => panic!("a delete answers a flag: {output:?}"),
+            },
             Action::Record { run, stamp, .. } => {
                 let Output::TraceId(id) = &outputs[0] else { panic!("no trace: {outputs:?}") };
                 self.mine.insert(Cell::trace(*run, &**id), Some(vec![*stamp]));
             }
             Action::DeleteRun(run) => {
                 self.deleted.insert(*run);
-                self.appended.remove(run);
+                self.appended.retain(|cell, _| cell.run != *run);
                 self.mine.retain(|cell, _| cell.run != *run);
+            }
+        }
+    }
+
+    /// The documents of a run were listed.
+    fn list(&mut self, run: u8, outputs: &[Output]) {
+        let found = outputs.iter().flat_map(|output| match output {
+            Output::Texts(keys) => keys.clone(),
+            output => panic!("a list answers keys: {output:?}"),
+        });
+        let found: BTreeSet<String> = found.collect();
+        for document in Document::all(run) {
+            let made = document.made();
+            match (found.contains(&document.key), self.mine.get(&made).or_else(|| self.reads.get(&made))) {
+                (true, Some(None)) => panic!("a list names a document that is not there: {document:?}"),
+                (false, _) => self.read(&made, None),
+                (true, _) => {}
             }
         }
     }
@@ -108,7 +147,25 @@ impl View {
         match action {
             Action::Delete(cell) => drop(self.mine.insert(cell.clone(), None)),
             Action::Insert(cell, content) => self.wrote(cell, content.clone()),
+            Action::Make(document, contents) => self.replace(document, "", contents),
+            Action::DeleteDocument(document) => self.replace(document, "", &BTreeMap::new()),
             action => self.absorb(action, &[Output::Unit]),
+        }
+    }
+
+    fn append(&mut self, cell: &Cell, stamp: i64) {
+        if cell.is_list() {
+            self.lists.push(ListStep::Append(cell.clone(), stamp));
+        }
+        self.appended.entry(cell.clone()).or_default().push(stamp);
+    }
+
+    /// Everything inside a place of a document was written: what is not among the contents is gone.
+    fn replace(&mut self, document: &Document, place: &str, contents: &BTreeMap<Cell, Content>) {
+        for cell in document.cells().filter(|cell| cell.in_document().1.starts_with(place)) {
+            self.appended.remove(&cell);
+            let content = contents.get(&cell).cloned();
+            self.mine.insert(cell, content);
         }
     }
 
@@ -129,12 +186,8 @@ impl View {
         if cell.is_list() {
             self.lists.push(ListStep::Read(cell.clone(), content.clone().unwrap_or_default()));
         }
-        if cell.kind == Kind::Log {
-            let own = self.appended.get(&cell.run).cloned().unwrap_or_default();
-            let mut all = content.unwrap_or_default();
-            assert!(all.ends_with(&own), "own events are at the end of the log: {cell:?} {all:?} {own:?}");
-            all.truncate(all.len() - own.len());
-            content = (!all.is_empty()).then_some(all);
+        if let Some(own) = self.appended.get(cell) {
+            content = without(cell, content, own);
         } else if let Some(mine) = self.mine.get(cell) {
             let has_expired = cell.name.starts_with('t') && content.is_none();
             assert!(has_expired || content == *mine, "own writes are seen: {cell:?} {content:?} {mine:?}");
@@ -153,6 +206,11 @@ impl View {
         }
         let is_in = |cell: &&Cell| low <= **cell && **cell < high;
         let mut has_own = false;
+        for (cell, own) in self.appended.iter().filter(|(cell, _)| is_in(cell)) {
+            if let Some(content) = without(cell, found.remove(cell), own) {
+                found.insert(cell.clone(), content);
+            }
+        }
         for (cell, content) in self.mine.iter().filter(|(cell, _)| is_in(cell)) {
             has_own = true;
             assert_eq!(found.remove(cell), *content, "own writes are seen in scans: {cell:?}");
@@ -176,6 +234,14 @@ impl View {
     }
 }
 
+/// What a list held without what was added to it.
+fn without(cell: &Cell, content: Option<Content>, own: &Content) -> Option<Content> {
+    let mut all = content.unwrap_or_default();
+    assert!(all.ends_with(own), "what was added is at the end of the list: {cell:?} {all:?} {own:?}");
+    all.truncate(all.len() - own.len());
+    (!all.is_empty()).then_some(all)
+}
+
 fn read_of(output: &Output) -> Option<Content> {
     match output {
         Output::Value(value) => value.as_ref().map(from_value),
@@ -188,6 +254,7 @@ fn read_of(output: &Output) -> Option<Content> {
             let stamps: Content = events.iter().flat_map(|event| from_value(&event.payload)).collect();
             (!stamps.is_empty()).then_some(stamps)
         }
+        Output::Json(json) => json.as_ref().and_then(content_of),
         other => panic!("a read does not answer {other:?}"),
     }
 }
@@ -207,6 +274,9 @@ pub(super) fn contents_of(
             Stored::State(state) => drop(contents.insert(Cell::state(run, text()), from_value(&state.value))),
             Stored::Trace(trace) => {
                 contents.insert(Cell::trace(run, &*trace.id), from_value(&trace.metadata));
+            }
+            Stored::Json(document) => {
+                contents.extend(contents_inside(&Document { run, key: text() }, "", &document.root));
             }
             Stored::Event(event) => drop(logs.insert((run, event.sequence), from_value(&event.payload))),
             _ => {}

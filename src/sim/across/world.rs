@@ -126,11 +126,13 @@ pub(super) struct Stats {
     pub(super) snapshots: u64,
     /// Recoveries that started from one.
     pub(super) loads: u64,
+    /// Commits that were compared with their digests.
+    pub(super) proven: u64,
 }
 
 impl Stats {
     pub(super) fn add(&mut self, other: &Self) {
-        let pairs: [(&mut u64, u64); 23] = [
+        let pairs: [(&mut u64, u64); 24] = [
             (&mut self.seeds, other.seeds),
             (&mut self.events, other.events),
             (&mut self.transactions, other.transactions),
@@ -154,6 +156,7 @@ impl Stats {
             (&mut self.looks, other.looks),
             (&mut self.snapshots, other.snapshots),
             (&mut self.loads, other.loads),
+            (&mut self.proven, other.proven),
         ];
         for (sum, value) in pairs {
             *sum += value;
