@@ -75,7 +75,7 @@ impl Swarm {
         let history = HistoryPolicy {
             active,
             ended: if rng.chance(400) { HistoryRetention::Off } else { active },
-            lineage: false,
+            lineage: rng.chance(400),
         };
         let own_histories = if rng.chance(300) { 500 } else { 0 };
         let mut often = |chance: u64, per_mille: u64| if rng.chance(chance) { per_mille } else { 0 };
