@@ -301,6 +301,23 @@ fn without_it_nothing_is_kept_and_what_was_not_kept_is_not_made_up() {
 }
 
 #[test]
+fn what_a_run_keeps_no_more_has_no_lineage_and_a_fork_begins_without() {
+    on_tokio(async {
+        let builder = Database::builder().shards(1).lineage(true).history_of_ended_runs(HistoryRetention::Off);
+        let database = builder.open().await.unwrap();
+        let run = database.start_run(RunOptions::default()).await.unwrap();
+        act(&database, run.id()).await;
+        let fork = database.fork_run(run.id(), None, "fork").await.unwrap();
+        assert_eq!(explained(&database, fork.id(), Primitive::Kv, "last").await, "");
+        let version = last(&database, run.id()).await;
+        database.explain(run.id(), Primitive::Kv, "last", version).await.unwrap();
+        database.end_run(run.id()).await.unwrap();
+        let refused = database.explain(run.id(), Primitive::Kv, "last", version).await;
+        assert!(is_invalid(&refused, "not all of the run's history is kept"), "{refused:?}");
+    });
+}
+
+#[test]
 fn a_version_that_did_not_write_the_key_has_no_lineage() {
     on_tokio(async {
         let database = in_memory().await;

@@ -15,8 +15,9 @@ use futures::{Stream, StreamExt};
 use in_mem::prelude::*;
 use in_mem::{
     BackupReport, BeginRun, Change, Conflict, DatabaseBuilder, DatabaseHealth, DatabaseInfo, DiffEntry, Divergence,
-    Driver, HistoryRetention, Lineage, LineageOptions, Op, Origin, Partitioning, Primitive, Read, RecoveryReport, ReplayVerification, ReplayView, RunDiff, SalvageReport,
-    SnapshotInfo, Step, Text, VerifyProblem, VerifyReport, json_patch, serde_json,
+    Driver, HistoryRetention, Lineage, LineageOptions, Op, Origin, Partitioning, Primitive, Read, RecoveryReport,
+    ReplayVerification, ReplayView, RunDiff, SalvageReport, SnapshotInfo, Step, Text, VerifyProblem, VerifyReport,
+    json_patch, serde_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -304,7 +305,13 @@ fn every_run_operation(database: &Database, runs: &RunIndex, run: &RunId) {
     op::<RunDiff>(database.diff_runs(run, *run));
     op::<ReplayVerification>(database.verify_run(run));
     op::<Lineage>(database.explain(run, Primitive::Kv, "k", Version::from(0)));
-    op::<Lineage>(database.explain_with(*run, Primitive::Kv, String::new(), Version::from(0), LineageOptions::default()));
+    op::<Lineage>(database.explain_with(
+        *run,
+        Primitive::Kv,
+        String::new(),
+        Version::from(0),
+        LineageOptions::default(),
+    ));
     op::<RunHandle>(database.fork_run(run, None, "child"));
     op::<RunHandle>(database.fork_run(*run, Some(Version::from(0)), String::from("child")));
     op::<OpenTransaction>(database.begin_transaction(run));

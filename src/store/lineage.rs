@@ -63,3 +63,54 @@ impl RunTable {
         std::mem::take(&mut self.lineage).iter().map(|(_, reads)| footprint::of_lineage(reads)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::key::{Name, Space};
+    use crate::base::lineage::Source;
+    use crate::base::options::{HistoryPolicy, HistoryRetention};
+
+    const RUN: RunId = RunId::from_bytes([1; 16]);
+
+    fn reads(name: &str) -> Arc<ReadSet> {
+        let name = Name::from_slice(name.as_bytes());
+        Arc::new(ReadSet::of([(RUN, Source::Key { space: Space::Kv, name, version: 1.into() })]))
+    }
+
+    fn memory(active: HistoryRetention, lineage: bool) -> Memory {
+        Memory::new(HistoryPolicy { active, ended: active, lineage })
+    }
+
+    #[test]
+    fn it_is_kept_in_order_and_commits_of_one_version_share_it() {
+        let mut memory = memory(HistoryRetention::Forever, true);
+        for (version, name) in [(20, "a"), (10, "b"), (30, "c"), (20, "d"), (20, "a")] {
+            memory.note_lineage(RUN, version.into(), reads(name));
+        }
+        assert_eq!(memory.footprint(), memory.count_footprint());
+        assert_eq!(**memory.lineage_of(&RUN, 20.into()).unwrap(), ReadSet::union([&*reads("a"), &*reads("d")]));
+        assert_eq!(memory.lineage_of(&RUN, 15.into()), None);
+        let versions = |above: u64, at: u64, bytes: usize| -> Vec<u64> {
+            let found = memory.runs[&RUN].lineage_between(above.into(), at.into(), bytes);
+            found.iter().map(|(version, _)| version.get()).collect()
+        };
+        assert_eq!(versions(0, 99, usize::MAX), [10, 20, 30]);
+        assert_eq!(versions(10, 29, usize::MAX), [20]);
+        assert_eq!((versions(10, 99, 0), versions(0, 99, 300)), (vec![20], vec![10]), "one at least");
+        assert_eq!(versions(30, 99, usize::MAX), [0_u64; 0]);
+    }
+
+    #[test]
+    fn it_is_not_kept_without_history_of_deleted_runs_or_if_nobody_asks() {
+        let mut asked = memory(HistoryRetention::Forever, true);
+        asked.delete_run(RUN, 5.into());
+        asked.sweep(9.into(), 9);
+        let not_asked = memory(HistoryRetention::Forever, false);
+        for mut memory in [asked, not_asked, memory(HistoryRetention::Commits(9), true)] {
+            let before = memory.footprint();
+            memory.note_lineage(RUN, 10.into(), reads("a"));
+            assert_eq!((memory.lineage_of(&RUN, 10.into()), memory.footprint()), (None, before));
+        }
+    }
+}
