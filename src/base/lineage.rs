@@ -42,7 +42,7 @@ impl Source {
         SOURCE_BYTES
             + match self {
                 Self::Key { name, .. } => name.len(),
-                Self::Range { from, to, .. } => from.len() + to.as_ref().map_or(0, |to| to.len()),
+                Self::Range { from, to, .. } => from.len() + to.as_ref().map_or(0, Name::len),
             }
     }
 }

@@ -96,7 +96,9 @@ impl Regrouping {
             }
         }
         for (run, commits) in self.commits {
-            commits.into_iter().for_each(|commit| memory.note_commit(run, commit));
+            for commit in commits {
+                memory.note_commit(run, commit);
+            }
         }
         for (run, collected) in self.collected {
             memory.note_collected(run, &collected);

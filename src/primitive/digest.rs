@@ -48,9 +48,12 @@ pub(crate) fn runs_of(writes: &[Write]) -> SmallVec<[RunId; 1]> {
 /// The links of a commit that is about to be applied to memory, chained to what is there; none for runs of which not all
 /// history is kept.
 pub(crate) fn chained(memory: &Memory, writes: &[Write], version: Version) -> Links {
-    let link = |run: &RunId| link(memory.last_commit(run), version, writes, *run);
-    let links = runs_of(writes).into_iter();
-    links.map(|run| (run, keeps(memory, writes, &run).then(|| link(&run)).unwrap_or_default())).collect()
+    let link = |run: RunId| {
+        let is_kept = keeps(memory, writes, &run);
+        let link = is_kept.then(|| link(memory.last_commit(&run), version, writes, run));
+        (run, link.unwrap_or_default())
+    };
+    runs_of(writes).into_iter().map(link).collect()
 }
 
 /// The links of a commit that is chained to nothing.
