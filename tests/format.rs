@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use in_mem::prelude::*;
-use in_mem::{Partitioning, SnapshotConfig};
+use in_mem::{Partitioning, Primitive, SnapshotConfig};
 use support::{directory, on_tokio};
 
 const FIRST: RunId = RunId::from_bytes([6; 16]);
@@ -38,7 +38,7 @@ fn copy(from: &Path, to: &Path) {
 
 async fn open(path: &Path, mode: DurabilityMode, shards: usize, partitioning: Partitioning) -> Database {
     let builder = Database::builder().path(path).durability(mode).shards(shards).partitioning(partitioning);
-    builder.snapshots(NEVER).open().await.expect("it opens")
+    builder.snapshots(NEVER).lineage(true).open().await.expect("it opens")
 }
 
 /// Something of every primitive, in a snapshot and in the log before it.
@@ -88,6 +88,8 @@ async fn go_on(database: &Database, round: i64) {
     let both = async |transaction: MultiTransaction| {
         for run in [FIRST, SECOND] {
             let run = transaction.run(run);
+            run.kv_get("replaced").await?;
+            run.kv().list(Some("re")).await?;
             run.kv_put("both", round).await?;
             run.event_append("both", round).await?;
             run.state_set("both", round).await?;
@@ -111,6 +113,10 @@ async fn contents(database: &Database) -> String {
             writeln!(text, "{run} kv {key} {found:?}").expect("it is written");
             for old in kv.history(run, &key).await.expect("it is read") {
                 writeln!(text, "{run} history {key} {} {:?}", old.version, old.value).expect("it is written");
+            }
+            if let Some(found) = kv.get_versioned(run, &key).await.expect("it is read") {
+                let lineage = database.explain(run, Primitive::Kv, &key, found.version).await.expect("it is explained");
+                writeln!(text, "{lineage}").expect("it is written");
             }
         }
         for event in events.read_range(run, 0, u64::MAX).await.expect("they are read") {

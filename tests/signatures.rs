@@ -15,8 +15,9 @@ use futures::{Stream, StreamExt};
 use in_mem::prelude::*;
 use in_mem::{
     BackupReport, BeginRun, Change, Conflict, DatabaseBuilder, DatabaseHealth, DatabaseInfo, DiffEntry, Divergence,
-    Driver, HistoryRetention, Op, Partitioning, RecoveryReport, ReplayVerification, ReplayView, RunDiff, SalvageReport,
-    SnapshotInfo, Step, Text, VerifyProblem, VerifyReport, json_patch, serde_json,
+    Driver, HistoryRetention, Lineage, LineageOptions, Op, Origin, Partitioning, Primitive, Read, RecoveryReport,
+    ReplayVerification, ReplayView, RunDiff, SalvageReport, SnapshotInfo, Step, Text, VerifyProblem, VerifyReport,
+    json_patch, serde_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -83,6 +84,11 @@ assert_impl_all!(VerifyProblem: Clone, Debug, std::fmt::Display, PartialEq, Send
 assert_impl_all!(SalvageReport: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(Step: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(Change: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(Lineage: Clone, Debug, std::fmt::Display, Eq, Send, Sync, Serialize);
+assert_impl_all!(LineageOptions: Copy, Debug, Default, Eq, Send, Sync);
+assert_impl_all!(Origin: Clone, Debug, Eq, Send, Sync, Serialize);
+assert_impl_all!(Primitive: Copy, Debug, std::fmt::Display, Ord, Hash, Send, Sync, Serialize, DeserializeOwned);
+assert_impl_all!(Read: Clone, Debug, Eq, Send, Sync, Serialize);
 assert_impl_all!(RunDiff: Clone, Debug, std::fmt::Display, PartialEq, Send, Sync, Serialize);
 assert_impl_all!(DiffEntry: Clone, Debug, PartialEq, Send, Sync, Serialize);
 assert_impl_all!(Divergence: Clone, Debug, std::fmt::Display, PartialEq, Send, Sync);
@@ -298,6 +304,14 @@ fn every_run_operation(database: &Database, runs: &RunIndex, run: &RunId) {
     op::<ReplayView>(database.replay_run_until(run, Version::from(0)));
     op::<RunDiff>(database.diff_runs(run, *run));
     op::<ReplayVerification>(database.verify_run(run));
+    op::<Lineage>(database.explain(run, Primitive::Kv, "k", Version::from(0)));
+    op::<Lineage>(database.explain_with(
+        *run,
+        Primitive::Kv,
+        String::new(),
+        Version::from(0),
+        LineageOptions::default(),
+    ));
     op::<RunHandle>(database.fork_run(run, None, "child"));
     op::<RunHandle>(database.fork_run(*run, Some(Version::from(0)), String::from("child")));
     op::<OpenTransaction>(database.begin_transaction(run));

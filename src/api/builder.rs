@@ -34,6 +34,7 @@ impl DatabaseBuilder {
             spin: Some(spin::WINDOW),
             history: HistoryRetention::Forever,
             history_of_ended_runs: None,
+            lineage: false,
             read_only: false,
             memory_limit: None,
             snapshots: SnapshotConfig { log_bytes: Some(32 << 20), interval: None, on_close: false },
@@ -96,6 +97,16 @@ impl DatabaseBuilder {
     /// The same for runs that have ended: from its end on, less may be kept of a run. Default: as for all.
     pub const fn history_of_ended_runs(mut self, history: HistoryRetention) -> Self {
         self.options.history_of_ended_runs = Some(history);
+        self
+    }
+
+    /// Whether it is kept of every commit what it read, so that [`explain`](Database::explain) can say what a value was based
+    /// on; of runs all of whose [history](Self::history) is kept. Default: no.
+    ///
+    /// It takes memory and room in the log: about 15 bytes and the key for each read, on top of that about 64 in memory. A
+    /// database that is opened without it forgets what was kept.
+    pub const fn lineage(mut self, lineage: bool) -> Self {
+        self.options.lineage = lineage;
         self
     }
 

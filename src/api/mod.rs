@@ -19,6 +19,8 @@ pub(crate) mod json_store;
 #[cfg(test)]
 mod kill_points;
 pub(crate) mod kv_store;
+pub(crate) mod lineage;
+mod lineage_text;
 pub(crate) mod local_run;
 pub(crate) mod op;
 pub(crate) mod pages;

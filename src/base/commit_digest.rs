@@ -17,6 +17,13 @@ pub(crate) struct Link {
     pub(crate) hash: [u8; 32],
 }
 
+impl Link {
+    /// Whether it says anything.
+    pub(crate) fn is_known(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 /// A commit of a run, and its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CommitDigest {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::limits::SLOTS;
+use super::primitive::Primitive;
 use super::run_id::RunId;
 
 /// The name of something within a space.
@@ -114,20 +115,7 @@ impl Space {
 
     /// The primitive, as errors name it.
     pub(crate) const fn primitive(self) -> &'static str {
-        match self {
-            Self::Kv => "kv",
-            Self::Event | Self::EventHead | Self::EventType => "events",
-            Self::State => "states",
-            Self::Trace | Self::TraceKind | Self::TraceTag | Self::TraceChild | Self::TraceCount => "traces",
-            Self::Run
-            | Self::RunName
-            | Self::RunAll
-            | Self::RunStatus
-            | Self::RunTag
-            | Self::RunChild
-            | Self::RunHistory => "runs",
-            Self::Json | Self::JsonPath | Self::JsonKey => "json",
-        }
+        Primitive::of(self).name()
     }
 
     /// The name of something in this space as a person would write it.
@@ -179,8 +167,17 @@ pub(crate) fn push_bytes(name: &mut Name, text: &[u8]) {
 
 /// Reads the text that starts a composite name.
 pub(crate) fn leading_text(name: &[u8]) -> Option<String> {
-    let mut bytes = Vec::with_capacity(name.len());
+    take_text(&mut name.iter())
+}
+
+/// Reads the texts that start a composite name.
+pub(crate) fn leading_texts(name: &[u8]) -> Vec<String> {
     let mut rest = name.iter();
+    std::iter::from_fn(|| take_text(&mut rest)).collect()
+}
+
+fn take_text(rest: &mut std::slice::Iter<'_, u8>) -> Option<String> {
+    let mut bytes = Vec::with_capacity(rest.len());
     while let Some(&byte) = rest.next() {
         if byte != 0 {
             bytes.push(byte);

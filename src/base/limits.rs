@@ -21,6 +21,12 @@ pub(crate) const JSON_ITEMS: usize = 1_000_000;
 pub(crate) const TRANSACTION_BYTES: usize = 64 << 20;
 /// The most operations in a transaction.
 pub(crate) const TRANSACTION_OPERATIONS: usize = 100_000;
+/// How much is kept of what a commit read.
+pub(crate) const LINEAGE_READS: usize = 1_000;
+/// The same in bytes.
+pub(crate) const LINEAGE_BYTES: usize = 128 << 10;
+/// How deep a lineage goes at most.
+pub(crate) const LINEAGE_DEPTH: usize = 256;
 /// The most tags on a run or a trace.
 pub(crate) const TAGS: usize = 256;
 /// The longest tag, in bytes.

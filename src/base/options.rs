@@ -65,11 +65,13 @@ pub(crate) struct HistoryPolicy {
     /// Of runs at work, and of those nobody has begun.
     pub(crate) active: HistoryRetention,
     pub(crate) ended: HistoryRetention,
+    /// Whether it is kept of every commit what it read, as long as all history of its run is.
+    pub(crate) lineage: bool,
 }
 
 impl From<HistoryRetention> for HistoryPolicy {
     fn from(history: HistoryRetention) -> Self {
-        Self { active: history, ended: history }
+        Self { active: history, ended: history, lineage: false }
     }
 }
 

@@ -7,6 +7,7 @@
 //!   command runs again when the outcome is known.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::intents::Intents;
 use super::message::TransactionNumber;
@@ -16,6 +17,7 @@ use crate::base::error::Result;
 use crate::base::json::edit::Edit;
 use crate::base::json::path::Path;
 use crate::base::key::{Name, Space, prefix_end, push_bytes, push_text};
+use crate::base::lineage::ReadSet;
 use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
@@ -316,6 +318,30 @@ impl<'a> Access<'a> {
         self.memory.commits_of(&run, above, self.part.snapshot, COMMITS).to_vec()
     }
 
+    /// Whether a commit that a reader at the snapshot may know of wrote a key at a version, or deleted it.
+    pub(crate) fn was_written(&mut self, run: RunId, space: Space, name: &[u8], version: Version) -> bool {
+        self.meet_writer(run, space, name);
+        let mut versions = self.memory.revisions(&run, space, name).map(|revision| revision.version);
+        let was_written = version <= self.part.snapshot && versions.any(|written| written == version);
+        self.seen = self.seen.max(if was_written { version } else { Version::ZERO });
+        was_written
+    }
+
+    /// Whether it is kept what commits read.
+    pub(crate) const fn keeps_lineage(&self) -> bool {
+        self.memory.keeps_lineage()
+    }
+
+    /// Whether all history of a run is kept.
+    pub(crate) fn keeps_commits(&self, run: RunId) -> bool {
+        self.memory.keeps_commits(&run)
+    }
+
+    /// What a commit of a run read; `None` if nobody took note of it.
+    pub(crate) fn lineage_of(&self, run: RunId, version: Version) -> Option<Arc<ReadSet>> {
+        self.memory.lineage_of(&run, version).cloned()
+    }
+
     /// What a run holds at the snapshot, beyond a place.
     pub(crate) fn state(&mut self, run: RunId, after: Option<(Space, Name)>) -> Page {
         ALL_SPACES.into_iter().filter(|space| space.keeps_history()).for_each(|space| self.look_back(run, space));
@@ -328,7 +354,7 @@ impl<'a> Access<'a> {
         self.blocked = self.blocked.or_else(|| ALL_SPACES.into_iter().find_map(writer));
         let revisions = page.pieces.iter().flat_map(|piece| match piece {
             Piece::Names { names, .. } => names.as_slice(),
-            Piece::Run { .. } | Piece::Commits { .. } => &[],
+            Piece::Run { .. } | Piece::Commits { .. } | Piece::Lineage { .. } => &[],
         });
         let newest = revisions.filter_map(|entry| entry.kept.last().map(|kept| kept.version)).max();
         self.seen = self.seen.max(newest.unwrap_or_default());

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::message::Vote;
 use crate::base::error::{Conflict, Error};
+use crate::base::lineage::ReadSet;
 use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
@@ -21,12 +22,14 @@ pub(crate) struct Coordinator {
     waiting: BTreeSet<u32>,
     timestamp: Version,
     earliest_expiry: Version,
+    reads: Vec<Arc<ReadSet>>,
 }
 
 /// How a transaction ends.
 #[derive(Debug)]
 pub(crate) enum Decision {
-    Commit(Version),
+    /// At which version, and what all parts read, if that is kept.
+    Commit(Version, Option<Arc<ReadSet>>),
     /// Nothing of it can ever become committed.
     Abort(Error),
     /// Whether it is committed will be known when the database is opened again, unless an abort record is durable.
@@ -36,7 +39,7 @@ pub(crate) enum Decision {
 impl Coordinator {
     pub(crate) fn new(participants: Arc<[u32]>) -> Self {
         let waiting = participants.iter().copied().collect();
-        Self { participants, waiting, timestamp: Version::ZERO, earliest_expiry: Version::MAX }
+        Self { participants, waiting, timestamp: Version::ZERO, earliest_expiry: Version::MAX, reads: Vec::new() }
     }
 
     pub(crate) const fn participants(&self) -> &Arc<[u32]> {
@@ -48,18 +51,19 @@ impl Coordinator {
         match vote {
             Vote::No(error) => return Some(Decision::Abort(error)),
             Vote::Failed(reason) => return Some(Decision::Fail(reason)),
-            Vote::Yes { timestamp, earliest_expiry } => {
+            Vote::Yes { timestamp, earliest_expiry, reads } => {
                 assert!(self.waiting.remove(&from), "a participant votes once: from={from}");
                 let highest = self.timestamp.max(timestamp);
                 self.timestamp = if planted(Bug::LastTimestamp) { timestamp } else { highest };
                 self.earliest_expiry = self.earliest_expiry.min(earliest_expiry);
+                self.reads.extend(reads);
             }
         }
         if !self.waiting.is_empty() && !planted(Bug::DecisionBeforeVotes) {
             return None;
         }
         Some(if is_in_time(self.timestamp, self.earliest_expiry) || planted(Bug::ExpiryIgnored) {
-            Decision::Commit(self.timestamp)
+            Decision::Commit(self.timestamp, ReadSet::union_of_parts(&self.reads))
         } else {
             Decision::Abort(Error::TransactionConflict(expired(RunId::DIRECTORY)))
         })
@@ -81,7 +85,7 @@ mod tests {
     use super::*;
 
     fn yes(timestamp: u64, earliest_expiry: u64) -> Vote {
-        Vote::Yes { timestamp: timestamp.into(), earliest_expiry: earliest_expiry.into() }
+        Vote::Yes { timestamp: timestamp.into(), earliest_expiry: earliest_expiry.into(), reads: None }
     }
 
     #[test]
@@ -90,7 +94,7 @@ mod tests {
         assert!(coordinator.vote(2, yes(50, 99)).is_none());
         assert!(coordinator.vote(0, yes(10, u64::MAX)).is_none());
         let decision = coordinator.vote(3, yes(20, u64::MAX));
-        assert!(matches!(decision, Some(Decision::Commit(at)) if at == Version::from(50)), "{decision:?}");
+        assert!(matches!(decision, Some(Decision::Commit(at, None)) if at == Version::from(50)), "{decision:?}");
     }
 
     #[test]

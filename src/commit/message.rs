@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::base::error::{Error, IoFailure};
+use crate::base::lineage::ReadSet;
 use crate::base::version::Version;
 
 /// Names one attempt of a transaction; chosen by the caller, unique in one opening of the database.
@@ -27,8 +28,8 @@ pub(crate) enum Message {
     Prepare { transaction: TransactionNumber, operations: u64, participants: Arc<[u32]> },
     /// A participant answers. Yes is a promise: from then on only the coordinator decides.
     Vote { transaction: TransactionNumber, vote: Vote },
-    /// The transaction is committed at this timestamp.
-    Decide { transaction: TransactionNumber, timestamp: Version },
+    /// The transaction is committed at this timestamp, and read this, if that is kept.
+    Decide { transaction: TransactionNumber, timestamp: Version, reads: Option<Arc<ReadSet>> },
     /// The transaction is not committed. `log`: some part of it may be on disk where nobody can take it back, so the
     /// abort must be durable before the intents go.
     Abort { transaction: TransactionNumber, log: bool },
@@ -54,8 +55,8 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) enum Vote {
     /// Its part holds, and is as durable as the mode asks: it can be committed at this timestamp or later, below the
-    /// earliest expiry of what it read.
-    Yes { timestamp: Version, earliest_expiry: Version },
+    /// earliest expiry of what it read. What that was, if it is kept.
+    Yes { timestamp: Version, earliest_expiry: Version, reads: Option<Arc<ReadSet>> },
     /// Its part does not hold; nothing was logged.
     No(Error),
     /// Its part was logged, and nobody knows whether it is on disk.

@@ -1,8 +1,11 @@
 //! A log written at once: commits that are known become the sealed segments of a new database.
 
+use std::sync::Arc;
+
 use super::directory::Directory;
 use super::file_system::FileSystem;
 use crate::base::error::Result;
+use crate::base::lineage::ReadSet;
 use crate::base::options::Partitioning;
 use crate::base::stored::Write;
 use crate::base::version::Version;
@@ -53,9 +56,10 @@ impl<'a, F: FileSystem, S: FnMut() -> u64> LogWriter<'a, F, S> {
     ///
     /// # Errors
     /// `Io` if a segment cannot be written.
-    pub(crate) fn push(&mut self, version: Version, writes: &[Write]) -> Result<()> {
+    pub(crate) fn push(&mut self, version: Version, writes: &[Write], reads: Option<Arc<ReadSet>>) -> Result<()> {
         let id = TransactionId { incarnation: INCARNATION, shard: 0, number: self.commits };
-        record::stage(&mut self.batch, RecordHeader::commit(version, id), &CommitBody::of(writes))?;
+        let body = CommitBody { reads, ..CommitBody::of(writes) };
+        record::stage(&mut self.batch, RecordHeader::commit(version, id), &body)?;
         self.commits += 1;
         self.latest = self.latest.max(version);
         if self.batch.len() >= BATCH_BYTES { self.end_batch() } else { Ok(()) }

@@ -3,9 +3,11 @@
 //! - What is derived from writes is derived anew: on which shard it stands depends on the layout.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::base::commit_digest::CommitDigest;
 use crate::base::key::Space;
+use crate::base::lineage::ReadSet;
 use crate::base::options::HistoryPolicy;
 use crate::base::run_id::RunId;
 use crate::base::stored::Write;
@@ -27,6 +29,8 @@ pub(super) struct Regrouping {
     writes: BTreeMap<Version, Vec<Write>>,
     /// What is remembered of the commits of runs.
     commits: BTreeMap<RunId, Vec<CommitDigest>>,
+    /// What those read.
+    lineage: BTreeMap<(RunId, Version), Arc<ReadSet>>,
     /// Below which version a read of a run and a space could miss what was collected.
     collected: BTreeMap<RunId, Vec<Version>>,
 }
@@ -34,8 +38,8 @@ pub(super) struct Regrouping {
 impl Regrouping {
     /// For a shard of a layout; `by_run` if all of a run is on one shard, before and after.
     pub(super) fn new(shard: usize, layout: Layout, by_run: bool) -> Self {
-        let (writes, commits, collected) = Default::default();
-        Self { shard, layout, by_run, writes, commits, collected }
+        let (writes, commits, lineage, collected) = Default::default();
+        Self { shard, layout, by_run, writes, commits, lineage, collected }
     }
 
     /// Adds a piece that shard `source` of `sources` has dumped.
@@ -54,11 +58,22 @@ impl Regrouping {
         {
             self.commits.entry(*run).or_default().extend(commits);
         }
+        let piece = match piece {
+            Piece::Lineage { run, commits } if self.layout.may_own(self.shard, &run) => {
+                return self.add_lineage(run, commits);
+            }
+            piece => piece,
+        };
         for (version, write) in writes_of(piece) {
             if let Some(write) = self.layout.taken_over(self.shard, write, (source, sources)) {
                 self.writes.entry(version).or_default().push(write);
             }
         }
+    }
+
+    /// Several shards may have held what one commit left in a run; they know the same of what it read.
+    fn add_lineage(&mut self, run: RunId, commits: Vec<(Version, Arc<ReadSet>)>) {
+        self.lineage.extend(commits.into_iter().map(|(version, reads)| ((run, version), reads)));
     }
 
     /// The memory that comes of it.
@@ -68,11 +83,17 @@ impl Regrouping {
     pub(super) fn finish(self, policy: HistoryPolicy) -> Result<Memory, &'static str> {
         let mut memory = Memory::new(policy);
         for (version, writes) in self.writes {
+            let runs = digest::runs_of(&writes);
             let links = if self.by_run { digest::Links::new() } else { digest::alone(&memory, &writes, version) };
             for write in writes {
                 index::replay(&mut memory, write, version, version.previous())?;
             }
             digest::note(&mut memory, version, links);
+            for run in runs {
+                if let Some(reads) = self.lineage.get(&(run, version)) {
+                    memory.note_lineage(run, version, Arc::clone(reads));
+                }
+            }
         }
         for (run, commits) in self.commits {
             for commit in commits {

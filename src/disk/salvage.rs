@@ -13,6 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::directory::{Directory, segment_name, snapshot_name};
 use super::file_system::FileSystem;
@@ -20,6 +21,7 @@ use super::log_writer::LogWriter;
 use crate::base::error::Result;
 use crate::base::json::Document;
 use crate::base::key::{Name, Space};
+use crate::base::lineage::ReadSet;
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
@@ -28,7 +30,7 @@ use crate::format::manifest::{Manifest, SealedSegment, SnapshotRecord};
 use crate::format::record::{RecordHeader, RecordKind, TransactionId, decode_body, decode_part_head};
 use crate::format::rescue::{rescue_segment, salt_of_first_record};
 use crate::format::segment::{SegmentHeader, SegmentId};
-use crate::format::snapshot::{SnapshotFile, SnapshotId};
+use crate::format::snapshot::{Piece, SnapshotFile, SnapshotId};
 use crate::primitive::history::writes_of;
 use crate::shard::decisions::{Decisions, Evidence, cut_of};
 
@@ -79,7 +81,23 @@ pub struct SalvageDamage {
 /// An intact record of something that may be committed.
 struct Found {
     header: RecordHeader,
+    salvaged: Salvaged,
+}
+
+/// What a commit wrote and read.
+#[derive(Default)]
+struct Salvaged {
     writes: Vec<Write>,
+    reads: Option<Arc<ReadSet>>,
+}
+
+impl Salvaged {
+    fn add(&mut self, writes: impl IntoIterator<Item = Write>, reads: Option<Arc<ReadSet>>) {
+        self.writes.extend(writes.into_iter().filter(counts_on_one_shard));
+        drop_repeated_deletes(&mut self.writes);
+        let all: Vec<Arc<ReadSet>> = self.reads.take().into_iter().chain(reads).collect();
+        self.reads = ReadSet::union_of_parts(&all);
+    }
 }
 
 /// What the segments of one opening hold.
@@ -94,7 +112,7 @@ struct Opening {
 }
 
 /// Transactions in the order of their versions; those of one version by their names.
-type Transactions = BTreeMap<(Version, bool, TransactionId), Vec<Write>>;
+type Transactions = BTreeMap<(Version, bool, TransactionId), Salvaged>;
 
 /// Copies everything that is provably intact. `database` is the identity of the new one, `salts` gives a new salt for every
 /// segment.
@@ -114,7 +132,7 @@ pub(crate) fn salvage<F: FileSystem>(
     let mut documents = Documents::default();
     let mut events = BTreeMap::new();
     let mut broken = BTreeSet::new();
-    for ((version, ..), writes) in transactions {
+    for ((version, ..), Salvaged { writes, reads }) in transactions {
         // Versions rise from one to the next: nothing but this can be in the way.
         let is_too_late = |write: &Write| deleted.get(&write.run()).is_some_and(|deleted| *deleted < version);
         if writes.iter().any(|write| deleted_run(write).is_none() && is_too_late(write)) || !documents.take(&writes) {
@@ -130,7 +148,7 @@ pub(crate) fn salvage<F: FileSystem>(
                 broken.insert(run);
             }
         }
-        writer.push(version, &writes)?;
+        writer.push(version, &writes, reads)?;
         salvage.report.latest = version;
     }
     salvage.report.transactions = writer.finish()?;
@@ -178,15 +196,19 @@ struct Rescued {
     version: Version,
     is_whole: bool,
     writes: Vec<(Version, Write)>,
+    lineage: Vec<(Version, Arc<ReadSet>)>,
 }
 
 impl Rescued {
     fn add_to(self, transactions: &mut Transactions) -> Version {
         for (version, write) in self.writes {
             let own = (version, false, TransactionId::default());
-            let all = transactions.entry(own).or_default();
-            all.extend(Some(write).filter(counts_on_one_shard));
-            drop_repeated_deletes(all);
+            transactions.entry(own).or_default().add([write], None);
+        }
+        for (version, reads) in self.lineage {
+            if let Some(known) = transactions.get_mut(&(version, false, TransactionId::default())) {
+                known.add([], Some(reads));
+            }
         }
         self.version
     }
@@ -240,7 +262,7 @@ impl<F: FileSystem> Salvage<'_, F> {
 
     fn rescue_snapshot(&mut self, files: &[SnapshotId]) -> Rescued {
         let before = self.report.damage.len();
-        let mut rescued = Rescued { version: Version::ZERO, is_whole: false, writes: Vec::new() };
+        let mut rescued = Rescued { version: Version::ZERO, is_whole: false, writes: Vec::new(), lineage: Vec::new() };
         for id in files {
             let bytes = match self.from.read_snapshot(*id, false) {
                 Ok(bytes) => bytes,
@@ -252,7 +274,10 @@ impl<F: FileSystem> Salvage<'_, F> {
             let wrong = match SnapshotFile::open(&bytes) {
                 Ok(file) => {
                     rescued.version = rescued.version.max(file.frame.header.version);
-                    file.rescue(|piece| rescued.writes.extend(writes_of(piece)))
+                    file.rescue(|piece| match piece {
+                        Piece::Lineage { commits, .. } => rescued.lineage.extend(commits),
+                        piece => rescued.writes.extend(writes_of(piece)),
+                    })
                 }
                 Err(wrong) => vec![wrong],
             };
@@ -334,10 +359,10 @@ impl<F: FileSystem> Salvage<'_, F> {
                 id,
                 salt,
                 sealed.map(|segment| segment.end),
-                |offset, header, body| match writes_in(&header, body) {
-                    Ok(writes) => {
+                |offset, header, body| match salvaged_in(&header, body) {
+                    Ok(salvaged) => {
                         evidence.note(offset, &header, body);
-                        opening.found.push(Found { header, writes });
+                        opening.found.push(Found { header, salvaged });
                     }
                     Err(what) => malformed.push((offset..offset + body.len() as u64, what)),
                 },
@@ -365,17 +390,16 @@ impl<F: FileSystem> Salvage<'_, F> {
         };
         let mut decisions = Decisions::default();
         self.report.incomplete_transactions += decisions.add(&opening.evidence, cut);
-        for Found { header, writes } in opening.found {
+        for Found { header, salvaged: Salvaged { writes, reads } } in opening.found {
             let (is_part, id) = (header.kind() == Some(RecordKind::Part), header.transaction());
-            let version = if is_part {
-                decisions.version_of(id)
+            let (version, reads) = if is_part {
+                let decided = decisions.of(id);
+                (decided.map(|decided| decided.version), decided.and_then(|decided| decided.reads.clone()))
             } else {
-                Some(header.version()).filter(|version| *version <= cut)
+                (Some(header.version()).filter(|version| *version <= cut), reads)
             };
             if let Some(version) = version.filter(|version| *version > above && !writes.is_empty()) {
-                let all = transactions.entry((version, is_part, id)).or_default();
-                all.extend(writes.into_iter().filter(counts_on_one_shard));
-                drop_repeated_deletes(all);
+                transactions.entry((version, is_part, id)).or_default().add(writes, reads);
             }
         }
     }
@@ -391,15 +415,16 @@ impl<F: FileSystem> Salvage<'_, F> {
     }
 }
 
-/// What a record writes; the error says why it cannot be understood.
-fn writes_in(header: &RecordHeader, body: &[u8]) -> Result<Vec<Write>, String> {
+/// What a record says of its commit; the error says why it cannot be understood.
+fn salvaged_in(header: &RecordHeader, body: &[u8]) -> Result<Salvaged, String> {
     let body = match header.kind() {
         Some(RecordKind::Commit) => body,
         Some(RecordKind::Part) => decode_part_head(body).map_err(|error| error.to_string())?.1,
-        Some(RecordKind::Abort | RecordKind::Mark) => return Ok(Vec::new()),
+        Some(RecordKind::Abort | RecordKind::Mark) => return Ok(Salvaged::default()),
         None => return Err(format!("a record of an unknown kind: kind={}", header.kind)),
     };
-    decode_body(body).map(|body| body.writes).map_err(|error| error.to_string())
+    let body = decode_body(body).map_err(|error| error.to_string())?;
+    Ok(Salvaged { writes: body.writes, reads: body.reads })
 }
 
 fn deleted_run(write: &Write) -> Option<RunId> {

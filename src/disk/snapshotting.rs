@@ -173,7 +173,7 @@ impl<T> Snapshotting<T> {
 
 fn keys(piece: &Piece) -> u64 {
     match piece {
-        Piece::Run { .. } | Piece::Commits { .. } => 0,
+        Piece::Run { .. } | Piece::Commits { .. } | Piece::Lineage { .. } => 0,
         Piece::Names { names, .. } => names.len() as u64,
     }
 }

@@ -7,6 +7,7 @@
 //! - `durable` is a position known to be on disk when the record was written. Damage below it is corruption.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::seeded_checksum;
 use crate::base::commit_digest::Link;
 use crate::base::error::{Error, Result};
+use crate::base::lineage::ReadSet;
 use crate::base::planted::{Bug, planted};
 use crate::base::stored::Write;
 use crate::base::version::Version;
@@ -198,12 +200,14 @@ pub(crate) struct CommitBody<W> {
     /// For each run that something is left in, in the order it was first written: how the commit is chained to the one before;
     /// zeros if not all history is kept. Empty if nothing is known.
     pub(crate) links: Vec<Link>,
+    /// What the transaction read, if somebody keeps that; of a part, the head says it.
+    pub(crate) reads: Option<Arc<ReadSet>>,
 }
 
 impl<W> CommitBody<W> {
     /// A body without links.
     pub(crate) const fn of(writes: W) -> Self {
-        Self { writes, links: Vec::new() }
+        Self { writes, links: Vec::new(), reads: None }
     }
 }
 
@@ -214,6 +218,8 @@ pub(crate) struct PartHead {
     pub(crate) participants: Vec<u32>,
     /// The earliest expiry of anything this part read: the transaction commits only below it.
     pub(crate) earliest_expiry: Version,
+    /// What this part read, if somebody keeps that.
+    pub(crate) reads: Option<Arc<ReadSet>>,
 }
 
 /// The body of a part.
@@ -298,22 +304,22 @@ pub(crate) fn read(bytes: &[u8], position: Position, salt: u64) -> Option<(Recor
 /// `Serialization` if the bytes are no body, or one that nobody would write.
 pub(crate) fn decode_body(body: &[u8]) -> Result<OwnedCommitBody> {
     let mut writes = Vec::new();
-    let links = decode_writes(body, &mut writes)?;
-    Ok(CommitBody { writes, links })
+    let CommitBody { links, reads, .. } = decode_writes(body, &mut writes)?;
+    Ok(CommitBody { writes, links, reads })
 }
 
-/// The same, in place of what was in `writes`: who decodes many bodies allocates once. Returns the links.
+/// The same, in place of what was in `writes`: who decodes many bodies allocates once. Returns the rest of the body.
 ///
 /// # Errors
 /// As `decode_body`.
-pub(crate) fn decode_writes(body: &[u8], writes: &mut Vec<Write>) -> Result<Vec<Link>> {
+pub(crate) fn decode_writes(body: &[u8], writes: &mut Vec<Write>) -> Result<CommitBody<()>> {
     writes.clear();
     let mut body = postcard::Deserializer::from_bytes(body);
-    let links = body.deserialize_seq(WritesVisitor(writes)).and_then(|()| Vec::deserialize(&mut body));
-    let links =
-        links.map_err(|error| Error::Serialization(format!("the body of a record is malformed: reason={error}")))?;
+    let rest = body.deserialize_seq(WritesVisitor(writes)).and_then(|()| Deserialize::deserialize(&mut body));
+    let (links, reads) =
+        rest.map_err(|error| Error::Serialization(format!("the body of a record is malformed: reason={error}")))?;
     match writes.iter().position(|write| !write.is_possible()) {
-        None => Ok(links),
+        None => Ok(CommitBody { writes: (), links, reads }),
         Some(at) => Err(Error::Serialization(format!("a write does not fit the key it is for: number={at}"))),
     }
 }
@@ -374,6 +380,7 @@ impl postcard::ser_flavors::Flavor for Appender<'_> {
 mod tests {
     use super::*;
     use crate::base::key::{Name, Space};
+    use crate::base::lineage::Source;
     use crate::base::run_id::RunId;
     use crate::base::stored::Stored;
 
@@ -410,7 +417,9 @@ mod tests {
 
     #[test]
     fn the_head_of_a_part_is_read_without_its_writes() {
-        let head = PartHead { participants: vec![0, 3], earliest_expiry: Version::from(7) };
+        let source = Source::Key { space: Space::Kv, name: Name::from_slice(b"c"), version: 3.into() };
+        let reads = Some(Arc::new(ReadSet::of([(RunId::from_bytes([2; 16]), source)])));
+        let head = PartHead { participants: vec![0, 3], earliest_expiry: Version::from(7), reads };
         let mut batch = Vec::new();
         let header = RecordHeader::part(Version::from(9), TransactionId::default(), 1, 2);
         stage(&mut batch, header, &PartBody { head: head.clone(), commit: body() }).unwrap();
@@ -448,10 +457,10 @@ mod tests {
             0x35, 0x8b, 0x0e, 0xf1, 0x2d, 0x42, 0x38, 0xed, 0x62, 0x46, 0x87, 0x59, 0xa2, 0xbf, 0x84, 0xbb, 0x3b, 0x5d,
             0x60, 0x66, 0x7c, 0x3d, 0x44, 0xe5, 0x23, 0xb2, 0x7f, 0x36, 0x84, 0xaa, 0x1d, 0x10,
         ];
-        let commit = CommitBody { writes: vec![put], links: vec![Link { before: Version::ZERO, hash }] };
+        let commit = CommitBody { writes: vec![put], links: vec![Link { before: Version::ZERO, hash }], reads: None };
         let alone = TransactionId { incarnation: 1, shard: 0, number: 0 };
         let shared = TransactionId { number: 7, ..alone };
-        let head = PartHead { participants: vec![0, 3], earliest_expiry: Version::MAX };
+        let head = PartHead { participants: vec![0, 3], earliest_expiry: Version::MAX, reads: None };
         let mut batches = [const { Vec::new() }; 4];
         stage(&mut batches[0], RecordHeader::commit(version, alone), &commit).unwrap();
         stage(&mut batches[1], RecordHeader::part(version, shared, 1, 2), &PartBody { head, commit: part }).unwrap();

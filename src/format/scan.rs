@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_hole_in_a_torn_batch_is_no_padding() {
         let mut batch = vec![];
-        for bytes in [445, 3517, 40] {
+        for bytes in [444, 3516, 40] {
             let record = RecordHeader::commit(Version::from(1), TransactionId::default());
             record::stage(&mut batch, record, &CommitBody::of(vec![7_u8; bytes])).unwrap();
         }

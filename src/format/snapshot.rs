@@ -19,6 +19,7 @@ use crate::base::error::{Error, Result};
 use crate::base::event::EventHead;
 use crate::base::json::edit::Edit;
 use crate::base::key::{Name, Space, name_bytes};
+use crate::base::lineage::ReadSet;
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
 use crate::base::version::Version;
@@ -59,6 +60,8 @@ pub(crate) enum Piece {
     Commits { run: RunId, commits: Vec<CommitDigest> },
     /// Names of one space of the run, in order, each with its revisions, oldest first.
     Names { run: RunId, space: Space, names: Vec<Entry> },
+    /// What the commits of the run read, in order, as far as that is kept; before its names.
+    Lineage { run: RunId, commits: Vec<(Version, Arc<ReadSet>)> },
 }
 
 /// A name and its revisions, nearly always one.
@@ -254,7 +257,10 @@ impl SnapshotEncoder {
     /// `Serialization` if a piece cannot be encoded.
     pub(crate) fn block(&mut self, pieces: &[Piece]) -> Result<Vec<u8>> {
         let Some(first) = pieces.first() else { return Ok(Vec::new()) };
-        let (Piece::Run { run, .. } | Piece::Commits { run, .. } | Piece::Names { run, .. }) = first;
+        let (Piece::Run { run, .. }
+        | Piece::Commits { run, .. }
+        | Piece::Names { run, .. }
+        | Piece::Lineage { run, .. }) = first;
         self.index.push(IndexEntry { offset: self.offset, first: *run });
         for piece in pieces {
             if let Piece::Names { names, .. } = piece {
@@ -510,6 +516,7 @@ enum PieceHead {
     Run { run: RunId, deleted: Option<Version>, collected: Vec<Version> },
     Commits { run: RunId, commits: Vec<CommitDigest> },
     Names { run: RunId, space: Space, count: usize },
+    Lineage { run: RunId, commits: Vec<(Version, Arc<ReadSet>)> },
 }
 
 /// Decodes as serde would, but each key where it stays: serde's moves from result to result take most of the time.
@@ -522,6 +529,7 @@ fn take_pieces(body: &[u8]) -> postcard::Result<Vec<Piece>> {
         pieces.push(match head {
             PieceHead::Run { run, deleted, collected } => Piece::Run { run, deleted, collected },
             PieceHead::Commits { run, commits } => Piece::Commits { run, commits },
+            PieceHead::Lineage { run, commits } => Piece::Lineage { run, commits },
             PieceHead::Names { run, space, count } => {
                 let mut names = Vec::with_capacity(count.min(BELIEVED));
                 for _ in 0..count {
@@ -560,6 +568,7 @@ mod tests {
 
     use super::*;
     use crate::base::commit_digest::Link;
+    use crate::base::lineage::Source;
 
     const HEADER: SnapshotHeader =
         SnapshotHeader { id: SnapshotId { number: 7, shard: 2 }, database: [5; 16], version: Version::MAX, salt: 99 };
@@ -580,9 +589,19 @@ mod tests {
         let names =
             vec![entry(b"a", Some(Held::Stored(Stored::Value(i64::from(number).into())))), entry(b"b", None), texts];
         let link = Link { before: 2.into(), hash: [7; 32] };
+        let name = || Name::from_slice(b"read");
+        let sources = [
+            Source::Key { space: Space::Kv, name: name(), version: 2.into() },
+            Source::Range { space: Space::Event, from: name(), to: Some(name()), at: 2.into() },
+            Source::Range { space: Space::State, from: name(), to: None, at: 2.into() },
+        ];
         vec![
             Piece::Run { run, deleted: None, collected: vec![1.into(); 3] },
             Piece::Commits { run, commits: vec![CommitDigest { version: 3.into(), link }] },
+            Piece::Lineage {
+                run,
+                commits: vec![(3.into(), Arc::new(ReadSet::of(sources.map(|source| (run, source)))))],
+            },
             Piece::Names { run, space: Space::Kv, names },
             Piece::Names { run, space: Space::EventHead, names: vec![entry(b"", Some(head))] },
         ]

@@ -208,6 +208,8 @@ pub(crate) enum RunCommand {
     Records { after: Option<(Space, Name)> },
     /// -> `Commits`: the next ones above a version
     Commits { above: Version },
+    /// -> `Lineage`: what the commit read that wrote a key at a version; `KeyNotFound`, `InvalidOperation`
+    Explain { space: Space, name: Name, version: Version },
     /// -> `Records`: what the run holds behind a place
     State { after: Option<(Space, Name)> },
     /// -> `Unit`: the run holds what another one held
@@ -368,6 +370,7 @@ impl Command {
                     RunCommand::Get
                         | RunCommand::Records { .. }
                         | RunCommand::Commits { .. }
+                        | RunCommand::Explain { .. }
                         | RunCommand::State { .. }
                         | RunCommand::LookUpName { .. }
                         | RunCommand::List(_)

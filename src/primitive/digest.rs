@@ -70,7 +70,7 @@ pub(crate) fn alone(memory: &Memory, writes: &[Write], version: Version) -> Link
 
 /// The links of a commit as they were logged; those that were not are chained to nothing.
 pub(crate) fn logged(memory: &Memory, writes: &[Write], version: Version, logged: &Links) -> Links {
-    let known = |run: &RunId| logged.iter().find(|(other, link)| other == run && *link != Link::default());
+    let known = |run: &RunId| logged.iter().find(|(other, link)| other == run && link.is_known());
     let runs = runs_of(writes).into_iter().filter(|run| keeps(memory, writes, run));
     runs.map(|run| known(&run).copied().unwrap_or_else(|| (run, link(None, version, writes, run)))).collect()
 }
@@ -97,7 +97,7 @@ pub(crate) fn complete(memory: &mut Memory) {
 
 /// Remembers a commit that was applied.
 pub(crate) fn note(memory: &mut Memory, version: Version, links: Links) {
-    for (run, link) in links.into_iter().filter(|(_, link)| *link != Link::default()) {
+    for (run, link) in links.into_iter().filter(|(_, link)| link.is_known()) {
         memory.note_commit(run, CommitDigest { version, link });
     }
 }

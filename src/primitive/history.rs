@@ -30,16 +30,21 @@ pub(super) fn page(access: &mut Access<'_>, run: RunId, after: Option<(Space, Na
     Ok(Output::Records(Box::new(access.history(run, after))))
 }
 
-fn complete(access: &mut Access<'_>, run: RunId) -> Result<()> {
+/// Whether all history of a run is kept, and there is the run.
+///
+/// # Errors
+/// Those of `page`.
+pub(super) fn complete(access: &mut Access<'_>, run: RunId) -> Result<()> {
     if access.is_deleted(run) {
         return Err(Error::KeyNotFound(format!("the run was deleted, and its history with it: run={run}")));
     }
     let complete_since = access.history_since(run);
-    if complete_since > Version::ZERO {
-        let reason = "not all of the run's history is kept, give it `HistoryRetention::Forever` when it begins";
-        return Err(Error::InvalidOperation(format!("{reason}: run={run} since={complete_since}")));
-    }
-    Ok(())
+    if complete_since > Version::ZERO { Err(incomplete(run, complete_since)) } else { Ok(()) }
+}
+
+pub(super) fn incomplete(run: RunId, since: Version) -> Error {
+    let reason = "not all of the run's history is kept, give it `HistoryRetention::Forever` when it begins";
+    Error::InvalidOperation(format!("{reason}: run={run} since={since}"))
 }
 
 /// The next commits of a run.
@@ -68,7 +73,7 @@ pub(crate) fn writes_of(piece: Piece) -> Vec<(Version, Write)> {
         Piece::Run { run, deleted, .. } => {
             deleted.map(|version| (version, Write::DeleteRun { run })).into_iter().collect()
         }
-        Piece::Commits { .. } => Vec::new(),
+        Piece::Commits { .. } | Piece::Lineage { .. } => Vec::new(),
         Piece::Names { run, space, names } => {
             let mut all = Vec::new();
             for Entry { name, kept } in names {

@@ -20,6 +20,7 @@ pub(crate) mod history;
 pub(crate) mod index;
 mod json_store;
 mod kv;
+pub(crate) mod lineage;
 #[cfg(test)]
 mod model;
 pub(crate) mod output;

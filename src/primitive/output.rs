@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::commit_digest::CommitDigest;
 use crate::base::event::{ChainVerification, Event};
 use crate::base::json::Json;
+use crate::base::lineage::ReadSet;
 use crate::base::run::RunMetadata;
 use crate::base::run_id::RunId;
 use crate::base::state::State;
@@ -50,6 +51,7 @@ pub(crate) enum Output {
     Pieces(Option<Vec<Piece>>),
     Records(Box<Page>),
     Commits(Vec<CommitDigest>),
+    Lineage(Arc<ReadSet>),
     /// So many records were logged, none above this version; whatever may be committed above it is in this segment or behind.
     LogStart {
         segment: u32,

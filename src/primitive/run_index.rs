@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::command::{Held, NewRun, RunCommand, RunFilter};
 use super::output::Output;
-use super::{history, index, metadata, missing, not_deleted};
+use super::{history, index, lineage, metadata, missing, not_deleted};
 use crate::base::error::{Error, Result};
 use crate::base::key::{Name, Space, run_at_end, text_prefix, unit_name};
 use crate::base::limits;
@@ -26,6 +26,7 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: RunCommand) 
         RunCommand::Get => Ok(Output::MaybeRun(metadata(access, run))),
         RunCommand::Records { after } => history::page(access, run, after),
         RunCommand::Commits { above } => history::commits(access, run, above),
+        RunCommand::Explain { space, name, version } => lineage::explain(access, run, (space, name), version),
         RunCommand::State { after } => history::state(access, run, after),
         RunCommand::Adopt { held } => {
             not_deleted(access, run)?;

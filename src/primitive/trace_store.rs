@@ -65,7 +65,7 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: TraceCommand
 }
 
 /// The id of the trace with this number.
-fn format_id(number: u64) -> String {
+pub(super) fn format_id(number: u64) -> String {
     format!("{number:016x}")
 }
 

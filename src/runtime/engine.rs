@@ -331,6 +331,7 @@ mod tests {
             spin: Some(Duration::from_micros(40)),
             history: HistoryRetention::Off,
             history_of_ended_runs: None,
+            lineage: false,
             read_only: false,
             memory_limit: None,
             snapshots: SnapshotConfig::default(),

@@ -46,6 +46,8 @@ pub(crate) struct OpenOptions {
     pub(crate) spin: Option<Duration>,
     pub(crate) history: HistoryRetention,
     pub(crate) history_of_ended_runs: Option<HistoryRetention>,
+    /// Whether it is kept what commits read.
+    pub(crate) lineage: bool,
     pub(crate) read_only: bool,
     pub(crate) memory_limit: Option<u64>,
     pub(crate) snapshots: SnapshotConfig,
@@ -69,7 +71,7 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
     let path = options.path.clone().filter(|_| directory.is_some());
     let layout = Layout { shards, partitioning: options.partitioning };
     let ended = options.history_of_ended_runs.unwrap_or(options.history);
-    let history = HistoryPolicy { active: options.history, ended };
+    let history = HistoryPolicy { active: options.history, ended, lineage: options.lineage };
     let plan = Plan { layout, history, read_only: options.read_only };
     let (memories, clock, disk, recovery) = match directory {
         None => {

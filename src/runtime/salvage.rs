@@ -63,7 +63,7 @@ mod tests {
             vec![Write::DeleteRun { run: GONE }],
         ];
         for (number, writes) in (1..).zip(&transactions) {
-            writer.push(Version::from(number), writes).unwrap();
+            writer.push(Version::from(number), writes, None).unwrap();
         }
         writer.finish().unwrap();
         drop(directory);
@@ -93,7 +93,7 @@ mod tests {
             vec![edit(&name, "c")],
         ];
         for (number, writes) in (1..).zip(&transactions) {
-            writer.push(Version::from(number), writes).unwrap();
+            writer.push(Version::from(number), writes, None).unwrap();
         }
         writer.finish().unwrap();
         drop(directory);

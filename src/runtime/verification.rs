@@ -116,7 +116,7 @@ mod tests {
                 stored: Stored::Event(Arc::new(event)),
                 expires: None,
             };
-            writer.push(Version::from(sequence + 1), &[put]).unwrap();
+            writer.push(Version::from(sequence + 1), &[put], None).unwrap();
         }
         writer.finish().unwrap();
         drop(directory);
@@ -130,6 +130,7 @@ mod tests {
             spin: None,
             history: HistoryRetention::Off,
             history_of_ended_runs: None,
+            lineage: false,
             read_only: true,
             memory_limit: None,
             snapshots: SnapshotConfig::default(),

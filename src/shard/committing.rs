@@ -13,6 +13,7 @@ use super::input::{Acknowledge, Commit, RequestId};
 use super::machine::{Outcome, Shard, unit};
 use super::waiting::Waiting;
 use crate::base::error::{Error, Result};
+use crate::base::lineage::ReadSet;
 use crate::base::options::DurabilityMode;
 use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
@@ -22,8 +23,8 @@ use crate::commit::message::{Message, TransactionNumber, Vote};
 use crate::commit::part::Part;
 use crate::format::record::{CommitBody, RecordHeader, TransactionId};
 use crate::primitive::digest::{self, Links};
-use crate::primitive::index;
 use crate::primitive::output::{Output, Reply};
+use crate::primitive::{index, lineage};
 
 /// How many keys are swept with every commit.
 pub(super) const SWEEP_WITH_COMMIT: usize = 4;
@@ -112,31 +113,35 @@ impl Shard {
             return (Err(error), Version::ZERO);
         }
         let links = digest::chained(&self.memory, part.writes(), version);
+        let reads = lineage::read_by_commit(&self.memory, &part, &links);
         if self.config.mode != DurabilityMode::InMemory {
             let transaction =
                 TransactionId { incarnation: self.config.incarnation, shard: self.config.shard, number: self.commits };
             let header = RecordHeader::commit(version, transaction);
-            let body = CommitBody { writes: part.writes(), links: links.iter().map(|(_, link)| *link).collect() };
+            let is_known = links.iter().any(|(_, link)| link.is_known());
+            let logged = if is_known { links.iter().map(|(_, link)| *link).collect() } else { Vec::new() };
+            let body = CommitBody { writes: part.writes(), links: logged, reads: reads.clone() };
             let staged = self.check_others().and_then(|()| self.log.stage_if_room(header, version, &body));
             if let Err(error) = staged {
                 if planted(Bug::RefusedIsApplied) {
-                    self.apply(part, version, links);
+                    self.apply(part, version, links, reads.as_ref());
                 }
                 return (Err(error), Version::ZERO);
             }
         }
         self.commits += 1;
         self.latest = version;
-        self.apply(part, version, links);
+        self.apply(part, version, links, reads.as_ref());
         (Ok(Reply::written(output, version)), version)
     }
 
     /// Puts the writes of a committed part into memory.
-    pub(super) fn apply(&mut self, part: Part, version: Version, links: Links) {
+    pub(super) fn apply(&mut self, part: Part, version: Version, links: Links, reads: Option<&Arc<ReadSet>>) {
         let horizon = self.horizon();
         for write in part.into_writes() {
             index::apply(&mut self.memory, write, version, horizon);
         }
+        lineage::note(&mut self.memory, version, links.iter().map(|(run, _)| *run), reads);
         digest::note(&mut self.memory, version, links);
         self.memory.sweep(horizon, SWEEP_WITH_COMMIT);
     }
@@ -172,9 +177,10 @@ impl Shard {
         let participants = Arc::clone(coordination.coordinator.participants());
         let Coordination { id, acknowledge, .. } = coordination;
         match decision {
-            Decision::Commit(timestamp) => {
+            Decision::Commit(timestamp, reads) => {
                 self.latest = self.latest.max(timestamp);
-                self.tell_all(&participants, || Message::Decide { transaction: number, timestamp });
+                let decide = || Message::Decide { transaction: number, timestamp, reads: reads.clone() };
+                self.tell_all(&participants, decide);
                 let until = match self.config.mode {
                     DurabilityMode::Buffered { .. } => Some(Until::Covered(self.covered(timestamp, acknowledge))),
                     // In `Strict` mode the votes were held until all parts were durable.

@@ -6,7 +6,9 @@
 //! - A pure function of the sealed bytes: every later opening decides the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use crate::base::lineage::ReadSet;
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::commit::coordinator::is_in_time;
@@ -78,7 +80,15 @@ pub(crate) fn cut_of(marks: impl Iterator<Item = Version>) -> Version {
 /// The committed transactions over several shards, and at which version.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Decisions {
-    committed: BTreeMap<TransactionId, Version>,
+    committed: BTreeMap<TransactionId, Decided>,
+}
+
+/// A committed transaction over several shards.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    pub(crate) version: Version,
+    /// What all its parts read, if that was kept.
+    pub(crate) reads: Option<Arc<ReadSet>>,
 }
 
 impl Decisions {
@@ -100,7 +110,9 @@ impl Decisions {
                 && is_in_time(timestamp, earliest_expiry)
                 && timestamp <= cut;
             if is_committed {
-                self.committed.insert(id, timestamp);
+                let reads: Vec<Arc<ReadSet>> = parts.iter().filter_map(|part| part.head.reads.clone()).collect();
+                let decided = Decided { version: timestamp, reads: ReadSet::union_of_parts(&reads) };
+                self.committed.insert(id, decided);
             } else {
                 discarded += 1;
             }
@@ -108,9 +120,9 @@ impl Decisions {
         discarded
     }
 
-    /// The version of a transaction over several shards, if it is committed.
-    pub(crate) fn version_of(&self, id: TransactionId) -> Option<Version> {
-        self.committed.get(&id).copied()
+    /// A transaction over several shards, if it is committed.
+    pub(crate) fn of(&self, id: TransactionId) -> Option<&Decided> {
+        self.committed.get(&id)
     }
 }
 
@@ -123,7 +135,7 @@ mod tests {
     }
 
     fn part(number: u64, part: u16, timestamp: u64, earliest_expiry: u64) -> Evidence {
-        let head = PartHead { participants: vec![0, 1], earliest_expiry: earliest_expiry.into() };
+        let head = PartHead { participants: vec![0, 1], earliest_expiry: earliest_expiry.into(), reads: None };
         let found = PartFound { id: id(number), part, timestamp: timestamp.into(), head };
         Evidence { parts: vec![found], ..Evidence::default() }
     }
@@ -131,7 +143,7 @@ mod tests {
     fn decide(evidence: &[Evidence], cut: u64) -> Option<u64> {
         let mut decisions = Decisions::default();
         decisions.add(evidence, cut.into());
-        decisions.version_of(id(1)).map(Version::get)
+        decisions.of(id(1)).map(|decided| decided.version.get())
     }
 
     #[test]

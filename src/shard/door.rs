@@ -132,18 +132,24 @@ impl Shard {
         }
     }
 
+    /// The most bytes that what a commit read takes in the log.
+    const fn bytes_of_lineage(&self) -> usize {
+        if self.memory.keeps_lineage() { limits::LINEAGE_BYTES } else { 0 }
+    }
+
     fn bytes_of_command(&self, run: &RunId, command: &Command) -> usize {
         let metadata = match command {
             Command::Run(_) => self.memory.at(run, Space::Run, &unit_name(), Version::MAX),
             _ => None,
         };
         let kept = metadata.and_then(|revision| revision.stored.as_ref()).map_or(0, Stored::weight);
-        RECORD_BYTES + command.logged_bytes() + kept
+        RECORD_BYTES + command.logged_bytes() + kept + self.bytes_of_lineage()
     }
 
     fn bytes_of_part(&mut self, number: TransactionNumber, participants: usize) -> usize {
+        let fixed = RECORD_BYTES + participants * PARTICIPANT_BYTES + self.bytes_of_lineage();
         let part = self.transactions.get(number, self.now).map(|open| &open.part);
-        part.map_or(0, |part| RECORD_BYTES + participants * PARTICIPANT_BYTES + part.logged_bytes())
+        part.map_or(0, |part| fixed + part.logged_bytes())
     }
 
     /// Why nothing may be committed here because another shard's log has no room.

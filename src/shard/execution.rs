@@ -71,7 +71,8 @@ impl Shard {
         let is_contended = !self.intents.is_empty();
         let again = is_contended.then(|| command.clone());
         let snapshot = version.previous();
-        let mut part = if is_contended { Part::tracked(snapshot) } else { Part::immediate(snapshot) };
+        let is_tracked = is_contended || self.memory.keeps_lineage();
+        let mut part = if is_tracked { Part::tracked(snapshot) } else { Part::immediate(snapshot) };
         let mut access = Access::new(&self.memory, &mut part, version).beside(&self.intents);
         let result = primitive::execute(&mut access, run, command);
         let (seen, blocked) = (access.seen(), access.blocked());

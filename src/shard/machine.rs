@@ -382,7 +382,7 @@ impl Shard {
                 self.knock(Caller::Prepare { from, transaction, operations, participants });
             }
             Message::Vote { transaction, vote } => self.vote(from, transaction, vote),
-            Message::Decide { transaction, timestamp } => self.decide(transaction, timestamp),
+            Message::Decide { transaction, timestamp, reads } => self.decide(transaction, timestamp, reads.as_ref()),
             Message::Abort { transaction, log } => self.abort(from, transaction, log),
             Message::AbortIsDurable { transaction } => self.abort_is_durable(transaction),
             Message::Release { transaction } => self.abandon(transaction),

@@ -7,12 +7,15 @@
 //!   shard that cannot write one, when that of another is.
 //! - All of it is idempotent: what is not promised here, no decision changes.
 
+use std::sync::Arc;
+
 use super::execution::lost_operation;
 use super::gate::{Departure, Until};
 use super::machine::{Shard, closed};
 use super::transactions::{Open, Promise};
 use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, kill_point};
+use crate::base::lineage::ReadSet;
 use crate::base::options::DurabilityMode;
 use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
@@ -20,7 +23,7 @@ use crate::base::version::Version;
 use crate::commit::message::{Message, TransactionNumber, Vote};
 use crate::commit::part::Part;
 use crate::format::record::{CommitBody, PartBody, PartHead, RecordHeader, TransactionId};
-use crate::primitive::digest;
+use crate::primitive::{digest, lineage};
 
 /// Why a part is not promised, and the version that the answer depends on.
 type Refusal = (Error, Version);
@@ -72,10 +75,11 @@ impl Shard {
             return Err(at_once(Error::TransactionConflict(conflict)));
         }
         let earliest_expiry = open.part.earliest_expiry();
+        let reads = lineage::read_by(&self.memory, &open.part);
         let is_left_out = planted(Bug::ReadPartNotLogged) && open.part.writes().is_empty();
         if self.config.mode != DurabilityMode::InMemory && !is_left_out {
             let id = TransactionId { incarnation: self.config.incarnation, shard: coordinator, number: number.0 };
-            let (header, body) = part_record(self.config.shard, id, version, participants, &open.part);
+            let (header, body) = part_record(self.config.shard, id, version, participants, &open.part, reads.clone());
             self.log.stage_if_room(header, version, &body).map_err(at_once)?;
             kill_point(KillPoint::PartLogged);
         }
@@ -83,18 +87,18 @@ impl Shard {
         self.intents.grant(number, version, &open.part);
         let promise = Promise { coordinator, logged: self.log.logged(), is_stuck: false };
         self.transactions.promise(number, promise);
-        Ok(Vote::Yes { timestamp: version, earliest_expiry })
+        Ok(Vote::Yes { timestamp: version, earliest_expiry, reads })
     }
 
     /// The transaction is committed.
-    pub(super) fn decide(&mut self, number: TransactionNumber, timestamp: Version) {
+    pub(super) fn decide(&mut self, number: TransactionNumber, timestamp: Version, reads: Option<&Arc<ReadSet>>) {
         if !planted(Bug::NotLearned) {
             self.latest = self.latest.max(timestamp);
         }
         let Some(open) = self.take_promised(number) else { return };
         self.note_kept(timestamp);
         let links = digest::alone(&self.memory, open.part.writes(), timestamp);
-        self.apply(open.part, timestamp, links);
+        self.apply(open.part, timestamp, links, reads);
         self.wake(number);
     }
 
@@ -163,11 +167,12 @@ fn part_record<'a>(
     version: Version,
     participants: &[u32],
     part: &'a Part,
+    reads: Option<Arc<ReadSet>>,
 ) -> (RecordHeader, PartBody<&'a [crate::base::stored::Write]>) {
     let own = participants.iter().position(|participant| *participant == shard);
     let Some(own) = own else { panic!("a participant is among the participants") };
     let header = RecordHeader::part(version, id, own as u16, participants.len() as u16);
-    let head = PartHead { participants: participants.into(), earliest_expiry: part.earliest_expiry() };
+    let head = PartHead { participants: participants.into(), earliest_expiry: part.earliest_expiry(), reads };
     (header, PartBody { head, commit: CommitBody::of(part.writes()) })
 }
 

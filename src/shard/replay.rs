@@ -11,11 +11,11 @@ use super::route::Layout;
 use crate::base::planted::{Bug, planted};
 use crate::base::stored::Write;
 use crate::base::version::Version;
-use crate::format::record::{self, Position, RecordHeader, RecordKind};
+use crate::format::record::{self, CommitBody, Position, RecordHeader, RecordKind};
 use crate::format::scan::{SegmentScan, scan_segment};
 use crate::format::segment::{SegmentHeader, SegmentId};
 use crate::primitive::digest::{self, Links};
-use crate::primitive::index;
+use crate::primitive::{index, lineage};
 use crate::store::backlog::Backlog;
 
 /// A place in a segment and what is wrong there.
@@ -190,26 +190,30 @@ fn replay_record(
     backlog: &mut Backlog,
 ) -> Result<bool, String> {
     let ignores_cut = planted(Bug::CutIgnoredAtRecovery) && target.shard == 0;
+    let mut decided_reads = None;
     let (version, body) = match record.kind() {
         Some(RecordKind::Commit) => {
             (Some(record.version()).filter(|version| *version <= extent.cut || ignores_cut), body)
         }
         Some(RecordKind::Part) => {
             let (_, rest) = record::decode_part_head(body).map_err(|error| error.to_string())?;
-            let decided = extent.decisions.version_of(record.transaction());
-            (decided.map(|decided| if planted(Bug::OwnTimestamp) { record.version() } else { decided }), rest)
+            let decided = extent.decisions.of(record.transaction());
+            decided_reads = decided.and_then(|decided| decided.reads.clone());
+            let version = decided.map(|decided| decided.version);
+            (version.map(|version| if planted(Bug::OwnTimestamp) { record.version() } else { version }), rest)
         }
         Some(RecordKind::Abort | RecordKind::Mark) => return Ok(false),
         None => return Err(format!("a record of an unknown kind: kind={}", record.kind)),
     };
     let Some(version) = version.filter(|version| *version > extent.above) else { return Ok(false) };
-    let links = record::decode_writes(body, writes).map_err(|error| error.to_string())?;
+    let CommitBody { links, reads, .. } = record::decode_writes(body, writes).map_err(|error| error.to_string())?;
     let is_whole = target.by_run || target.moved_from.is_none();
     let links = digest::runs_of(writes).into_iter().zip(links).collect();
     if let Some(source) = target.moved_from {
         let taken_over = |write| target.layout.taken_over(target.shard, write, source);
         *writes = writes.drain(..).filter_map(taken_over).collect();
     }
+    let runs = digest::runs_of(writes);
     let links = if is_whole { digest::logged(backlog.memory(), writes, version, &links) } else { Links::new() };
     let count = if planted(Bug::HalfCommit) { 1 } else { usize::MAX };
     for mut write in writes.drain(..).take(count) {
@@ -220,6 +224,7 @@ fn replay_record(
         }
         index::enqueue(backlog, write, version)?;
     }
+    lineage::note(backlog.memory(), version, runs, reads.or(decided_reads).as_ref());
     digest::note(backlog.memory(), version, links);
     Ok(true)
 }
@@ -228,7 +233,7 @@ fn replay_record(
 mod tests {
     use super::*;
     use crate::format::BLOCK;
-    use crate::format::record::{CommitBody, TransactionId};
+    use crate::format::record::TransactionId;
 
     const HEADER: SegmentHeader = SegmentHeader {
         id: SegmentId { incarnation: 1, shard: 0, index: 0 },
@@ -262,7 +267,8 @@ mod tests {
         bytes.resize(4 * BLOCK, 0);
         let sound = survey(&bytes, &HEADER, None);
         assert_eq!(judge(0, Position::START, std::slice::from_ref(&sound)).unwrap().ends, [3 * BLOCK as u64]);
-        let second = BLOCK + record::HEADER_BYTES + 2;
+        let (_, first) = record::read(&bytes[BLOCK..], Position::new(0, BLOCK as u64), HEADER.salt).unwrap();
+        let second = BLOCK + record::HEADER_BYTES + first.len();
         bytes[second + 5] ^= 0x10;
         let scanned = survey(&bytes, &HEADER, None);
         assert!(scanned.scan.may_be_torn);

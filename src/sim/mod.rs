@@ -18,6 +18,7 @@ mod faults;
 mod file;
 mod ledger;
 mod lifecycle;
+mod lineage;
 mod mesh;
 mod mix;
 mod model;
@@ -104,6 +105,8 @@ struct Total {
     replays: u64,
     /// Commits compared with their digests.
     proven: u64,
+    /// Commits of which it is known what they read.
+    explained: u64,
     /// What came of damage at rest.
     damages: BTreeMap<(Kind, Ending), u64>,
     /// What went wrong on the disk.
@@ -139,6 +142,7 @@ impl Total {
         self.loads += stats.loads;
         self.replays += stats.replays;
         self.proven += stats.proven;
+        self.explained += stats.explained;
         self.hits.extend(world.disk.hits());
         for (ending, count) in &world.damages {
             *self.damages.entry(*ending).or_default() += count;

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ledger::{Commit, Ledger, Seen, StepSeen};
+use super::lineage::Reads;
 use super::model::{Allowance, Desk, Home, Model, Refusal, Sheet, history_agrees};
 use super::trial::{Open, Trial};
 use crate::base::error::{Error, Result};
@@ -113,6 +114,8 @@ pub(super) struct Oracle {
     /// Everything up to this version was said to be safe, on all shards.
     pub(super) covered: Version,
     pub(super) tally: Tally,
+    /// What commits were asked to read.
+    pub(super) reads: Reads,
 }
 
 /// What happened how often.
@@ -143,6 +146,7 @@ impl Oracle {
             heard: Version::ZERO,
             covered: Version::ZERO,
             tally: Tally::default(),
+            reads: Reads::default(),
         }
     }
 
@@ -302,6 +306,7 @@ impl Oracle {
                 return refusal(Refusal::NoRoom);
             }
             assert_eq!(moment.after, version, "a write commits: {command:?}");
+            self.reads.note(version, std::iter::once((run, &command)));
             let commit = self.committed(moment, sheet, version);
             let commit = Some((commit, Acknowledge::AsUsual));
             return Expected { commit, version: Some(version), may_be_found, ..plain(outcome) };
@@ -438,6 +443,8 @@ impl Oracle {
         }
         assert_eq!(moment.after, version, "a transaction commits at the next version");
         let sheet = trial.run_again();
+        let answered = steps.iter().filter(|step| step.outcome.is_ok());
+        self.reads.note(version, answered.map(|step| (step.run, &step.command)));
         let commit = self.committed(moment, sheet, version);
         Expected { commit: Some((commit, acknowledge)), version: Some(version), ..plain(Ok(Output::Unit)) }
     }

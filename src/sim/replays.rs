@@ -35,6 +35,7 @@ impl World {
             let proof = prove(*run, records.by_commit(), digests);
             assert_eq!(proof.first_invalid, None, "{run}: {} commits are proven", proof.proven);
             self.stats.proven += proof.proven;
+            self.stats.explained += self.assert_lineage(*run, chain, home.memory());
             let commits = records.commits_until(Version::MAX);
             assert!(commits.iter().all(|(version, _)| versions.binary_search(version).is_ok()), "who committed that?");
             let rebuilt = replay(&commits).expect("it fits together");

@@ -305,7 +305,7 @@ pub(super) fn a_lost_sector_with_the_last_records_of_a_batch_is_no_padding() {
     let mut stage = Stage::new(DurabilityMode::Strict);
     stage.execute(RUN, put("a", 1, None));
     // A record of exactly one sector, and one in the next.
-    stage.execute(RUN, put("b", "x".repeat(387), None));
+    stage.execute(RUN, put("b", "x".repeat(419), None));
     stage.execute(RUN, put("c", 1, None));
     let first = stage.complete_write();
     stage.execute(RUN, put("d", 1, None));

@@ -72,7 +72,11 @@ impl Swarm {
             },
         };
         let active = some_history(rng);
-        let history = HistoryPolicy { active, ended: if rng.chance(400) { HistoryRetention::Off } else { active } };
+        let history = HistoryPolicy {
+            active,
+            ended: if rng.chance(400) { HistoryRetention::Off } else { active },
+            lineage: rng.chance(400),
+        };
         let own_histories = if rng.chance(300) { 500 } else { 0 };
         let mut often = |chance: u64, per_mille: u64| if rng.chance(chance) { per_mille } else { 0 };
         let (large_values, write_fails, prepare_fails) = (often(120, 250), often(200, 20), often(200, 250));

@@ -109,6 +109,7 @@ pub(super) struct Stats {
     pub(super) audits: u64,
     pub(super) replays: u64,
     pub(super) proven: u64,
+    pub(super) explained: u64,
     /// Openings that failed.
     pub(super) refusals: u64,
     pub(super) snapshots: u64,

@@ -42,7 +42,7 @@ impl Memory {
             return;
         }
         if let Some(table) = self.runs.get_mut(&run) {
-            let freed = std::mem::take(&mut table.commits).len() * COMMIT_BYTES;
+            let freed = std::mem::take(&mut table.commits).len() * COMMIT_BYTES + table.forget_lineage();
             table.footprint -= freed;
             self.footprint -= freed;
         }

@@ -41,6 +41,8 @@ pub(crate) struct Dump {
 enum Place {
     /// The commits up to this version.
     Commits(Version),
+    /// What the commits up to this version read.
+    Lineage(Version),
     /// A space, and the last name.
     Names(usize, Option<Name>),
 }
@@ -74,11 +76,20 @@ impl Memory {
                 Place::Commits(above) => {
                     let commits = table.commits_between(above, dump.at, PIECE_COMMITS).to_vec();
                     let last = commits.last().map(|last| last.version);
-                    dump.place = Some((run, last.map_or(Place::Names(0, None), Place::Commits)));
+                    dump.place = Some((run, last.map_or(Place::Lineage(Version::ZERO), Place::Commits)));
                     if last.is_none() {
                         continue;
                     }
                     return Some(Piece::Commits { run, commits });
+                }
+                Place::Lineage(above) => {
+                    let commits = table.lineage_between(above, dump.at, PIECE_BYTES).to_vec();
+                    let last = commits.last().map(|(last, _)| *last);
+                    dump.place = Some((run, last.map_or(Place::Names(0, None), Place::Lineage)));
+                    if last.is_none() {
+                        continue;
+                    }
+                    return Some(Piece::Lineage { run, commits });
                 }
                 Place::Names(space, after) => (space, after),
             };
@@ -228,6 +239,11 @@ impl Loader {
             Piece::Commits { run, commits } => {
                 for commit in commits {
                     self.memory.note_commit(run, commit);
+                }
+            }
+            Piece::Lineage { run, commits } => {
+                for (version, reads) in commits {
+                    self.memory.note_lineage(run, version, reads);
                 }
             }
             Piece::Names { run, space, names } => {

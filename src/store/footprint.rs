@@ -6,6 +6,7 @@
 
 use super::chain::Revision;
 use crate::base::key::Name;
+use crate::base::lineage::ReadSet;
 use crate::base::stored::Stored;
 
 /// What a run takes without its keys.
@@ -18,6 +19,11 @@ pub(crate) const COMMIT_BYTES: usize = 48;
 const KEY_BYTES: usize = 64;
 /// What a revision takes beside what it holds.
 const REVISION_BYTES: usize = 64;
+
+/// What a commit takes of which it is kept what it read.
+pub(crate) fn of_lineage(reads: &ReadSet) -> usize {
+    COMMIT_BYTES + reads.bytes()
+}
 
 /// What a key takes without its revisions.
 pub(crate) fn of_key(name: &Name) -> usize {

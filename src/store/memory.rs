@@ -8,6 +8,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
@@ -16,6 +17,7 @@ use super::footprint::{self, RUN_BYTES, TOMBSTONE_BYTES};
 use super::retention::{RunHistory, Thinning};
 use crate::base::commit_digest::CommitDigest;
 use crate::base::key::{Name, Space, unit_name};
+use crate::base::lineage::ReadSet;
 use crate::base::options::{HistoryPolicy, HistoryRetention};
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
@@ -43,6 +45,8 @@ pub(crate) struct RunTable {
     pub(super) history: RunHistory,
     /// The commits in order of their versions, as long as all history is kept.
     pub(super) commits: Vec<CommitDigest>,
+    /// What each of them read, if that is kept.
+    pub(super) lineage: Vec<(Version, Arc<ReadSet>)>,
 }
 
 impl RunTable {
@@ -425,7 +429,9 @@ impl Memory {
             all.map(|(name, chain)| footprint::of_key(name) + chain.count_footprint()).sum::<usize>()
         };
         let commits = |table: &RunTable| table.commits.len() * footprint::COMMIT_BYTES;
-        self.runs.values().map(|table| RUN_BYTES + chains(table) + commits(table)).sum::<usize>()
+        let lineage =
+            |table: &RunTable| table.lineage.iter().map(|(_, reads)| footprint::of_lineage(reads)).sum::<usize>();
+        self.runs.values().map(|table| RUN_BYTES + chains(table) + commits(table) + lineage(table)).sum::<usize>()
             + TOMBSTONE_BYTES * self.tombstones.len()
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod chain;
 pub(crate) mod commits;
 pub(crate) mod dump;
 pub(crate) mod footprint;
+pub(crate) mod lineage;
 pub(crate) mod memory;
 pub(crate) mod retention;
 pub(crate) mod snapshots;

@@ -127,7 +127,8 @@ mod tests {
     use crate::store::chain::Revision;
 
     const RUN: RunId = RunId::from_bytes([1; 16]);
-    const POLICY: HistoryPolicy = HistoryPolicy { active: HistoryRetention::Forever, ended: HistoryRetention::Off };
+    const POLICY: HistoryPolicy =
+        HistoryPolicy { active: HistoryRetention::Forever, ended: HistoryRetention::Off, lineage: false };
 
     fn push(memory: &mut Memory, version: u64, space: Space, name: &str, stored: Option<Stored>) {
         let revision = Revision { version: version.into(), expires: Version::MAX, stored };

@@ -12,6 +12,7 @@ use crate::base::json::path::Path;
 use crate::base::json::{Document, Json};
 use crate::base::key::{Name, Space, number_name, text_number_name, unit_name};
 use crate::base::limits::SHARDS;
+use crate::base::lineage::{ReadSet, Source};
 use crate::base::options::{HistoryRetention, Partitioning};
 use crate::base::run::{RunMetadata, RunStatus};
 use crate::base::run_id::RunId;
@@ -186,13 +187,30 @@ fn commit(rng: &mut Rng) -> CommitBody<Vec<Write>> {
     if rng.chance(200) {
         return CommitBody::of(edited_document(rng).into());
     }
-    CommitBody::of((0..rng.below(4)).map(|_| write(rng)).collect())
+    let reads = read_set(rng);
+    CommitBody { reads, ..CommitBody::of((0..rng.below(4)).map(|_| write(rng)).collect()) }
+}
+
+/// What a commit read, if that was kept.
+fn read_set(rng: &mut Rng) -> Option<Arc<ReadSet>> {
+    let source = |rng: &mut Rng| {
+        let (name, space) =
+            (Name::from_slice(word(rng).as_bytes()), *rng.pick(&[Space::Kv, Space::Event, Space::JsonPath]));
+        if rng.chance(700) {
+            return Source::Key { space, name, version: number(rng).into() };
+        }
+        let to = rng.chance(500).then(|| Name::from_slice(word(rng).as_bytes()));
+        Source::Range { space, from: name, to, at: number(rng).into() }
+    };
+    let count = rng.below(4);
+    rng.chance(500)
+        .then(|| Arc::new(ReadSet::of((0..count).map(|_| (RunId::from_bytes([*rng.pick(&[1, 2]); 16]), source(rng))))))
 }
 
 fn part(rng: &mut Rng, participants: u64) -> PartBody<Vec<Write>> {
     let participants = (0..participants).map(|shard| u32::try_from(shard).unwrap()).collect();
     let earliest_expiry = *rng.pick(&[Version::MAX, Version::from(900)]);
-    PartBody { head: PartHead { participants, earliest_expiry }, commit: commit(rng) }
+    PartBody { head: PartHead { participants, earliest_expiry, reads: read_set(rng) }, commit: commit(rng) }
 }
 
 fn bytes_of(written: &impl Serialize) -> Vec<u8> {
@@ -276,7 +294,11 @@ pub(super) fn forged_segment(rng: &mut Rng) -> Vec<u8> {
         let id = TransactionId { incarnation: 1, shard: 0, number: rng.below(3) };
         let (part, parts) = (rng.below(3), rng.below(3));
         let header = RecordHeader::part(version, id, u16::try_from(part).unwrap(), u16::try_from(parts).unwrap());
-        let head = PartHead { participants: vec![0; usize::try_from(parts).unwrap()], earliest_expiry: Version::MAX };
+        let head = PartHead {
+            participants: vec![0; usize::try_from(parts).unwrap()],
+            earliest_expiry: Version::MAX,
+            reads: None,
+        };
         match rng.below(4) {
             0 => record::stage(&mut batch, header, &PartBody { head, commit: CommitBody::of(writes) }).unwrap(),
             _ => record::stage(&mut batch, RecordHeader::commit(version, id), &CommitBody::of(writes)).unwrap(),

@@ -54,6 +54,7 @@ impl Desk<'_> {
             | RunCommand::Records { .. }
             | RunCommand::State { .. }
             | RunCommand::Commits { .. }
+            | RunCommand::Explain { .. }
             | RunCommand::Adopt { .. } => {
                 unreachable!("no client asks a home for that")
             }
