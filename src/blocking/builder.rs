@@ -22,6 +22,7 @@ twin! {
         with spin(window: Option<Duration>) -> Self;
         with history(history: HistoryRetention) -> Self;
         with history_of_ended_runs(history: HistoryRetention) -> Self;
+        with lineage(lineage: bool) -> Self;
         with read_only(read_only: bool) -> Self;
         with memory_limit(bytes: u64) -> Self;
         with snapshots(config: SnapshotConfig) -> Self;

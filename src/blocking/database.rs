@@ -13,12 +13,14 @@ use super::transaction::{MultiTransaction, OpenTransaction, ReadView, Transactio
 use super::wait::{block_on, check_thread, wait};
 use crate::api::database::DatabaseInfo;
 use crate::api::diff::RunDiff;
+use crate::api::lineage::{Lineage, LineageOptions};
 use crate::api::local_run::LocalRun;
 use crate::api::transaction::TransactionOptions;
 use crate::api::verify_run::ReplayVerification;
 use crate::api::{database, transaction};
 use crate::base::error::{Error, Result};
 use crate::base::options::DurabilityMode;
+use crate::base::primitive::Primitive;
 use crate::base::run::{RunOptions, RunStatus};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
@@ -62,6 +64,14 @@ twin! {
         waits replay_run_until(run: impl Borrow<RunId>, version: Version) -> ReplayView;
         waits diff_runs(a: impl Borrow<RunId>, b: impl Borrow<RunId>) -> RunDiff;
         waits verify_run(run: impl Borrow<RunId>) -> ReplayVerification;
+        waits explain(run: impl Borrow<RunId>, primitive: Primitive, key: impl AsRef<str>, version: Version) -> Lineage;
+        waits explain_with(
+            run: impl Borrow<RunId>,
+            primitive: Primitive,
+            key: impl AsRef<str>,
+            version: Version,
+            options: LineageOptions
+        ) -> Lineage;
         waits fork_run(run: impl Borrow<RunId>, at: Option<Version>, name: impl AsRef<str>) -> RunHandle;
         waits checkpoint() -> SnapshotInfo;
         waits list_snapshots() -> Vec<SnapshotInfo>;

@@ -48,6 +48,7 @@ pub use transaction::{MultiTransaction, OpenTransaction, ReadView, Transaction};
 
 pub use crate::api::database::{DatabaseHealth, DatabaseInfo};
 pub use crate::api::diff::{Divergence, RunDiff};
+pub use crate::api::lineage::{Lineage, LineageOptions, Origin, Read};
 pub use crate::api::local_run::LocalRun;
 pub use crate::api::replay::{Change, Step};
 pub use crate::api::transaction::{CommitOutcome, TransactionOptions};
@@ -55,6 +56,7 @@ pub use crate::api::verify_run::ReplayVerification;
 pub use crate::base::error::{Conflict, Error, Result};
 pub use crate::base::event::{ChainVerification, Event};
 pub use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
+pub use crate::base::primitive::Primitive;
 pub use crate::base::run::{RunMetadata, RunOptions, RunStatus};
 pub use crate::base::run_id::RunId;
 pub use crate::base::state::State;
