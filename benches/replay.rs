@@ -19,7 +19,7 @@ const ROUNDS: usize = 9;
 const COMMITS: u64 = 10_000;
 const OTHERS: u64 = 1_000_000;
 const OTHER_RUNS: u64 = 1_000;
-const PUTS: u64 = 200_000;
+const PUTS: u32 = 200_000;
 const RUN: RunId = RunId::from_bytes([255; 16]);
 
 fn median<T: Copy + Ord>(mut all: Vec<T>) -> T {
@@ -118,7 +118,7 @@ async fn digests() -> Result<()> {
             database.close().await?;
         }
     }
-    let [without, with] = took.map(|took| median(took).as_secs_f64() * 1e6 / PUTS as f64);
+    let [without, with] = took.map(|took| median(took).as_secs_f64() * 1e6 / f64::from(PUTS));
     println!("| a put on the shard | time |\n|---|---|");
     println!("| without digests | {without:.2} µs |\n| with digests | {with:.2} µs, {:.2} more |", with - without);
     Ok(())
