@@ -188,3 +188,69 @@ fn what_cannot_be_replayed_says_so() {
         assert!(matches!(database.replay_run(run).await, Err(Error::KeyNotFound(_))));
     });
 }
+
+/// Where the records of a segment are: where each begins, and how long its body is.
+fn records(segment: &[u8]) -> Vec<(usize, usize)> {
+    let (mut found, mut at) = (Vec::new(), 4096);
+    while at + 64 <= segment.len() && segment[at..at + 64].iter().any(|byte| *byte != 0) {
+        let length = u32::from_le_bytes(segment[at + 4..at + 8].try_into().unwrap()) as usize;
+        found.push((at, length));
+        let end = at + 64 + length;
+        at = if segment[at + 49] == 1 { end.next_multiple_of(4096) } else { end };
+    }
+    found
+}
+
+/// With its checksum, as somebody would who knows the format.
+#[test]
+fn a_record_of_history_that_was_tampered_with_is_found_and_named() {
+    let directory = directory();
+    on_tokio(async {
+        let database = Database::builder().path(directory.path()).shards(1).open().await.unwrap();
+        let run = database.start_run(RunOptions::default()).await.unwrap();
+        for number in 0..5 {
+            run.kv().put(format!("key-{number}"), format!("value-{number}")).await.unwrap();
+        }
+        let version = run.kv().get_versioned("key-2").await.unwrap().unwrap().version;
+        database.close().await.unwrap();
+        let path = std::fs::read_dir(directory.path().join("log")).unwrap().next().unwrap().unwrap().path();
+        let mut segment = std::fs::read(&path).unwrap();
+        let changed = segment.windows(7).position(|window| window == b"value-2").unwrap();
+        segment[changed] = b'V';
+        let (at, length) = records(&segment).into_iter().rfind(|(at, _)| *at < changed).unwrap();
+        let salted = crc32c::crc32c(&segment[40..48]);
+        let checksum = crc32c::crc32c_append(salted, &segment[at + 4..at + 64 + length]);
+        segment[at..at + 4].copy_from_slice(&checksum.to_le_bytes());
+        std::fs::write(&path, segment).unwrap();
+        let database = Database::open(directory.path()).await.unwrap();
+        let (kv, run) = (database.kv(), run.id());
+        assert_eq!(kv.get(run, "key-2").await.unwrap(), Some("Value-2".into()), "the checksum is right");
+        let verified = database.verify_run(run).await.unwrap();
+        assert_eq!((verified.is_valid, verified.first_invalid), (false, Some(version)), "{verified:?}");
+    });
+}
+
+#[test]
+fn commits_from_before_history_was_kept_are_counted_and_not_suspected() {
+    let directory = directory();
+    on_tokio(async {
+        let open = |history| Database::builder().path(directory.path()).shards(1).history(history).open();
+        let database = open(HistoryRetention::Off).await.unwrap();
+        let [early, late] = [RunId::new(), RunId::new()];
+        for run in [early, late] {
+            database.kv().put(run, "a", 1).await.unwrap();
+            database.events().append(run, "a", 1).await.unwrap();
+        }
+        let history = Some(HistoryRetention::Forever);
+        database.begin_run_with(RunOptions { id: Some(early), history, ..RunOptions::default() }).await.unwrap();
+        database.kv().put(early, "b", 1).await.unwrap();
+        database.checkpoint().await.unwrap();
+        database.close().await.unwrap();
+        let database = open(HistoryRetention::Forever).await.unwrap();
+        database.kv().put(late, "b", 1).await.unwrap();
+        for (run, commits) in [(early, 2), (late, 1)] {
+            let verified = database.verify_run(run).await.unwrap();
+            assert_eq!((verified.is_valid, verified.commits, verified.unproven), (true, commits, 2), "{verified:?}");
+        }
+    });
+}

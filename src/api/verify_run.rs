@@ -27,6 +27,8 @@ pub struct ReplayVerification {
     pub is_valid: bool,
     /// How many commits are what their digests say; a commit over several shards counts on each.
     pub commits: u64,
+    /// How many commits were made before all history of the run was kept, and have no digest.
+    pub unproven: u64,
     /// The digest of the whole history: [`ReplayView::digest`].
     pub digest: [u8; 32],
     /// The first commit that is not what its digest says.
@@ -54,11 +56,12 @@ async fn verify(engine: Arc<Engine>, run: RunId) -> Result<ReplayVerification> {
     let transacting = Transacting::new(engine.clone());
     let at = transacting.begin(engine.shard_of(&run), None).await?;
     let (mut all, mut live) = (Records::default(), BTreeMap::new());
-    let (mut commits, mut invalid) = (0, None);
+    let (mut commits, mut unproven, mut invalid) = (0, 0, None);
     for shard in shards_of(&engine, run) {
         let records = records_on(&transacting, shard, run).await?;
         let proof = prove(run, records.by_commit(), &digests(&transacting, shard, run).await?);
         commits += proof.proven;
+        unproven += proof.unproven;
         invalid = [invalid, proof.first_invalid].into_iter().flatten().min();
         all.join(records);
         state(&transacting, shard, run, &mut live).await?;
@@ -75,7 +78,14 @@ async fn verify(engine: Arc<Engine>, run: RunId) -> Result<ReplayVerification> {
         (None, None) => None,
     };
     let first_invalid = invalid.map(|(version, _)| version);
-    Ok(ReplayVerification { is_valid: error.is_none(), commits, digest: view.digest()?, first_invalid, error })
+    Ok(ReplayVerification {
+        is_valid: error.is_none(),
+        commits,
+        unproven,
+        digest: view.digest()?,
+        first_invalid,
+        error,
+    })
 }
 
 async fn digests(transacting: &Transacting, shard: usize, run: RunId) -> Result<Vec<CommitDigest>> {

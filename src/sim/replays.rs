@@ -33,6 +33,7 @@ impl World {
             let mut records = records_of(home.memory(), *run, home.latest());
             let digests = home.memory().commits_of(run, Version::ZERO, home.latest(), usize::MAX);
             let proof = prove(*run, records.by_commit(), digests);
+            assert_eq!(proof.unproven, 0, "{run}: every commit has a digest");
             assert_eq!(proof.first_invalid, None, "{run}: {} commits are proven", proof.proven);
             self.stats.proven += proof.proven;
             self.stats.explained += self.assert_lineage(*run, chain, home.memory());

@@ -23,6 +23,7 @@ pub(super) fn assert_proven(memories: &[&Memory], at: Version) -> u64 {
             let records = records_of(memory, *run, Version::MAX);
             let digests = memory.commits_of(run, Version::ZERO, Version::MAX, usize::MAX);
             let proof = prove(*run, records.by_commit(), digests);
+            assert_eq!(proof.unproven, 0, "{run} on shard {shard}: every commit has a digest");
             assert_eq!(proof.first_invalid, None, "{run} on shard {shard}: {} commits are proven", proof.proven);
             proven += proof.proven;
             joined.join(records);
