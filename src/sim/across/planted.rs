@@ -74,7 +74,6 @@ fn bugs_of_documents_are_caught() {
     assert_caught(Bug::DescendantsNotNoted, Mode::InMemory, 200);
     assert_caught(Bug::EditsNotMarked, Mode::InMemory, 400);
     assert_caught(Bug::KeysNotMarked, Mode::InMemory, 400);
-    assert_caught(Bug::EditedInDoubt, Mode::InMemory, 400);
 }
 
 #[test]
