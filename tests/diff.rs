@@ -262,6 +262,65 @@ fn documents_differ_in_places_and_a_fork_only_in_what_it_did() {
     });
 }
 
+/// What the child began with is what its parent did until then, whatever has expired since.
+#[test]
+fn a_fork_and_its_parent_part_where_one_of_them_went_on() {
+    for (shards, partitioning) in [(1, Partitioning::ByRun), (3, Partitioning::ByKey)] {
+        on_tokio(async {
+            let database = Database::builder().shards(shards).partitioning(partitioning).open().await.unwrap();
+            let parent = start(&database).await;
+            parent.kv().put_with_ttl("soon", 1, Duration::from_millis(30)).await.unwrap();
+            parent.kv().put("early", 1).await.unwrap();
+            let early = parent.kv().get_versioned("early").await.unwrap().unwrap().version;
+            parent.events().append("step", 1).await.unwrap();
+            parent.json().create("document", json!({"a": 1})).await.unwrap();
+            parent.json().set("document", "/a", 2).await.unwrap();
+            let child = database.fork_run(parent.id(), None, "child").await.unwrap();
+            let diff = database.diff_runs(parent.id(), child.id()).await.unwrap();
+            assert!(diff.is_empty(), "{diff}");
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            child.kv().put("mine", 1).await.unwrap();
+            let diff = database.diff_runs(parent.id(), child.id()).await.unwrap();
+            let keys = |entries: &[DiffEntry]| entries.iter().map(|entry| entry.key.clone()).collect::<Vec<_>>();
+            assert_eq!(
+                (keys(&diff.added), diff.removed.len(), diff.modified.len()),
+                (vec!["mine".into()], 0, 0),
+                "{diff}"
+            );
+            let parted = diff.divergence.unwrap();
+            assert_eq!((parted.index, parted.a), (6, None));
+            assert_eq!(parted.b.unwrap().changes.len(), 1);
+            let past = database.fork_run(parent.id(), Some(early), "past").await.unwrap();
+            let diff = database.diff_runs(past.id(), parent.id()).await.unwrap();
+            assert_eq!(keys(&diff.added), ["0", "document"], "{diff}");
+            assert_eq!((diff.removed.len(), diff.modified.len(), diff.divergence.unwrap().index), (0, 0, 3));
+        });
+    }
+}
+
+#[test]
+fn what_a_commit_made_and_deleted_was_never_there() {
+    on_tokio(async {
+        let database = Database::builder().shards(1).open().await.unwrap();
+        let run = start(&database).await;
+        let both = async |txn: Transaction| {
+            txn.kv().put("x", "secret").await?;
+            txn.json().create("document", json!(1)).await?;
+            txn.kv().delete("x").await?;
+            txn.json().delete("document").await
+        };
+        run.transaction(both).await.unwrap();
+        let view = database.replay_run(run.id()).await.unwrap();
+        let step = view.steps().next_back().unwrap();
+        let gone = [
+            in_mem::Change::Kv { key: "x".into(), value: None },
+            in_mem::Change::Json { key: "document".into(), document: None },
+        ];
+        assert_eq!((step.changes.as_slice(), view.records()), (&gone[..], 3));
+        assert!(database.verify_run(run.id()).await.unwrap().is_valid);
+    });
+}
+
 #[test]
 fn what_cannot_be_replayed_cannot_be_compared() {
     on_tokio(async {

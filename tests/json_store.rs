@@ -324,3 +324,46 @@ fn old_versions_share_what_did_not_change_in_a_snapshot_too() {
         database.close().await.unwrap();
     });
 }
+
+/// Siblings that grow at the same time can go past the limit together.
+#[test]
+fn a_document_past_the_limit_can_be_made_smaller_and_not_larger() {
+    on_tokio(async {
+        let (database, run) = in_memory().await;
+        let run = run.id();
+        database.json().create(run, "document", json!({})).await.unwrap();
+        let mut open = Vec::new();
+        for number in 0..3 {
+            let transaction = database.begin_transaction(run).await.unwrap();
+            transaction.json().set("document", format!("/k{number}"), "x".repeat(12 << 20)).await.unwrap();
+            open.push(transaction);
+        }
+        for transaction in open {
+            assert!(matches!(transaction.commit().await.unwrap(), CommitOutcome::Committed(_)));
+        }
+        let larger = database.json().set(run, "document", "/another", 1).await;
+        assert!(matches!(larger, Err(Error::LimitExceeded { .. })), "{larger:?}");
+        database.json().set(run, "document", "/k0", 1).await.unwrap();
+        assert!(database.json().delete_at(run, "document", "/k1").await.unwrap());
+        database.json().set(run, "document", "/another", 1).await.unwrap();
+    });
+}
+
+/// Filters in filters take exponential time to read, and parentheses take stack.
+#[test]
+fn a_query_that_is_nested_too_deep_is_refused_at_once() {
+    on_tokio(async {
+        let (database, run) = in_memory().await;
+        let run = run.id();
+        database.json().create(run, "document", json!({"a": [1, 2], "(((((((((((((": 1})).await.unwrap();
+        let filters = |count: usize| format!("$[?@{}{}]", "[?@".repeat(count), "]".repeat(count));
+        let deep = ["(", "!(", "length(", "[?@"].map(|text| format!("$[?{}", text.repeat(2_000)));
+        for query in deep.into_iter().chain([filters(18), format!("$.{}", "a".repeat(70_000))]) {
+            let refused = database.json().query(run, "document", &query).await;
+            assert!(matches!(refused, Err(Error::LimitExceeded { .. })), "{refused:?}");
+        }
+        assert!(database.json().query(run, "document", filters(5)).await.is_ok());
+        let quoted = database.json().query(run, "document", r#"$['(((((((((((((', "\\'((((((((((((" ]"#).await;
+        assert_eq!(quoted.unwrap(), [json!(1)]);
+    });
+}

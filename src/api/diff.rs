@@ -16,8 +16,9 @@ use crate::primitive::action::Action;
 use crate::primitive::diff::{DiffEntry, diff};
 
 impl Database {
-    /// Compares two runs, rebuilt from their histories at one version of the database: what `b` has that `a` has not, the other
-    /// way round, and what both have in different forms; and the first step at which they did different things.
+    /// Compares two runs, rebuilt from their histories, as they were after the later of their last commits: what `b` has that
+    /// `a` has not, the other way round, and what both have in different forms; and the first step at which they did different
+    /// things. Of a run and its child, what the child began with is what the parent did until then.
     ///
     /// What differs between any two runs does not count: ids, names, times, durations, versions, hashes, and the run they come
     /// from. [`ReplayView::diff`] compares runs as they were earlier, or a run with its own past. All records of both
@@ -36,9 +37,11 @@ impl Database {
             let of_a = records_of(&engine, &transacting, a).await?;
             let of_b = records_of(&engine, &transacting, b).await?;
             drop(transacting);
+            // What has expired before the later of their last commits is gone from both.
+            let at = Some(of_a.last().max(of_b.last()));
             let compare = move || {
-                let a = ReplayView::of(engine.clone(), a, of_a, None)?;
-                Ok(a.diff(&ReplayView::of(engine, b, of_b, None)?))
+                let a = ReplayView::of(engine.clone(), a, of_a, at)?;
+                Ok(a.diff(&ReplayView::of(engine, b, of_b, at)?))
             };
             on_thread("in-mem-diff", compare).await
         })
@@ -52,9 +55,9 @@ impl ReplayView {
     pub fn diff(&self, b: &Self) -> RunDiff {
         let found = diff(&self.side(), &b.side());
         let divergence = found.divergence.map(|parting| Divergence {
-            index: parting.index,
-            a: self.step(parting.index),
-            b: b.step(parting.index),
+            index: parting.steps.into_iter().max().unwrap_or_default(),
+            a: self.step(parting.steps[0]),
+            b: b.step(parting.steps[1]),
             did: [parting.a, parting.b].map(|actions| actions.map(|actions| actions.iter().map(Deed::of).collect())),
         });
         let first_divergence = divergence.as_ref().and_then(|divergence| divergence.b.clone().or(divergence.a.clone()));
@@ -89,7 +92,7 @@ pub struct RunDiff {
 /// The place at which two runs first did different things.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Divergence {
-    /// How many steps they have in common.
+    /// How many steps they have in common; those of a parent that its child began with count.
     pub index: usize,
     /// The next step of run `a`, if there is one.
     pub a: Option<Step>,

@@ -27,11 +27,12 @@ const STEP_BYTES: usize = 1 << 20;
 
 impl Database {
     /// Makes a run that begins as another one was at a version, or is now: with its pairs, events, states, traces and
-    /// documents, its tags and metadata, and that run as its parent. It is active, and its first commit made all of it.
+    /// documents, its tags and metadata, and that run as its parent; but without pairs that have expired since. It is active, and its first commit made all of it.
     ///
     /// # Errors
     /// `KeyNotFound` if there is no such run or it was deleted, `AlreadyExists` if another run has the name,
-    /// `InvalidOperation` for an empty name, a version in the future, or one at which not everything is kept any more,
+    /// `InvalidOperation` for an empty name, a version in the future, or one at which not everything is kept any more, as of a
+    /// run that was deleted later,
     /// `LimitExceeded` if the run is larger than a transaction may be, `Unavailable`, `CommitUnknown`.
     ///
     /// # Cancel safety

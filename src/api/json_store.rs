@@ -14,7 +14,7 @@ use super::scope::Scope;
 use crate::base::error::{Error, Result};
 use crate::base::json::Json;
 use crate::base::json::path::Path;
-use crate::base::limits::{check_json_bytes, check_key};
+use crate::base::limits::{check_json_bytes, check_json_query, check_key};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::primitive::command::{Command, JsonCommand, JsonOperation};
@@ -254,14 +254,15 @@ impl RunJson {
     /// document. In a transaction, it is a read of the whole document.
     ///
     /// # Errors
-    /// `InvalidOperation` if it is no query; those of [`exists`](Self::exists).
+    /// `InvalidOperation` if it is no query, `LimitExceeded` if it is longer than 64 KiB, or brackets and parentheses are
+    /// nested in it more than 10 deep; those of [`exists`](Self::exists).
     ///
     /// # Cancel safety
     /// Reads only.
     pub fn query(&self, key: impl AsRef<str>, query: impl AsRef<str>) -> Op<Vec<serde_json::Value>> {
         let (key, query) = (key.as_ref(), query.as_ref());
-        let arguments =
-            check_key("key", key).and_then(|()| JsonPath::parse(query).map_err(|error| no_query(query, &error)));
+        let checked = check_key("key", key).and_then(|()| check_json_query(query));
+        let arguments = checked.and_then(|()| JsonPath::parse(query).map_err(|error| no_query(query, &error)));
         let (query, checked) = arguments.map_or_else(|error| (None, Err(error)), |query| (Some(query), Ok(())));
         let command = |()| JsonCommand::Get { key: key.into(), path: Path::default() };
         self.op(checked, command, read!(Json(found) => found)).then(move |document| {

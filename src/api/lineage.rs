@@ -103,7 +103,8 @@ impl Database {
     /// that. Of a database that keeps it: [`lineage`](crate::DatabaseBuilder::lineage).
     ///
     /// The key is written as [`Read::key`] is. The version is that of the commit: [`Versioned`](crate::Versioned) and
-    /// [`Step`](crate::Step) say it. A write that looked at nothing has no reads. Whatever else a commit left has the same
+    /// [`Step`](crate::Step) say it. A put or an append that looked at nothing has no reads; who
+    /// sets a cell, edits a document or records a trace looks at what is there. Whatever else a commit left has the same
     /// reads: they are those of the whole transaction, on all shards.
     ///
     /// # Errors

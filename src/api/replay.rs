@@ -30,7 +30,7 @@ use crate::base::value::Value;
 use crate::base::version::Version;
 use crate::primitive::command::{Command, RunCommand};
 use crate::primitive::diff::Side;
-use crate::primitive::history::{Records, replay, writes_of};
+use crate::primitive::history::{Records, left_by, replay, writes_of};
 use crate::runtime::engine::Engine;
 
 impl Database {
@@ -215,7 +215,7 @@ impl ReplayView {
 
     fn step_of(&self, (version, writes): &(Version, Vec<Write>)) -> Step {
         let document = |name: &[u8]| self.replayed.memory.at(&self.run(), Space::Json, name, *version);
-        let changes = writes.iter().filter_map(|write| match write {
+        let changes = left_by(writes).filter_map(|write| match write {
             Write::EditJson { name, .. } => change_of(name, document(name)?.stored.as_ref()?),
             Write::Put { name, stored, .. } => change_of(name, stored),
             Write::Delete { space: Space::Kv, name, .. } => Some(Change::Kv { key: text(name), value: None }),

@@ -15,6 +15,10 @@ pub(crate) const JSON_BYTES: usize = 16 << 20;
 pub(crate) const JSON_DEPTH: usize = 100;
 /// The most segments of a path into a JSON document.
 pub(crate) const JSON_SEGMENTS: usize = 256;
+/// The longest `JSONPath` query, in bytes.
+pub(crate) const JSON_QUERY_BYTES: usize = 64 << 10;
+/// The deepest nesting of brackets and parentheses in a `JSONPath` query: filters in filters take exponential time to read.
+pub(crate) const JSON_QUERY_DEPTH: usize = 10;
 /// The most items of an array in a JSON document.
 pub(crate) const JSON_ITEMS: usize = 1_000_000;
 /// The largest transaction, in bytes of what it writes.
@@ -83,6 +87,29 @@ pub(crate) fn check_json_depth(depth: usize) -> Result<()> {
 /// Checks the length of an array in a JSON document.
 pub(crate) fn check_json_items(items: usize) -> Result<()> {
     if items > JSON_ITEMS { Err(Error::limit("JSON array items", JSON_ITEMS, items)) } else { Ok(()) }
+}
+
+/// Checks the length of a `JSONPath` query and how deep its brackets and parentheses are nested.
+pub(crate) fn check_json_query(query: &str) -> Result<()> {
+    if query.len() > JSON_QUERY_BYTES {
+        return Err(Error::limit("JSONPath query bytes", JSON_QUERY_BYTES, query.len()));
+    }
+    let (mut depth, mut quote, mut is_escaped) = (0_usize, None, false);
+    for byte in query.bytes() {
+        match (byte, quote) {
+            (_, Some(_)) if is_escaped => is_escaped = false,
+            (b'\\', Some(_)) => is_escaped = true,
+            (_, Some(end)) if byte == end => quote = None,
+            (b'\'' | b'"', None) => quote = Some(byte),
+            (b'[' | b'(', None) => depth += 1,
+            (b']' | b')', None) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > JSON_QUERY_DEPTH {
+            return Err(Error::limit("JSONPath query depth", JSON_QUERY_DEPTH, depth));
+        }
+    }
+    Ok(())
 }
 
 /// Checks a list of tags.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::history::left_by;
 use super::text_of;
 use crate::base::json::edit::{Change, Edit};
 use crate::base::key::Space;
@@ -56,7 +57,7 @@ pub(crate) struct Actions {
 impl Actions {
     /// The actions of the next commit.
     pub(crate) fn next(&mut self, (_, writes): &(Version, Vec<Write>)) -> Vec<Action> {
-        writes.iter().filter_map(|write| self.action(write)).collect()
+        left_by(writes).filter_map(|write| self.action(write)).collect()
     }
 
     fn action(&mut self, write: &Write) -> Option<Action> {

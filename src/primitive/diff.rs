@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::action::{Action, Actions, facts};
 use super::alignment::{align, align_between};
+use super::inheritance::inherited;
 use super::path_diff::{PathDiff, path_diff};
 use super::text_of;
 use crate::base::key::Space;
@@ -62,7 +63,8 @@ pub(crate) struct Differences {
 /// The first commits that did different things.
 #[derive(Debug)]
 pub(crate) struct Parting {
-    pub(crate) index: usize,
+    /// The places of the commits in `a` and `b`.
+    pub(crate) steps: [usize; 2],
     /// What the commit did; `None`: the run has ended.
     pub(crate) a: Option<Vec<Action>>,
     pub(crate) b: Option<Vec<Action>>,
@@ -79,9 +81,16 @@ pub(crate) fn diff(a: &Side<'_>, b: &Side<'_>) -> Differences {
             _ => found.compare(space, a.values(space), b.values(space)),
         }
     }
-    let index = commits_a.iter().zip(&commits_b).take_while(|(a, b)| a == b).count();
-    let (a, b) = (commits_a.into_iter().nth(index), commits_b.into_iter().nth(index));
-    found.divergence = (a.is_some() || b.is_some()).then_some(Parting { index, a, b });
+    let [from_a, from_b] = match (inherited(a, b), inherited(b, a)) {
+        (Some(commits), _) => [commits, 1],
+        (_, Some(commits)) => [1, commits],
+        (None, None) => [0, 0],
+    };
+    let rest = commits_a[from_a..].iter().zip(&commits_b[from_b..]);
+    let common = rest.take_while(|(a, b)| a == b).count();
+    let steps = [from_a + common, from_b + common];
+    let (a, b) = (commits_a.into_iter().nth(steps[0]), commits_b.into_iter().nth(steps[1]));
+    found.divergence = (a.is_some() || b.is_some()).then_some(Parting { steps, a, b });
     found
 }
 

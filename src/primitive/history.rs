@@ -124,9 +124,16 @@ impl Records {
     /// Adds what a shard answered, and says what to ask it next, if anything.
     pub(crate) fn add(&mut self, page: Page) -> Option<(Space, Name)> {
         for piece in page.pieces {
-            for (version, write) in writes_of(piece) {
-                self.revisions += u64::from(!is_for_one_shard(&write));
-                self.bytes += if is_for_one_shard(&write) { 0 } else { write.weight() as u64 };
+            let all = writes_of(piece);
+            let mut next = all.iter().skip(1).map(|(version, write)| (*version, write.key()));
+            for (version, write) in &all {
+                let is_last = next.next() != Some((*version, write.key()));
+                if is_last && !is_for_one_shard(write) {
+                    self.revisions += 1;
+                    self.bytes += write.weight() as u64;
+                }
+            }
+            for (version, write) in all {
                 self.commits.entry(version).or_default().push(write);
             }
         }
@@ -147,6 +154,11 @@ impl Records {
         &self.commits
     }
 
+    /// The version of the last commit.
+    pub(crate) fn last(&self) -> Version {
+        self.commits.keys().next_back().copied().unwrap_or(Version::ZERO)
+    }
+
     /// The commits at or below a version, in order. What each of them left of a key is one write, in the order of their keys.
     pub(crate) fn commits_until(&mut self, until: Version) -> Vec<(Version, Vec<Write>)> {
         let kept = std::mem::take(&mut self.commits).into_iter().filter(|(version, _)| *version <= until);
@@ -157,6 +169,12 @@ impl Records {
         });
         sorted.filter(|(_, writes)| !writes.is_empty()).collect()
     }
+}
+
+/// What a commit left of each key: of two writes to one, which stand next to each other, the later.
+pub(crate) fn left_by(writes: &[Write]) -> impl Iterator<Item = &Write> {
+    let is_last = |at: &usize| writes.get(at + 1).is_none_or(|next| next.key() != writes[*at].key());
+    (0..writes.len()).filter(is_last).map(|at| &writes[at])
 }
 
 /// What a shard is told that is not the run's home: the home says the same in the run's metadata, or says it too.

@@ -18,6 +18,7 @@ mod event_log;
 mod harness;
 pub(crate) mod history;
 pub(crate) mod index;
+mod inheritance;
 mod json_store;
 mod kv;
 pub(crate) mod lineage;
