@@ -169,7 +169,10 @@ pub(crate) fn place_of(primitive: Primitive, key: &str) -> Option<(Space, Name)>
         Primitive::Kv => Some((Space::Kv, name())),
         Primitive::States => Some((Space::State, name())),
         Primitive::Json => Some((Space::Json, name())),
-        Primitive::Events => key.parse().ok().map(|sequence| (Space::Event, number_name(sequence))),
+        Primitive::Events => {
+            let sequence = key.parse().ok().filter(|sequence: &u64| sequence.to_string() == key);
+            sequence.map(|sequence| (Space::Event, number_name(sequence)))
+        }
         Primitive::Traces => parse_id(key).map(|number| (Space::Trace, number_name(number))),
         Primitive::Runs => (key == METADATA).then(|| (Space::Run, unit_name())),
     }
