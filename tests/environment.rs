@@ -64,25 +64,6 @@ fn a_database_is_opened_again_and_again_where_locked_memory_suffices_for_one() {
 }
 
 #[test]
-fn a_refused_io_uring_is_an_error_that_says_why() {
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
-    if let Some((_, path)) = part() {
-        let arch: TargetArch = std::env::consts::ARCH.try_into().expect("seccompiler knows the architecture");
-        let setup = [(libc::SYS_io_uring_setup, vec![])].into();
-        let deny = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-        let filter = SeccompFilter::new(setup, SeccompAction::Allow, deny, arch).expect("the filter is right");
-        let program: BpfProgram = filter.try_into().expect("the filter compiles");
-        seccompiler::apply_filter_all_threads(&program).expect("the filter applies");
-        return open_and_print(&path);
-    }
-    let directory = directory();
-    let test = "a_refused_io_uring_is_an_error_that_says_why";
-    let printed = output_of_child(test, "no io_uring", directory.path());
-    assert!(printed.contains("unavailable: io_uring is"), "{printed}");
-    assert!(printed.contains("seccomp") || printed.contains("io_uring_disabled"), "{printed}");
-}
-
-#[test]
 fn the_directory_of_a_dead_process_opens_at_once() {
     if let Some((_, path)) = part() {
         on_tokio(async {

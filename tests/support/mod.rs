@@ -4,6 +4,7 @@
 
 pub mod mount;
 pub mod placement;
+pub mod seccomp;
 pub mod steps;
 
 use std::ffi::OsStr;
