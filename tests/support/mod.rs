@@ -48,6 +48,12 @@ pub async fn in_memory() -> (Database, RunHandle) {
     (database, run)
 }
 
+/// Whether `io_uring` is there. Where it is not, the driver's own tests have nothing to test.
+pub async fn has_io_uring() -> bool {
+    let database = Database::open_in_memory().await.expect("the database opens");
+    database.info().driver == in_mem::Driver::IoUring
+}
+
 /// Starts a test of this binary again as a child process that plays another part.
 pub fn spawn_part(test: &str, part: &str, path: &Path) -> Child {
     part_of(test, part, path).spawn().expect("the child starts")
