@@ -1,4 +1,5 @@
 //! Hostile environments: another driver, or a typed error that says what to change, never a panic.
+#![cfg(target_os = "linux")]
 
 mod support;
 

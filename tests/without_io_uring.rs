@@ -1,4 +1,5 @@
 //! Where `io_uring` is refused: a process that runs all of it on plain threads, dies, and is recovered there.
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;

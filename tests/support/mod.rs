@@ -4,6 +4,7 @@
 
 pub mod mount;
 pub mod placement;
+#[cfg(target_os = "linux")]
 pub mod seccomp;
 pub mod steps;
 
