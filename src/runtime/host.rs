@@ -24,6 +24,9 @@ pub(crate) trait Host: 'static {
     /// Runs a task beside the worker, to its end or to the end of the thread.
     fn spawn(&self, task: LocalBoxFuture<'static, ()>);
 
+    /// Lets other tasks, and what comes from outside, have the thread once.
+    async fn pause(&self);
+
     /// Opens a segment to write it, and locks it.
     fn open(&self, path: PathBuf) -> LocalBoxFuture<'static, io::Result<Self::File>>;
 }

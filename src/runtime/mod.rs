@@ -27,6 +27,7 @@ pub(crate) mod snapshotting;
 pub(crate) mod spin;
 pub(crate) mod sys;
 pub(crate) mod threads;
+pub(crate) mod turn;
 pub(crate) mod usage;
 pub(crate) mod verification;
 pub(crate) mod worker;

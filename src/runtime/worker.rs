@@ -79,12 +79,12 @@ impl<H: Host> Worker<H> {
     /// Runs until the shard has stopped.
     pub(super) async fn run(self: &Rc<Self>, files: &RefCell<LogFiles<H::File>>) {
         let mut busy = Some(Busy::start());
-        let mut beats = 0;
+        let (mut beats, mut unbroken) = (0, 0);
         loop {
             self.local_calls.set(0);
             self.tell_usage();
-            let mut worked = self.take_messages(files);
-            worked |= self.take_file_events(files);
+            let taken = self.take_messages(files);
+            let worked = self.take_file_events(files) || taken > 0;
             self.tick_if_due();
             self.tell_usage();
             if self.carry_out(files) {
@@ -92,11 +92,19 @@ impl<H: Host> Worker<H> {
             }
             if worked {
                 beats = BEATS_AFTER_ACTIVITY;
-                if self.may_spin(files) && self.spinner.spin(|| self.inbox.looks_full().then_some(())).is_some() {
+                if !self.is_more_under_way(files)
+                    && self.spinner.spin(|| self.inbox.looks_full().then_some(())).is_some()
+                {
                     continue;
                 }
             }
             busy.take();
+            unbroken += taken;
+            if unbroken >= limits::BATCH_REQUESTS && self.is_more_under_way(files) {
+                // Callers who never leave the mailbox empty would keep it from all that the executor does beside.
+                self.host.pause().await;
+                unbroken = 0;
+            }
             self.sleep(files, beats > 0).await;
             beats = beats.saturating_sub(1);
             busy = Some(Busy::start());
@@ -104,11 +112,11 @@ impl<H: Host> Worker<H> {
         }
     }
 
-    fn take_messages(self: &Rc<Self>, files: &RefCell<LogFiles<H::File>>) -> bool {
+    fn take_messages(self: &Rc<Self>, files: &RefCell<LogFiles<H::File>>) -> usize {
         let mut read = None;
         for taken in 0..limits::BATCH_REQUESTS {
             let has_room = self.shard.borrow().has_room();
-            let Some(message) = self.inbox.try_receive(has_room) else { return taken > 0 };
+            let Some(message) = self.inbox.try_receive(has_room) else { return taken };
             // The time is read after the message was taken: what its sender has been answered, by any shard, is below
             // it. With one shard nobody else gives out timestamps, and one reading does for a batch.
             let now = match read {
@@ -129,7 +137,7 @@ impl<H: Host> Worker<H> {
                 Message::Spawn(task) => self.spawn(task()),
             }
         }
-        true
+        limits::BATCH_REQUESTS
     }
 
     fn handle(&self, now: Version, input: Input) {
@@ -288,15 +296,15 @@ impl<H: Host> Worker<H> {
         calls > LOCAL_CALLS && (self.inbox.looks_full() || !self.left.borrow().is_empty() || is_due())
     }
 
-    /// Spinning starves the reactor, so only while nothing is under way there.
-    fn may_spin(&self, files: &RefCell<LogFiles<H::File>>) -> bool {
-        self.local_futures.borrow().is_empty() && files.borrow().is_idle()
+    /// Whether the executor has more to do than this loop: spinning would starve it.
+    fn is_more_under_way(&self, files: &RefCell<LogFiles<H::File>>) -> bool {
+        !self.local_futures.borrow().is_empty() || !files.borrow().is_idle()
     }
 
     /// Sleeps until there is a message, an end of a write, something left by a local call, or something due.
     async fn sleep(&self, files: &RefCell<LogFiles<H::File>>, beat: bool) {
         let due = self.shard.borrow().poll_timeout().map(|due| due.since(self.clock.now()));
-        let under_way = beat || !self.local_futures.borrow().is_empty() || !files.borrow().is_idle();
+        let under_way = beat || self.is_more_under_way(files);
         let longest = if under_way { H::HEARTBEAT } else { None };
         let retry = self.retry_at.get().map(|at| at.saturating_duration_since(Instant::now()));
         let wait = [due, longest, retry].into_iter().flatten().min();

@@ -10,7 +10,7 @@
 //! - T5, T6 (panics kill or hang): every task is caught, and nothing runs on the executor's blocking thread but one guarded
 //!   fallback (`worker`, `segment_file`).
 //! - T7 (cancelled tasks leak): no task per request, no write is ever dropped in flight (`worker`).
-//! - T10 (busy tasks starve I/O): the shard's task always goes through the reactor between batches (`worker`).
+//! - T10 (busy tasks starve I/O): the shard's task goes through the reactor after a batch (`thread`, `worker`).
 //! - T11 (panics where `io_uring` is refused): `requirements` asks before the first executor.
 
 pub(crate) mod requirements;

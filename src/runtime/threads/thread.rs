@@ -14,6 +14,7 @@ use super::writer::Writer;
 use crate::runtime::host::Host;
 use crate::runtime::shard_thread::{ShardThread, Started};
 use crate::runtime::sys;
+use crate::runtime::turn::let_others_run;
 
 struct Threads {
     executor: Rc<Executor>,
@@ -31,6 +32,10 @@ impl Host for Threads {
 
     fn spawn(&self, task: LocalBoxFuture<'static, ()>) {
         self.executor.spawn(task);
+    }
+
+    async fn pause(&self) {
+        let_others_run().await;
     }
 
     fn open(&self, path: PathBuf) -> LocalBoxFuture<'static, io::Result<WrittenFile>> {
