@@ -414,6 +414,7 @@ fn a_quota_refuses_writes_and_nothing_is_lost() {
                 let database = open(&path, mode, 2).await;
                 let mut acknowledged = Acknowledged::default();
                 acknowledged.put(&database, "before".into(), 10).await.expect("there is room");
+                database.flush().await.expect("every shard has a segment");
                 // As the kernel answers whoever asks for more room than his quota gives.
                 refuse(libc::SYS_fallocate, libc::EDQUOT);
                 let refused = acknowledged.fill(&database, "many", 100 * KIB).await;

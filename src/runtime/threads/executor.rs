@@ -61,7 +61,8 @@ impl Executor {
             signal.is_set.store(false, Ordering::SeqCst);
             self.alarm.set(None);
             if main.as_mut().poll(context).is_ready() {
-                return;
+                // Tasks may hold what holds this executor.
+                return drop(self.spawned.take());
             }
             tasks.extend(self.spawned.take());
             while let Poll::Ready(Some(())) = tasks.poll_next_unpin(context) {}
@@ -101,5 +102,45 @@ impl Future for Timer {
         }
         self.executor.alarm.set(self.at);
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use futures::channel::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn it_sleeps_until_a_timer_is_over_or_another_thread_wakes_a_task() {
+        let executor = Rc::new(Executor::default());
+        let (sender, receiver) = oneshot::channel();
+        let (done, is_done) = oneshot::channel();
+        executor.spawn(async move { done.send(receiver.await.unwrap()).unwrap() }.boxed_local());
+        let own = executor.clone();
+        executor.run(async move {
+            let start = Instant::now();
+            Timer::new(Duration::from_millis(20), own.clone()).await;
+            assert!(start.elapsed() >= Duration::from_millis(20));
+            let other = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                sender.send(7).unwrap();
+            });
+            assert_eq!(is_done.await, Ok(7));
+            other.join().unwrap();
+            assert_eq!(Timer::new(Duration::MAX, own).now_or_never(), None);
+        });
+    }
+
+    #[test]
+    fn tasks_end_with_the_main_one_though_they_never_ran() {
+        let executor = Rc::new(Executor::default());
+        let own = executor.clone();
+        executor.clone().run(async move {
+            let task = own.clone();
+            own.spawn(async move { drop(task) }.boxed_local());
+        });
+        assert_eq!(Rc::strong_count(&executor), 1, "nothing holds it but this test");
     }
 }
