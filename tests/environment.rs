@@ -1,10 +1,13 @@
-//! Hostile environments: a typed error that says what to change, never a panic.
+//! Hostile environments: another driver, or a typed error that says what to change, never a panic.
+#![cfg(target_os = "linux")]
 
 mod support;
 
 use std::path::Path;
 
+use in_mem::Driver;
 use in_mem::prelude::*;
+use support::seccomp::refuse_io_uring;
 use support::{as_nobody, directory, on_tokio, output_of, part, part_of, spawn_part};
 
 /// Runs the test again as a child and returns what it printed.
@@ -12,29 +15,60 @@ fn output_of_child(test: &str, part: &str, path: &Path) -> String {
     output_of(spawn_part(test, part, path))
 }
 
+/// Opens with each driver and says what came of it.
 fn open_and_print(path: &Path) {
     on_tokio(async {
-        match Database::open(path).await {
-            Ok(_) => println!("opened"),
-            Err(Error::RuntimeUnavailable(reason)) => println!("unavailable: {reason}"),
-            Err(other) => println!("another error: {other}"),
+        for driver in [Driver::IoUring, Driver::Auto, Driver::Threads] {
+            match Database::builder().path(path).durability(DurabilityMode::Strict).driver(driver).open().await {
+                Ok(database) => {
+                    database.kv().put(RunId::from_bytes([1; 16]), "key", 1).await.expect("the key is written");
+                    let info = database.info();
+                    println!("{driver:?} opened {:?}: {}", info.driver, info.driver_reason);
+                    database.close().await.expect("the database closes");
+                }
+                Err(Error::RuntimeUnavailable(reason)) => println!("{driver:?} unavailable: {reason}"),
+                Err(other) => println!("{driver:?} another error: {other}"),
+            }
         }
     });
 }
 
+/// Asserts that `io_uring` was refused, that the default took threads and says why, and that threads need nothing.
+fn assert_threads_help(printed: &str, why: &str) {
+    assert!(printed.contains(&format!("IoUring unavailable: {why}")), "{printed}");
+    assert!(printed.contains(&format!("Auto opened Threads: {why}")), "{printed}");
+    assert!(printed.contains("Threads opened Threads: threads were asked for"), "{printed}");
+}
+
 #[test]
-fn too_little_locked_memory_is_refused_with_the_limit_to_raise() {
+fn threads_run_the_shards_where_locked_memory_is_too_little() {
     use rustix::process::{Resource, Rlimit, setrlimit};
+    let test = "threads_run_the_shards_where_locked_memory_is_too_little";
     if let Some((_, path)) = part() {
         let small = Rlimit { current: Some(64 << 10), maximum: Some(64 << 10) };
         setrlimit(Resource::Memlock, small).expect("a limit can be lowered");
         return open_and_print(&path);
     }
+    if !on_tokio(support::has_io_uring()) {
+        return println!("skipped: io_uring is refused");
+    }
     let directory = directory();
-    let test = "too_little_locked_memory_is_refused_with_the_limit_to_raise";
     let printed = output_of_child(test, "little memory", directory.path());
-    assert!(printed.contains("unavailable: there is too little locked memory"), "{printed}");
+    assert_threads_help(&printed, "there is too little locked memory");
     assert!(printed.contains("ulimit -l"), "{printed}");
+}
+
+#[test]
+fn threads_run_the_shards_where_io_uring_is_refused() {
+    let test = "threads_run_the_shards_where_io_uring_is_refused";
+    if let Some((_, path)) = part() {
+        refuse_io_uring();
+        return open_and_print(&path);
+    }
+    let directory = directory();
+    let printed = output_of_child(test, "no io_uring", directory.path());
+    assert_threads_help(&printed, "io_uring is ");
+    assert!(printed.contains("seccomp") || printed.contains("io_uring_disabled"), "{printed}");
 }
 
 /// The kernel gives locked memory back some time after whoever held it has closed it.
@@ -61,25 +95,6 @@ fn a_database_is_opened_again_and_again_where_locked_memory_suffices_for_one() {
     } else {
         output_of_child(test, "child", directory.path());
     }
-}
-
-#[test]
-fn a_refused_io_uring_is_an_error_that_says_why() {
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
-    if let Some((_, path)) = part() {
-        let arch: TargetArch = std::env::consts::ARCH.try_into().expect("seccompiler knows the architecture");
-        let setup = [(libc::SYS_io_uring_setup, vec![])].into();
-        let deny = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-        let filter = SeccompFilter::new(setup, SeccompAction::Allow, deny, arch).expect("the filter is right");
-        let program: BpfProgram = filter.try_into().expect("the filter compiles");
-        seccompiler::apply_filter_all_threads(&program).expect("the filter applies");
-        return open_and_print(&path);
-    }
-    let directory = directory();
-    let test = "a_refused_io_uring_is_an_error_that_says_why";
-    let printed = output_of_child(test, "no io_uring", directory.path());
-    assert!(printed.contains("unavailable: io_uring is"), "{printed}");
-    assert!(printed.contains("seccomp") || printed.contains("io_uring_disabled"), "{printed}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use in_mem::Driver;
 use in_mem::prelude::*;
 use support::{BUFFERED, MODES, directory, on_tokio};
 
@@ -23,21 +24,23 @@ fn processor_time() -> Duration {
 fn an_idle_database_uses_no_measurable_processor_time() {
     on_tokio(async {
         let mut databases = Vec::new();
-        let directories: Vec<_> = MODES.iter().map(|_| directory()).collect();
-        for (mode, directory) in MODES.into_iter().zip(&directories) {
-            let database = support::open(directory.path(), mode, 2).await;
+        let both = MODES.into_iter().flat_map(|mode| [(mode, Driver::Auto), (mode, Driver::Threads)]);
+        let directories: Vec<_> = both.map(|both| (both, directory())).collect();
+        for ((mode, driver), directory) in &directories {
+            let builder = Database::builder().path(directory.path()).durability(*mode).driver(*driver);
+            let database = builder.shards(2).open().await.unwrap();
             let run = database.start_run(RunOptions::default()).await.unwrap();
             for number in 0..1000 {
                 run.kv().put(format!("key-{number}"), number).await.unwrap();
-                if mode == DurabilityMode::Strict && number == 50 {
+                if *mode == DurabilityMode::Strict && number == 50 {
                     break;
                 }
             }
             databases.push(database);
         }
-        assert_eq!(databases.len(), 3, "{BUFFERED:?} is among them");
+        assert_eq!(databases.len(), 6, "{BUFFERED:?} is among them");
         tokio::time::sleep(Duration::from_millis(500)).await;
-        // Three databases with two shards each. The least of several seconds: the machine may be busy with others.
+        // Six databases with two shards each. The least of several seconds: the machine may be busy with others.
         let mut least = Duration::MAX;
         for _ in 0..3 {
             let before = processor_time();

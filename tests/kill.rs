@@ -1,5 +1,6 @@
 //! Processes killed with SIGKILL at random moments, in the middle of transactions over two shards: what was acknowledged
-//! is there, within what the mode promises, each transaction whole or not at all, and never without what it had seen.
+//! is there, within what the mode promises, each transaction whole or not at all, and never without what it had seen; on
+//! either driver, and on one after the other.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -10,8 +11,8 @@ use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
-use in_mem::Partitioning;
 use in_mem::prelude::*;
+use in_mem::{Driver, Partitioning};
 use support::steps::{Setting, Steps, acknowledged, check, write};
 use support::{directory, kills, on_tokio, part, spawn_part};
 
@@ -63,15 +64,19 @@ fn kill_a_writer(mut child: Child, when: When) -> Steps {
 }
 
 fn survive(test: &str, mode: DurabilityMode, partitioning: Partitioning) {
-    let setting = Setting { mode, partitioning, shards: 2 };
-    if let Some((_, path)) = part() {
-        return on_tokio(async { write(&setting.open(&path).await, u32::MAX).await });
+    let on = |driver| Setting { mode, partitioning, shards: 2, driver };
+    if let Some((part, path)) = part() {
+        let driver = if part == "on threads" { Driver::Threads } else { Driver::Auto };
+        return on_tokio(async { write(&on(driver).open(&path).await, u32::MAX).await });
     }
     let directory = directory();
     let mut found = Steps::new();
     for kill in 0..kills(14) {
-        let told = kill_a_writer(spawn_part(test, "writer", directory.path()), When::of(kill));
-        found = on_tokio(check(directory.path(), setting, &told, &found));
+        // One driver goes on with what another has left.
+        let part = if kill % 4 < 2 { "writer" } else { "on threads" };
+        let checker = if kill % 3 < 2 { Driver::Auto } else { Driver::Threads };
+        let told = kill_a_writer(spawn_part(test, part, directory.path()), When::of(kill));
+        found = on_tokio(check(directory.path(), on(checker), &told, &found));
     }
     let steps: i64 = found.values().sum();
     println!("{} kills, {steps} steps", kills(14));

@@ -1,5 +1,6 @@
 //! No room: limits and full disks refuse writes with an error that says what to do, reads go on, nothing acknowledged is
 //! lost, and writes go on when there is room again. Children have the limits, as root and as an unprivileged user.
+#![cfg(target_os = "linux")]
 
 mod support;
 
@@ -13,6 +14,7 @@ use in_mem::DatabaseHealth;
 use in_mem::prelude::*;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::mount::on_small_disks;
+use support::seccomp::refuse;
 use support::{BUFFERED, as_nobody, directory, on_tokio, open, output_of, part, part_of, spawn_part};
 
 const RUN: RunId = RunId::from_bytes([1; 16]);
@@ -401,17 +403,6 @@ fn a_read_only_file_system_can_be_read_and_says_what_to_do_when_written() {
     });
 }
 
-/// From now on the kernel answers this process as it answers whoever asks for more room than his quota gives.
-fn use_up_the_quota() {
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
-    let arch: TargetArch = std::env::consts::ARCH.try_into().expect("seccompiler knows the architecture");
-    let deny = SeccompAction::Errno(libc::EDQUOT.unsigned_abs());
-    let asks = [(libc::SYS_fallocate, vec![])].into();
-    let filter = SeccompFilter::new(asks, SeccompAction::Allow, deny, arch).expect("the filter is right");
-    let program: BpfProgram = filter.try_into().expect("the filter compiles");
-    seccompiler::apply_filter_all_threads(&program).expect("the filter applies");
-}
-
 #[test]
 fn a_quota_refuses_writes_and_nothing_is_lost() {
     for (number, mode) in DURABLE.into_iter().enumerate() {
@@ -423,7 +414,9 @@ fn a_quota_refuses_writes_and_nothing_is_lost() {
                 let database = open(&path, mode, 2).await;
                 let mut acknowledged = Acknowledged::default();
                 acknowledged.put(&database, "before".into(), 10).await.expect("there is room");
-                use_up_the_quota();
+                database.flush().await.expect("every shard has a segment");
+                // As the kernel answers whoever asks for more room than his quota gives.
+                refuse(libc::SYS_fallocate, libc::EDQUOT);
                 let refused = acknowledged.fill(&database, "many", 100 * KIB).await;
                 assert_refused(&refused, Some(ErrorKind::QuotaExceeded), "the quota is used up, make room or raise it");
                 let health = database.info().health;

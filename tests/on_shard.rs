@@ -5,12 +5,16 @@ mod support;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::channel::oneshot;
+use in_mem::Driver;
 use in_mem::prelude::*;
-use support::{BUFFERED, directory, in_memory, on_tokio, open, segments, sharded};
+use support::{BUFFERED, directory, in_memory, on_tokio, open, output_of, part, segments, sharded, spawn_part};
 
 #[test]
 fn a_future_that_is_not_send_runs_where_its_run_lives() {
@@ -331,5 +335,97 @@ fn a_task_that_never_waits_lets_others_have_the_shard() {
         is_started.await.unwrap();
         run.kv().put("stop", true).await.unwrap();
         assert!(task.await.unwrap().unwrap(), "the put was done while the task was at work");
+    });
+}
+
+/// Callers that hardly ever leave its mailbox empty, and a task that lets others go first after each call.
+#[test]
+fn a_shard_that_is_asked_without_end_runs_its_tasks_all_the_same() {
+    for driver in [Driver::Auto, Driver::Threads] {
+        on_tokio(async {
+            let database = Database::builder().shards(1).driver(driver).open().await.unwrap();
+            let run = database.start_run(RunOptions::default()).await.unwrap();
+            let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+            let callers: Vec<_> = (0..4)
+                .map(|_| {
+                    let (run, over, answered) = (run.clone(), over.clone(), answered.clone());
+                    std::thread::spawn(move || {
+                        let asked = futures::stream::repeat_with(|| run.kv().put("key", 1));
+                        let asked = asked.take_while(|_| std::future::ready(!over.load(Ordering::Relaxed)));
+                        futures::executor::block_on(asked.buffer_unordered(1000).for_each(|put| {
+                            answered.fetch_add(usize::from(put.is_ok()), Ordering::Relaxed);
+                            std::future::ready(())
+                        }));
+                    })
+                })
+                .collect();
+            while answered.load(Ordering::Relaxed) < 10_000 {
+                tokio::task::yield_now().await;
+            }
+            let started = Instant::now();
+            let before = answered.load(Ordering::Relaxed);
+            let task = database.spawn_on(run.id(), |local: LocalRun| async move {
+                for _ in 0..200 {
+                    local.kv().get("key").await?;
+                    let mut has_waited = false;
+                    std::future::poll_fn(|context| {
+                        context.waker().wake_by_ref();
+                        if std::mem::replace(&mut has_waited, true) { Poll::Ready(()) } else { Poll::Pending }
+                    })
+                    .await;
+                }
+                Ok(())
+            });
+            let done = tokio::time::timeout(Duration::from_secs(20), task).await;
+            let took = started.elapsed();
+            let puts = answered.load(Ordering::Relaxed) - before;
+            over.store(true, Ordering::Relaxed);
+            for caller in callers {
+                caller.join().unwrap();
+            }
+            println!("{driver:?}: {took:?}, meanwhile {puts} puts");
+            assert!(done.is_ok_and(|done| done.is_ok()), "the task has not ended, meanwhile {puts} puts: {driver:?}");
+        });
+    }
+}
+
+/// The cores each thread of this process with such a name may run on.
+#[cfg(target_os = "linux")]
+fn cores_of(name: &str) -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+    let named =
+        threads.filter(|thread| std::fs::read_to_string(thread.join("comm")).is_ok_and(|own| own.trim() == name));
+    let cores = |thread: std::path::PathBuf| {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned()
+    };
+    named.map(cores).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_shard_stays_on_a_core_if_it_is_asked_to_and_who_writes_its_log_does_not() {
+    let test = "a_shard_stays_on_a_core_if_it_is_asked_to_and_who_writes_its_log_does_not";
+    // In a process of its own: threads are told by their names.
+    if part().is_none() {
+        let directory = directory();
+        output_of(spawn_part(test, "child", directory.path()));
+        return;
+    }
+    on_tokio(async {
+        let own = std::fs::read_to_string("/proc/self/status").unwrap();
+        let all = own.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_owned();
+        for driver in [Driver::Auto, Driver::Threads] {
+            let directory = directory();
+            let builder = Database::builder().path(directory.path()).shards(1).driver(driver).pin_cores(true);
+            let database = builder.open().await.unwrap();
+            database.kv().put(RunId::new(), "key", 1).await.unwrap();
+            let cores = cores_of("in-mem-0");
+            assert!(cores.iter().any(|cores| cores.parse::<usize>().is_ok()), "{driver:?}: {cores:?}");
+            if driver == Driver::Threads {
+                assert_eq!(cores_of("in-mem-0-log").concat(), all);
+            }
+            database.close().await.unwrap();
+        }
     });
 }

@@ -115,6 +115,9 @@ fn eight_plain_threads_share_one_database() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_foreign_glommio_executor_runs_it() {
+    if !on_tokio(support::has_io_uring()) {
+        return println!("skipped: io_uring is refused");
+    }
     on_tokio(on_a_thread(|| {
         let executor = glommio::LocalExecutorBuilder::default().io_memory(64 << 10).make().unwrap();
         executor.run(async { glommio::spawn_local(program()).await });

@@ -67,7 +67,7 @@ impl DatabaseBuilder {
         self
     }
 
-    /// What runs the shards. Default: what this machine allows.
+    /// What runs the shards. Default: `io_uring` where this machine allows it, plain threads elsewhere.
     pub const fn driver(mut self, driver: Driver) -> Self {
         self.options.driver = driver;
         self
@@ -137,8 +137,8 @@ impl DatabaseBuilder {
     /// Opens the database.
     ///
     /// # Errors
-    /// `Locked` if it is open elsewhere, `Corruption` with file and offset, `Io`, `RuntimeUnavailable` if `io_uring` or
-    /// locked memory is refused, `InvalidOperation` for options that make no sense.
+    /// `Locked` if it is open elsewhere, `Corruption` with file and offset, `Io`, `RuntimeUnavailable` if
+    /// [the driver](Self::driver) cannot run here, `InvalidOperation` for options that make no sense.
     ///
     /// # Cancel safety
     /// A database that was being opened is closed again.

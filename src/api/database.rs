@@ -119,7 +119,7 @@ impl Database {
     /// Opens a database that writes nothing and ends with the process.
     ///
     /// # Errors
-    /// `RuntimeUnavailable` if `io_uring` or locked memory is refused.
+    /// `RuntimeUnavailable` if its threads cannot be started.
     ///
     /// # Cancel safety
     /// A database that was being opened is closed again.

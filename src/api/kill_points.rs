@@ -3,7 +3,7 @@
 //! - A cycle: a process writes and dies at the point; often another one dies in the recovery behind it; then the test
 //!   opens the database and holds what it finds against what was acknowledged. `tests/support/steps.rs` says how.
 //! - In some cycles it makes a backup meanwhile: that has all that was acknowledged before it began, or does not open.
-//! - One number decides a cycle: the mode, how keys are spread, for the how many-eth time the process comes to the point,
+//! - One number decides a cycle: the mode, how keys are spread, the driver, for the how many-eth time the process comes to the point,
 //!   which points come before and behind it.
 //! - Every point must be come to. The points are a type, so that one that stands nowhere in the code is a warning.
 //! - `KILLS=n` goes through all points n times: `KILLS=14 cargo test --lib kill_points -- --nocapture` are 500 cycles, in
@@ -23,7 +23,7 @@ use self::steps::{Setting, Steps};
 use super::database::Database;
 use crate::base::error::Error;
 use crate::base::kill_point::{KillPoint, arm};
-use crate::base::options::{DurabilityMode, Partitioning};
+use crate::base::options::{Driver, DurabilityMode, Partitioning};
 
 #[path = "../../tests/support/steps.rs"]
 mod steps;
@@ -126,12 +126,13 @@ impl Dice {
     }
 }
 
-fn setting(is_buffered: bool, is_by_key: bool, shards: usize) -> Setting {
+fn setting(is_buffered: bool, is_by_key: bool, is_on_threads: bool, shards: usize) -> Setting {
     let buffered = DurabilityMode::Buffered { flush_interval_ms: 20, max_pending_writes: 64 };
     Setting {
         mode: if is_buffered { buffered } else { DurabilityMode::Strict },
         partitioning: if is_by_key { Partitioning::ByKey } else { Partitioning::ByRun },
         shards,
+        driver: if is_on_threads { Driver::Threads } else { Driver::Auto },
     }
 }
 
@@ -145,10 +146,12 @@ fn on_tokio<T>(future: impl Future<Output = T>) -> T {
 /// How the process goes on, should it come so far.
 fn obey(orders: &str, path: &Path) {
     let orders: Vec<&str> = orders.split(' ').collect();
-    let [point, times, is_buffered, is_by_key, shards, meanwhile] = orders[..] else { panic!("no orders: {orders:?}") };
+    let [point, times, is_buffered, is_by_key, is_on_threads, shards, meanwhile] = orders[..] else {
+        panic!("no orders: {orders:?}")
+    };
     let point = KillPoint::ALL.iter().find(|known| format!("{known:?}") == point).unwrap();
     arm(*point, times.parse().unwrap());
-    let setting = setting(is_buffered == "true", is_by_key == "true", shards.parse().unwrap());
+    let setting = setting(is_buffered == "true", is_by_key == "true", is_on_threads == "true", shards.parse().unwrap());
     on_tokio(async {
         let database = setting.open(path).await;
         match phase(*point) {
@@ -233,12 +236,15 @@ struct Ended {
 fn run_to(point: KillPoint, times: u64, setting: Setting, meanwhile: Meanwhile, path: &Path) -> Ended {
     let is_buffered = matches!(setting.mode, DurabilityMode::Buffered { .. });
     let is_by_key = setting.partitioning == Partitioning::ByKey;
+    let is_on_threads = setting.driver == Driver::Threads;
+    let orders =
+        format!("{point:?} {times} {is_buffered} {is_by_key} {is_on_threads} {} {meanwhile:?}", setting.shards);
     // A write behind the limit of file sizes is an error, and no signal.
     let child = Command::new("sh")
         .args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
-        .env(ORDERS, format!("{point:?} {times} {is_buffered} {is_by_key} {} {meanwhile:?}", setting.shards))
+        .env(ORDERS, orders)
         .env("IN_MEM_TEST_PATH", path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -304,7 +310,8 @@ impl Lane {
         self.cycles += 1;
         let mut dice = Dice(seed);
         let phase = phase(point);
-        let setting = setting(is_buffered_only(point).unwrap_or(dice.below(2) == 0), dice.below(2) == 0, 2);
+        let is_buffered = is_buffered_only(point).unwrap_or(dice.below(2) == 0);
+        let setting = setting(is_buffered, dice.below(2) == 0, dice.below(2) == 0, 2);
         let meanwhile = match phase {
             BackingUp(_) => Meanwhile::Backup,
             Checkpointing(_) => Meanwhile::Checkpoints,

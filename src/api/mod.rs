@@ -36,5 +36,4 @@ pub(crate) mod state_cell;
 pub(crate) mod trace_store;
 pub(crate) mod transacting;
 pub(crate) mod transaction;
-pub(crate) mod turn;
 pub(crate) mod verify_run;

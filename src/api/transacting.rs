@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use futures_timer::Delay;
 
-use super::turn::let_others_run;
 use crate::base::error::{Error, Result};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
@@ -20,6 +19,7 @@ use crate::primitive::command::Command;
 use crate::primitive::output::Reply;
 use crate::runtime::call::{Call, Ended, Progress};
 use crate::runtime::engine::Engine;
+use crate::runtime::turn::let_others_run;
 use crate::shard::input::{Acknowledge, Commit, Request};
 
 /// How often a transaction runs again if nothing else is said.

@@ -36,12 +36,13 @@ pub enum Partitioning {
 /// What runs the shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
-    /// `IoUring`; where the kernel refuses it, opening says what to change.
+    /// `IoUring`; where that, or the locked memory it needs, is refused, `Threads`. The driver's reason in
+    /// `Database::info` says why, and what to change.
     #[default]
     Auto,
-    /// glommio executors on `io_uring`.
+    /// glommio executors on `io_uring`. Where it is refused, opening says what to change.
     IoUring,
-    /// Plain threads. Not available yet: opening refuses it.
+    /// Plain threads, on any system; a second one beside each writes its log.
     Threads,
 }
 

@@ -320,13 +320,15 @@ mod tests {
     use crate::primitive::command::KvCommand;
     use crate::runtime::open::{OpenOptions, open};
 
-    fn options(shards: usize) -> OpenOptions {
+    const DRIVERS: [Driver; 2] = [Driver::Auto, Driver::Threads];
+
+    fn options(driver: Driver) -> OpenOptions {
         OpenOptions {
             path: None,
             mode: DurabilityMode::InMemory,
-            shards: Some(shards),
+            shards: Some(2),
             partitioning: Partitioning::ByRun,
-            driver: Driver::Auto,
+            driver,
             pin_cores: None,
             spin: Some(Duration::from_micros(40)),
             history: HistoryRetention::Off,
@@ -338,10 +340,6 @@ mod tests {
         }
     }
 
-    fn engine(shards: usize) -> Arc<Engine> {
-        Arc::new(open(&options(shards)).unwrap())
-    }
-
     fn put(number: i64) -> Command {
         Command::Kv(KvCommand::Put { key: "key".into(), value: number.into(), ttl: None })
     }
@@ -350,9 +348,9 @@ mod tests {
     #[test]
     fn a_database_whose_shard_panicked_opens_again_in_the_same_process() {
         let directory = tempfile::tempdir().unwrap();
-        for round in 0..5 {
-            let options =
-                OpenOptions { path: Some(directory.path().to_owned()), mode: DurabilityMode::Strict, ..options(2) };
+        for round in 0..6 {
+            let path = Some(directory.path().to_owned());
+            let options = OpenOptions { path, mode: DurabilityMode::Strict, ..options(DRIVERS[round / 3]) };
             let started = std::time::Instant::now();
             let engine = Arc::new(open(&options).unwrap());
             assert!(started.elapsed() < Duration::from_secs(4), "nothing is locked");
@@ -367,8 +365,8 @@ mod tests {
 
     #[test]
     fn a_panic_inside_a_shard_surfaces_as_unavailable_to_every_caller_and_nobody_hangs() {
-        for round in 0..10 {
-            let engine = engine(2);
+        for round in 0..20 {
+            let engine = Arc::new(open(&options(DRIVERS[round / 10])).unwrap());
             let runs: Vec<RunId> = (0..8).map(|_| RunId::new()).collect();
             let callers: Vec<_> = runs
                 .into_iter()

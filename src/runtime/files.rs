@@ -202,7 +202,10 @@ impl FileSystem for Files {
 
     fn drop_cache(&self, file: &File) {
         // Advice: where it is not taken, nothing else helps.
+        #[cfg(any(target_os = "linux", target_os = "freebsd"))]
         let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+        #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+        let _ = file;
     }
 
     fn read(&self, mut file: &File) -> io::Result<Vec<u8>> {

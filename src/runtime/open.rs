@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use super::checkpoints::Checkpoints;
 use super::clock::Clock;
+use super::driver::{Chosen, choose};
 use super::engine::{Engine, Health, Parts, Setup, next_engine_id};
 use super::files::Files;
-use super::glommio::thread::ShardThread;
 use super::keeper::{Disk, Keeper, Task};
 use super::mailbox::mailbox;
 use super::recovery::recover;
+use super::shard_thread::ShardThread;
 use super::snapshotting::Snapshotter;
 use super::usage::Usage;
 use super::{spin, sys};
@@ -30,9 +31,6 @@ use crate::format::segment::SegmentId;
 use crate::shard::machine::{Shard, ShardConfig};
 use crate::shard::route::Layout;
 use crate::store::memory::Memory;
-
-/// The most locked memory an executor asks for.
-const IO_MEMORY_BYTES: u64 = 1 << 20;
 
 /// What a database is opened with.
 #[derive(Clone, Debug)]
@@ -59,10 +57,10 @@ pub(crate) struct OpenOptions {
 /// See `DatabaseBuilder::open`.
 pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
     let shards = check(options)?;
-    let (driver, driver_reason) = choose_driver(options.driver)?;
-    let io_memory = io_memory(shards)?;
-    sys::spare_files(shards).map_err(Error::RuntimeUnavailable)?;
-    sys::register_membarrier();
+    let (chosen, driver_reason) = choose(options.driver, shards)?;
+    let driver = chosen.driver();
+    tracing::info!(?driver, reason = driver_reason, "the driver of the shards is chosen");
+    chosen.prepare()?;
     sys::block_file_size_signal();
     let directory = match (&options.path, options.mode) {
         (_, DurabilityMode::InMemory) | (None, _) => None,
@@ -93,7 +91,7 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
     let used = memories.iter().map(|memory| memory.footprint() as u64);
     let usage = Arc::new(Usage::new(options.memory_limit, used));
     let setup = Setup { path, mode: options.mode, layout, driver, driver_reason, recovery, usage };
-    start(options, setup, memories, Arc::new(clock), disk, io_memory)
+    start(options, setup, memories, Arc::new(clock), disk, chosen)
 }
 
 fn check(options: &OpenOptions) -> Result<usize> {
@@ -118,24 +116,6 @@ fn default_shards() -> usize {
     (spin::cores() / 2).max(1)
 }
 
-fn choose_driver(asked: Driver) -> Result<(Driver, String)> {
-    match asked {
-        Driver::Threads => {
-            Err(Error::RuntimeUnavailable("the threads driver is not available yet, use Auto or IoUring".into()))
-        }
-        Driver::Auto | Driver::IoUring => {
-            sys::probe_io_uring().map_err(Error::RuntimeUnavailable)?;
-            Ok((Driver::IoUring, "io_uring is available".into()))
-        }
-    }
-}
-
-fn io_memory(shards: usize) -> Result<usize> {
-    let limit = sys::locked_memory().map_err(Error::RuntimeUnavailable)?;
-    let share = limit.map_or(IO_MEMORY_BYTES, |limit| limit / (4 * shards as u64));
-    Ok(usize::try_from(share.min(IO_MEMORY_BYTES)).unwrap_or(usize::MAX).max(64 << 10))
-}
-
 /// Cores to pin shards to, if there are enough of them for the shards and as many callers.
 fn cores_to_pin(asked: Option<bool>, shards: usize) -> Vec<Option<usize>> {
     let cpus = sys::allowed_cpus();
@@ -153,7 +133,7 @@ fn start(
     memories: Vec<Memory>,
     clock: Arc<Clock>,
     disk: Option<Disk>,
-    io_memory: usize,
+    chosen: Chosen,
 ) -> Result<Engine> {
     let id = next_engine_id();
     let health = Arc::new(Health::default());
@@ -181,11 +161,10 @@ fn start(
             keeper: keeper.clone(),
             spin: options.spin,
             core: cores[number],
-            io_memory,
             log_path: Box::new(move |index| path.join(segment_name(SegmentId { incarnation, shard, index }))),
         }
     });
-    let (threads, failure) = start_all(shard_threads);
+    let (threads, failure) = start_all(shard_threads, chosen);
     let snapshotter = Snapshotter::new(mailboxes.clone(), health.clone());
     let keeper_state = Keeper {
         tasks,
@@ -217,10 +196,10 @@ fn start(
 }
 
 /// Starts the shards' threads, and waits until each has begun. Returns those that were started, and why another was not.
-fn start_all(all: impl Iterator<Item = ShardThread>) -> (Vec<JoinHandle<()>>, Option<Error>) {
+fn start_all(all: impl Iterator<Item = ShardThread>, chosen: Chosen) -> (Vec<JoinHandle<()>>, Option<Error>) {
     let (mut threads, mut starting, mut failure) = (Vec::new(), Vec::new(), None);
     for thread in all {
-        match thread.start() {
+        match thread.start(move |thread, started| chosen.run(thread, started)) {
             Ok((thread, started)) => {
                 threads.push(thread);
                 starting.push(started);

@@ -4,6 +4,8 @@
 
 pub mod mount;
 pub mod placement;
+#[cfg(target_os = "linux")]
+pub mod seccomp;
 pub mod steps;
 
 use std::ffi::OsStr;
@@ -45,6 +47,12 @@ pub async fn in_memory() -> (Database, RunHandle) {
     let database = Database::open_in_memory().await.expect("the database opens");
     let run = database.start_run(RunOptions::default()).await.expect("the run begins");
     (database, run)
+}
+
+/// Whether `io_uring` is there. Where it is not, the driver's own tests have nothing to test.
+pub async fn has_io_uring() -> bool {
+    let database = Database::open_in_memory().await.expect("the database opens");
+    database.info().driver == in_mem::Driver::IoUring
 }
 
 /// Starts a test of this binary again as a child process that plays another part.

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use in_mem::Partitioning;
 use in_mem::prelude::*;
+use in_mem::{Driver, Partitioning};
 
 const WRITERS: i64 = 4;
 /// What is in all accounts together.
@@ -29,13 +29,15 @@ pub struct Setting {
     /// How its keys are spread, and over how many shards.
     pub partitioning: Partitioning,
     pub shards: usize,
+    /// What runs them.
+    pub driver: Driver,
 }
 
 impl Setting {
     /// Opens the database.
     pub async fn open(self, path: &Path) -> Database {
         let builder = Database::builder().path(path).durability(self.mode).shards(self.shards);
-        builder.partitioning(self.partitioning).open().await.unwrap()
+        builder.partitioning(self.partitioning).driver(self.driver).open().await.unwrap()
     }
 
     /// How many acknowledged steps a crash may take.

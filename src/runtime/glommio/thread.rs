@@ -1,147 +1,90 @@
-//! The thread of a shard: its executor, and what happens when it ends.
-//!
-//! - The mailbox and the pending replies are owned here, outside every future (T4): whatever happens to the executor,
-//!   every caller hears of it.
-//! - A panic in the shard fails the whole engine.
+//! The thread of a shard with an executor of glommio's.
 
-use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::channel::oneshot;
+use futures::future::LocalBoxFuture;
+use glommio::timer::Timer;
 use glommio::{GlommioError, LocalExecutorBuilder, Placement, PoolPlacement};
-use slab::Slab;
 
-use super::worker::{Disk, Worker};
-use crate::base::error::{Error, Result};
-use crate::runtime::clock::Clock;
-use crate::runtime::engine::Health;
-use crate::runtime::keeper::Task;
-use crate::runtime::local;
-use crate::runtime::mailbox::{Inbox, Mailbox};
-use crate::runtime::spin::Spinner;
-use crate::runtime::sys;
-use crate::runtime::usage::Usage;
-use crate::shard::machine::Shard;
+use super::requirements::with_locked_memory;
+use super::segment_file::GlommioFile;
+use crate::base::error::Error;
+use crate::runtime::host::Host;
+use crate::runtime::shard_thread::{ShardThread, Started};
 
-/// What a shard's thread is made of.
-pub(crate) struct ShardThread {
-    pub(crate) engine: u64,
-    pub(crate) number: usize,
-    pub(crate) shard: Shard,
-    pub(crate) usage: Arc<Usage>,
-    pub(crate) inbox: Inbox,
-    /// All shards' mailboxes.
-    pub(crate) peers: Vec<Mailbox>,
-    pub(crate) clock: Arc<Clock>,
-    pub(crate) health: Arc<Health>,
-    pub(crate) keeper: Sender<Task>,
-    pub(crate) spin: Option<std::time::Duration>,
-    /// The core to stay on.
-    pub(crate) core: Option<usize>,
-    /// Bytes of locked memory for the executor's buffers.
-    pub(crate) io_memory: usize,
-    /// The file of a segment of this shard.
-    pub(crate) log_path: Box<dyn Fn(u32) -> PathBuf + Send>,
-}
+/// How long a pause lasts: it ends on the way through the reactor.
+const PAUSE: Duration = Duration::from_micros(2);
 
-impl ShardThread {
-    /// Starts the thread. The receiver hears whether the executor could be made.
-    ///
-    /// # Errors
-    /// `Io` if the thread cannot be started.
-    pub(crate) fn start(self) -> Result<(JoinHandle<()>, oneshot::Receiver<Result<()>>)> {
-        let (started, starting) = oneshot::channel();
-        let name = format!("in-mem-{}", self.number);
-        let thread = std::thread::Builder::new().name(name).spawn(move || self.run(started))?;
-        Ok((thread, starting))
+struct Glommio;
+
+impl Host for Glommio {
+    type File = GlommioFile;
+    type Timer = Timer;
+    /// T1.
+    const HEARTBEAT: Option<Duration> = Some(Duration::from_millis(20));
+
+    fn timer(&self, wait: Duration) -> Timer {
+        Timer::new(wait)
     }
 
-    fn run(self, started: oneshot::Sender<Result<()>>) {
-        let health = self.health.clone();
-        let number = self.number;
-        let placement = self.core.map_or(Placement::Unbound, Placement::Fixed);
-        let make = || {
-            LocalExecutorBuilder::new(placement.clone())
-                .name(&format!("in-mem-{number}"))
-                .io_memory(self.io_memory)
-                .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-                .make()
-        };
-        let executor = match sys::with_locked_memory(make, GlommioError::raw_os_error) {
-            Ok(executor) => executor,
-            Err(error) => {
-                let hint = match error.raw_os_error() {
-                    Some(libc::ENOMEM) => {
-                        "there is too little locked memory for so many shards, open fewer of them or raise the limit \
-                         (ulimit -l, LimitMEMLOCK=; 512 KiB are enough for two): "
-                    }
-                    Some(libc::EMFILE | libc::ENFILE) => "there are too many open files, raise the limit (ulimit -n): ",
-                    _ => "",
-                };
-                let reason = format!("{hint}an executor cannot be made: shard={number} reason={error}");
-                let _ = started.send(Err(Error::RuntimeUnavailable(reason)));
-                return;
+    fn spawn(&self, task: LocalBoxFuture<'static, ()>) {
+        glommio::spawn_local(task).detach();
+    }
+
+    /// T10: the reactor has its turn only when no task is runnable. So this one waits for a timer, which is over when the
+    /// executor comes to it: it need not park.
+    async fn pause(&self) {
+        let (mut timer, start) = (Timer::new(PAUSE), Instant::now());
+        std::future::poll_fn(|context| {
+            let polled = timer.poll_unpin(context);
+            while polled.is_pending() && start.elapsed() <= PAUSE {
+                std::hint::spin_loop();
             }
-        };
-        let worker = Rc::new(Worker {
-            engine: self.engine,
-            number,
-            shard: RefCell::new(self.shard),
-            usage: self.usage,
-            replies: RefCell::new(Slab::new()),
-            inbox: self.inbox,
-            peers: self.peers,
-            clock: self.clock,
-            health: self.health,
-            keeper: self.keeper,
-            spinner: Spinner::new(self.spin),
-            log_path: self.log_path,
-            left: RefCell::new(Vec::new()),
-            loop_waker: RefCell::new(None),
-            local_calls: Cell::new(0),
-            local_futures: RefCell::new(Slab::new()),
-            last_now: Cell::default(),
-            retry_at: Cell::default(),
-        });
-        let disk = Rc::new(RefCell::new(Disk::default()));
-        let body = run_worker(worker.clone(), disk, started);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| executor.run(body))) {
-            health.fail(format!("the executor of shard {number} panicked: {}", local::describe_panic(&*panic)));
+            polled
+        })
+        .await;
+    }
+
+    fn open(&self, path: PathBuf) -> LocalBoxFuture<'static, io::Result<GlommioFile>> {
+        async move { GlommioFile::open(&path).await }.boxed_local()
+    }
+}
+
+/// Runs a shard until it has stopped, with so many bytes of locked memory for the executor's buffers.
+pub(crate) fn run(thread: ShardThread, started: Started, io_memory: usize) {
+    let number = thread.number;
+    let placement = thread.core.map_or(Placement::Unbound, Placement::Fixed);
+    let make = || {
+        LocalExecutorBuilder::new(placement.clone())
+            .name(&format!("in-mem-{number}"))
+            .io_memory(io_memory)
+            .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+            .make()
+    };
+    let executor = match with_locked_memory(make, GlommioError::raw_os_error) {
+        Ok(executor) => executor,
+        Err(error) => {
+            let hint = match error.raw_os_error() {
+                Some(libc::ENOMEM) => {
+                    "there is too little locked memory for so many shards, open fewer of them or raise the limit \
+                     (ulimit -l, LimitMEMLOCK=; 512 KiB are enough for two): "
+                }
+                Some(libc::EMFILE | libc::ENFILE) => "there are too many open files, raise the limit (ulimit -n): ",
+                _ => "",
+            };
+            let reason = format!("{hint}an executor cannot be made: shard={number} reason={error}");
+            let _ = started.send(Err(Error::RuntimeUnavailable(reason)));
+            return;
         }
-        local::leave();
-        end(&worker);
-    }
-}
-
-async fn run_worker(worker: Rc<Worker>, disk: Rc<RefCell<Disk>>, started: oneshot::Sender<Result<()>>) {
-    // The first timer and the first trip through the reactor are slow: take them before anybody waits.
-    glommio::timer::sleep(std::time::Duration::from_micros(1)).await;
-    local::enter(worker.clone());
-    let _ = started.send(Ok(()));
-    let run = AssertUnwindSafe(worker.clone().run(disk.clone())).catch_unwind().await;
-    if let Err(panic) = run {
-        let number = worker.number;
-        worker.health.fail(format!("shard {number} panicked, reopen the database: {}", local::describe_panic(&*panic)));
-    }
-    worker.abandon_local_futures();
-    // Never end an executor with I/O in flight: the kernel would write into freed memory.
-    finish(&disk).await;
-}
-
-#[expect(clippy::await_holding_refcell_ref, reason = "the loop has ended, nobody else borrows the disk any more")]
-async fn finish(disk: &RefCell<Disk>) {
-    disk.borrow_mut().finish().await;
-}
-
-/// Everybody who still waits, or sends late, gets an error: dropping a reply's sender says so.
-fn end(worker: &Worker) {
-    let late = worker.inbox.close();
-    worker.replies.borrow_mut().clear();
-    drop(late);
+    };
+    thread.live(Glommio, started, |life| {
+        executor.run(async {
+            // The first timer and the first trip through the reactor are slow: take them before anybody waits.
+            glommio::timer::sleep(Duration::from_micros(1)).await;
+            life.await;
+        });
+    });
 }

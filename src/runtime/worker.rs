@@ -1,4 +1,4 @@
-//! The worker: a shard, its requests and its files on one executor.
+//! The worker: a shard, its requests and its files on the executor of some driver.
 //!
 //! - One long-lived task drains the mailbox in batches, hands them to the shard and carries its effects out. It awaits
 //!   in one place: the next message, the end of a write, or a timer, whichever comes first.
@@ -6,7 +6,6 @@
 //! - A write in flight is owned by the worker and always awaited to its end.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -16,34 +15,30 @@ use std::sync::mpsc::Sender;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
-use glommio::timer::Timer;
 use slab::Slab;
 
-use super::segment_file::SegmentFile;
+use super::clock::Clock;
+use super::engine::Health;
+use super::host::Host;
+use super::keeper::Task;
+use super::local::{LocalReply, LocalShard};
+use super::log_files::{FileEvent, LogFiles};
+use super::mailbox::{Inbox, Mailbox, Message, ReplySender};
+use super::spin::{Busy, Spinner};
+use super::usage::Usage;
 use crate::base::error::{IoFailure, Result};
 use crate::base::kill_point::{KillPoint, kill_point};
 use crate::base::limits;
 use crate::base::version::Version;
 use crate::commit::message::{Envelope, Message as PeerMessage};
 use crate::disk::directory::naming;
-use crate::format::record::Position;
 use crate::primitive::output::Reply;
-use crate::runtime::clock::Clock;
-use crate::runtime::engine::Health;
-use crate::runtime::keeper::Task;
-use crate::runtime::local::{LocalReply, LocalShard};
-use crate::runtime::mailbox::{Inbox, Mailbox, Message, ReplySender};
-use crate::runtime::spin::{Busy, Spinner};
-use crate::runtime::usage::Usage;
-use crate::shard::effect::{Append, Effect};
+use crate::shard::effect::Effect;
 use crate::shard::input::{Input, Request, RequestId};
 use crate::shard::machine::Shard;
 
-/// T1: no sleep is longer than this while something is under way.
-const HEARTBEAT: Duration = Duration::from_millis(20);
 /// How long a segment that could not be made is not asked for again.
 const RETRY: Duration = Duration::from_millis(250);
 /// How many calls tasks on the shard make at most while somebody else waits for it.
@@ -52,7 +47,8 @@ const LOCAL_CALLS: u32 = 16;
 const BEATS_AFTER_ACTIVITY: u32 = 3;
 
 /// What a worker is made of; it belongs to the thread and outlives every task (T4).
-pub(super) struct Worker {
+pub(super) struct Worker<H: Host> {
+    pub(super) host: H,
     pub(super) engine: u64,
     pub(super) number: usize,
     pub(super) shard: RefCell<Shard>,
@@ -79,108 +75,48 @@ pub(super) struct Worker {
     pub(super) retry_at: Cell<Option<Instant>>,
 }
 
-enum DiskEvent {
-    Opened { index: u32, capacity: u64, salt: u64, file: std::io::Result<SegmentFile> },
-    Wrote { through: Position, result: std::io::Result<()> },
-}
-
-/// What is under way on the disk.
-#[derive(Default)]
-pub(super) struct Disk {
-    files: HashMap<u32, SegmentFile>,
-    under_way: FuturesUnordered<LocalBoxFuture<'static, DiskEvent>>,
-    /// Events that a sleep was woken by.
-    done: Vec<DiskEvent>,
-}
-
-impl Disk {
-    /// Ready when something has ended; `take` then gives it out.
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Poll::Ready(Some(event)) = self.under_way.poll_next_unpin(context) {
-            self.done.push(event);
-        }
-        if self.done.is_empty() { Poll::Pending } else { Poll::Ready(()) }
-    }
-
-    fn take(&mut self) -> Option<DiskEvent> {
-        self.done.pop().or_else(|| self.under_way.next().now_or_never().flatten())
-    }
-
-    fn is_idle(&self) -> bool {
-        self.under_way.is_empty() && self.done.is_empty()
-    }
-
-    fn open(&mut self, index: u32, capacity: u64, salt: u64, path: PathBuf) {
-        let open = async move { DiskEvent::Opened { index, capacity, salt, file: SegmentFile::open(&path).await } };
-        self.under_way.push(open.boxed_local());
-    }
-
-    fn append(&mut self, append: Append) {
-        let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
-        let file = self.files.get(&append.segment).cloned();
-        let write = async move {
-            kill_point(KillPoint::BatchBegun);
-            let result = match file {
-                Some(file) => file.write(append.bytes, append.offset).await,
-                None => Err(std::io::Error::other("the segment is not open")),
-            };
-            kill_point(KillPoint::BatchWritten);
-            DiskEvent::Wrote { through, result }
-        };
-        self.under_way.push(write.boxed_local());
-    }
-
-    /// Waits for everything under way and closes the files. No executor may end before that: a file that it leaves open
-    /// stays locked.
-    pub(super) async fn finish(&mut self) {
-        while let Some(event) = self.under_way.next().await {
-            self.done.push(event);
-        }
-        for event in self.done.drain(..) {
-            if let DiskEvent::Opened { index, file: Ok(file), .. } = event {
-                self.files.insert(index, file);
-            }
-        }
-        for (_, file) in self.files.drain() {
-            file.close().await;
-        }
-    }
-}
-
-impl Worker {
+impl<H: Host> Worker<H> {
     /// Runs until the shard has stopped.
-    pub(super) async fn run(self: Rc<Self>, disk: Rc<RefCell<Disk>>) {
+    pub(super) async fn run(self: &Rc<Self>, files: &RefCell<LogFiles<H::File>>) {
         let mut busy = Some(Busy::start());
-        let mut beats = 0;
+        let (mut beats, mut unbroken) = (0, 0);
         loop {
             self.local_calls.set(0);
             self.tell_usage();
-            let mut worked = self.take_messages(&disk);
-            worked |= self.take_disk_events(&disk);
+            let taken = self.take_messages(files);
+            let worked = self.take_file_events(files) || taken > 0;
             self.tick_if_due();
             self.tell_usage();
-            if self.carry_out(&disk) {
+            if self.carry_out(files) {
                 return;
             }
             if worked {
                 beats = BEATS_AFTER_ACTIVITY;
-                if self.may_spin(&disk) && self.spinner.spin(|| self.inbox.looks_full().then_some(())).is_some() {
+                if !self.is_more_under_way(files)
+                    && self.spinner.spin(|| self.inbox.looks_full().then_some(())).is_some()
+                {
                     continue;
                 }
             }
             busy.take();
-            self.sleep(&disk, beats > 0).await;
+            unbroken += taken;
+            if unbroken >= limits::BATCH_REQUESTS && self.is_more_under_way(files) {
+                // Callers who never leave the mailbox empty would keep it from all that the executor does beside.
+                self.host.pause().await;
+                unbroken = 0;
+            }
+            self.sleep(files, beats > 0).await;
             beats = beats.saturating_sub(1);
             busy = Some(Busy::start());
             self.inbox.awake();
         }
     }
 
-    fn take_messages(self: &Rc<Self>, disk: &RefCell<Disk>) -> bool {
+    fn take_messages(self: &Rc<Self>, files: &RefCell<LogFiles<H::File>>) -> usize {
         let mut read = None;
         for taken in 0..limits::BATCH_REQUESTS {
             let has_room = self.shard.borrow().has_room();
-            let Some(message) = self.inbox.try_receive(has_room) else { return taken > 0 };
+            let Some(message) = self.inbox.try_receive(has_room) else { return taken };
             // The time is read after the message was taken: what its sender has been answered, by any shard, is below
             // it. With one shard nobody else gives out timestamps, and one reading does for a batch.
             let now = match read {
@@ -194,13 +130,14 @@ impl Worker {
                 }
                 Message::Peer { from, envelope } => self.handle(now, Input::Peer { from, envelope }),
                 Message::SegmentReady { index, capacity, salt } => {
-                    disk.borrow_mut().open(index, capacity, salt, (self.log_path)(index));
+                    let opening = self.host.open((self.log_path)(index));
+                    files.borrow_mut().open(index, capacity, salt, opening);
                 }
                 Message::SegmentFailed { index, reason } => self.segment_failed(now, index, reason),
                 Message::Spawn(task) => self.spawn(task()),
             }
         }
-        true
+        limits::BATCH_REQUESTS
     }
 
     fn handle(&self, now: Version, input: Input) {
@@ -221,7 +158,7 @@ impl Worker {
             let finished = worker.local_futures.borrow_mut().try_remove(key);
             drop(finished);
         };
-        glommio::spawn_local(task).detach();
+        self.host.spawn(task.boxed_local());
     }
 
     /// Ends what callers still have running here: it is dropped, and who waits for it hears of it.
@@ -235,29 +172,28 @@ impl Worker {
         }
     }
 
-    fn take_disk_events(&self, disk: &RefCell<Disk>) -> bool {
-        let mut disk = disk.borrow_mut();
+    fn take_file_events(&self, files: &RefCell<LogFiles<H::File>>) -> bool {
+        let mut files = files.borrow_mut();
         let mut worked = false;
-        while let Some(event) = disk.take() {
+        while let Some(event) = files.take() {
             worked = true;
             let now = self.clock.now();
             match event {
-                DiskEvent::Opened { index, capacity, salt, file: Ok(file) } => {
-                    disk.files.retain(|old, _| old + 1 >= index);
-                    disk.files.insert(index, file);
+                FileEvent::Opened { index, capacity, salt, file: Ok(file) } => {
+                    files.keep(index, file);
                     kill_point(KillPoint::SegmentOpened);
                     self.health.set_shortage(self.number, None);
                     self.handle(now, Input::SegmentReady { index, capacity, salt });
                 }
-                DiskEvent::Opened { index, file: Err(error), .. } => {
+                FileEvent::Opened { index, file: Err(error), .. } => {
                     let path = (self.log_path)(index);
                     self.segment_failed(now, index, naming("cannot open the segment", &path, &error).into());
                 }
-                DiskEvent::Wrote { through, result: Ok(()) } => {
+                FileEvent::Wrote { through, result: Ok(()) } => {
                     self.handle(now, Input::Appended { through });
                     kill_point(KillPoint::BatchTold);
                 }
-                DiskEvent::Wrote { through, result: Err(error) } => {
+                FileEvent::Wrote { through, result: Err(error) } => {
                     let path = (self.log_path)(through.segment());
                     let reason = format!("writing the log failed: file={} reason={error}", path.display());
                     self.health.poison(self.number, &reason);
@@ -300,7 +236,7 @@ impl Worker {
     }
 
     /// Carries out what the shard wants done. Returns whether it has stopped.
-    fn carry_out(&self, disk: &RefCell<Disk>) -> bool {
+    fn carry_out(&self, files: &RefCell<LogFiles<H::File>>) -> bool {
         let mut stop = false;
         self.catch_up_with(self.shard.borrow().latest());
         let left = std::mem::take(&mut *self.left.borrow_mut());
@@ -308,7 +244,7 @@ impl Worker {
             match effect {
                 Effect::Reply { id, result } => self.reply(id, result),
                 Effect::Send { to, envelope } => self.send(to, envelope),
-                Effect::Append(append) => disk.borrow_mut().append(append),
+                Effect::Append(append) => files.borrow_mut().append(append),
                 Effect::PrepareSegment { index, capacity } => self.prepare_segment(index, capacity),
                 Effect::Stop => stop = true,
             }
@@ -360,31 +296,36 @@ impl Worker {
         calls > LOCAL_CALLS && (self.inbox.looks_full() || !self.left.borrow().is_empty() || is_due())
     }
 
-    /// Spinning starves the reactor, so only while nothing is under way there.
-    fn may_spin(&self, disk: &RefCell<Disk>) -> bool {
-        self.local_futures.borrow().is_empty() && disk.borrow().is_idle()
+    /// Whether the executor has more to do than this loop: spinning would starve it.
+    fn is_more_under_way(&self, files: &RefCell<LogFiles<H::File>>) -> bool {
+        !self.local_futures.borrow().is_empty() || !files.borrow().is_idle()
     }
 
     /// Sleeps until there is a message, an end of a write, something left by a local call, or something due.
-    async fn sleep(&self, disk: &RefCell<Disk>, beat: bool) {
+    async fn sleep(&self, files: &RefCell<LogFiles<H::File>>, beat: bool) {
         let due = self.shard.borrow().poll_timeout().map(|due| due.since(self.clock.now()));
-        let under_way = beat || !self.local_futures.borrow().is_empty() || !disk.borrow().is_idle();
-        let longest = if under_way { Some(HEARTBEAT) } else { None };
+        let under_way = beat || self.is_more_under_way(files);
+        let longest = if under_way { H::HEARTBEAT } else { None };
         let retry = self.retry_at.get().map(|at| at.saturating_duration_since(Instant::now()));
         let wait = [due, longest, retry].into_iter().flatten().min();
-        let mut timer = wait.map(Timer::new);
-        std::future::poll_fn(|context| self.poll_sleep(disk, timer.as_mut(), context)).await;
+        let mut timer = wait.map(|wait| self.host.timer(wait));
+        std::future::poll_fn(|context| self.poll_sleep(files, timer.as_mut(), context)).await;
         self.loop_waker.borrow_mut().take();
     }
 
-    fn poll_sleep(&self, disk: &RefCell<Disk>, timer: Option<&mut Timer>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_sleep(
+        &self,
+        files: &RefCell<LogFiles<H::File>>,
+        timer: Option<&mut H::Timer>,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
         *self.loop_waker.borrow_mut() = Some(context.waker().clone());
         let has_room = self.shard.borrow().has_room();
         if self.inbox.poll_ready(has_room, context).is_ready() || !self.left.borrow().is_empty() {
             return Poll::Ready(());
         }
-        let mut disk = disk.borrow_mut();
-        if disk.poll_ready(context).is_ready() {
+        let mut files = files.borrow_mut();
+        if files.poll_ready(context).is_ready() {
             return Poll::Ready(());
         }
         timer.map_or(Poll::Pending, |timer| Pin::new(timer).poll(context).map(drop))
@@ -420,7 +361,7 @@ async fn run_in_slot(slot: LocalFuture) {
     .await;
 }
 
-impl LocalShard for Worker {
+impl<H: Host> LocalShard for Worker<H> {
     fn identity(&self) -> (u64, usize) {
         (self.engine, self.number)
     }
