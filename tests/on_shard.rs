@@ -14,7 +14,7 @@ use futures::StreamExt;
 use futures::channel::oneshot;
 use in_mem::Driver;
 use in_mem::prelude::*;
-use support::{BUFFERED, directory, in_memory, on_tokio, open, output_of, part, segments, sharded, spawn_part};
+use support::{BUFFERED, directory, in_memory, on_tokio, open, segments, sharded};
 
 #[test]
 fn a_future_that_is_not_send_runs_where_its_run_lives() {
@@ -407,9 +407,9 @@ fn cores_of(name: &str) -> Vec<String> {
 fn a_shard_stays_on_a_core_if_it_is_asked_to_and_who_writes_its_log_does_not() {
     let test = "a_shard_stays_on_a_core_if_it_is_asked_to_and_who_writes_its_log_does_not";
     // In a process of its own: threads are told by their names.
-    if part().is_none() {
+    if support::part().is_none() {
         let directory = directory();
-        output_of(spawn_part(test, "child", directory.path()));
+        support::output_of(support::spawn_part(test, "child", directory.path()));
         return;
     }
     on_tokio(async {

@@ -65,7 +65,11 @@ fn a_sound_database_has_no_problems_while_writers_and_checkpoints_go_on() {
                 })
                 .collect();
             let (mut segments, mut records, mut snapshot_files) = (0, 0, 0);
-            for _ in 0..15 {
+            let is_in_memory = mode == DurabilityMode::InMemory;
+            let mut verified = 0;
+            // The writers may be slow: until there was something to verify.
+            while verified < 15 || !is_in_memory && (records == 0 || segments <= 2 || snapshot_files < 2) {
+                verified += 1;
                 let report = database.verify().await.expect("it is verified");
                 assert!(report.is_sound(), "{mode:?} {report:?}");
                 assert_eq!(report.event_logs, 6);
@@ -73,10 +77,7 @@ fn a_sound_database_has_no_problems_while_writers_and_checkpoints_go_on() {
                 segments = report.segments.max(segments);
                 snapshot_files = report.snapshot_files.max(snapshot_files);
             }
-            assert_eq!(records > 0, mode != DurabilityMode::InMemory);
-            if mode != DurabilityMode::InMemory {
-                assert!(segments > 2 && snapshot_files >= 2, "{segments} segments, {snapshot_files} files");
-            }
+            assert_eq!(records > 0, !is_in_memory);
             stop.store(true, Ordering::Relaxed);
             for other in others {
                 other.await.expect("it ends well");

@@ -30,6 +30,7 @@ impl Chosen {
     ///
     /// # Errors
     /// `RuntimeUnavailable`: what to change.
+    #[cfg_attr(not(target_os = "linux"), expect(clippy::unnecessary_wraps, reason = "threads need nothing"))]
     pub(crate) fn prepare(self) -> Result<()> {
         match self {
             #[cfg(target_os = "linux")]
