@@ -1,7 +1,8 @@
 //! The writes of a process that was killed: nobody reads a log before they have ended.
 //!
 //! `a_killed_process_is_waited_for_until_its_last_write_has_landed` needs root, cgroup v1 with `blkio` and a disk to
-//! throttle: `cargo test --test fencing -- --ignored --nocapture`.
+//! throttle: `cargo test --test fencing -- --ignored --nocapture`. On Linux only: the writes are those of its kernel.
+#![cfg(target_os = "linux")]
 
 mod support;
 
