@@ -16,7 +16,7 @@ use super::regrouping::Regrouping;
 use super::snapshots::{Block, SnapshotReader};
 use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, kill_point};
-use crate::base::options::{HistoryPolicy, Partitioning};
+use crate::base::options::HistoryPolicy;
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
 use crate::format::manifest::{Manifest, SealedSegment, SnapshotRecord};
@@ -187,8 +187,11 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
         let layout = self.layout();
         let Layout { shards, partitioning } = layout;
         let mut backlog = Backlog::new(memory, waiting);
-        let (mut counted, mut highest, mut end, mut is_scattered) = (0, Version::ZERO, None, false);
-        let above = self.manifest.snapshots.last().map_or(Version::ZERO, |snapshot| snapshot.version);
+        let (mut counted, mut highest, mut end) = (0, Version::ZERO, None);
+        let snapshot = self.manifest.snapshots.last();
+        let above = snapshot.map_or(Version::ZERO, |snapshot| snapshot.version);
+        let mut is_scattered = snapshot
+            .is_some_and(|snapshot| !is_of(snapshot, layout) && !layout.keeps_runs_whole(snapshot.partitioning));
         let mut sealed: Vec<&SealedSegment> = self.behind_snapshot().collect();
         if planted(Bug::HashOrder) {
             sealed.sort_by_key(|segment| segment.salt);
@@ -202,7 +205,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             }
             let has_moved = !segment.is_of(shards, partitioning);
             let moved_from = has_moved.then_some((segment.id.shard as usize, segment.shards as usize));
-            let by_run = [partitioning, segment.partitioning].iter().all(|kind| *kind == Partitioning::ByRun);
+            let by_run = layout.keeps_runs_whole(segment.partitioning);
             is_scattered |= has_moved && !by_run;
             let target = Target { shard, layout, moved_from, by_run };
             let extent = Extent { end: segment.end, above, cut: segment.cut, decisions: &self.decisions };
@@ -277,8 +280,7 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             })?;
             return Ok(loader.finish());
         }
-        let by_run = [layout.partitioning, snapshot.partitioning].iter().all(|kind| *kind == Partitioning::ByRun);
-        let mut regrouping = Regrouping::new(shard, layout, by_run);
+        let mut regrouping = Regrouping::new(shard, layout, layout.keeps_runs_whole(snapshot.partitioning));
         for block in blocks {
             let Block { id, pieces, .. } = block?;
             let from = (id.shard as usize, snapshot.shards as usize);

@@ -80,11 +80,9 @@ impl Regrouping {
         let mut memory = Memory::new(policy);
         for (version, writes) in self.writes {
             let runs = digest::runs_of(&writes);
-            let links = if self.by_run { digest::Links::new() } else { digest::alone(&memory, &writes, version) };
             for write in writes {
                 index::replay(&mut memory, write, version, version.previous())?;
             }
-            digest::note(&mut memory, version, links);
             for run in runs {
                 if let Some(reads) = self.lineage.get(&(run, version)) {
                     memory.note_lineage(run, version, Arc::clone(reads));

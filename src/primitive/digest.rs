@@ -75,8 +75,8 @@ pub(crate) fn logged(memory: &Memory, writes: &[Write], version: Version, logged
     runs.map(|run| known(&run).copied().unwrap_or_else(|| (run, link(None, version, writes, run)))).collect()
 }
 
-/// Gives a link, chained to nothing, to every commit that has none. After a change of the number of shards, several may have
-/// logged parts of what one shard now holds of a commit: what it did is known only when all of them are there.
+/// Gives a link, chained to nothing, to every commit that has none. Where keys of a run are spread, a change of layout brings
+/// together what several shards had of a commit, in logs and snapshots: what it did is known only when all of it is there.
 pub(crate) fn complete(memory: &mut Memory) {
     for run in memory.runs_with_commits() {
         let records = Records::of(memory, run, Version::MAX);

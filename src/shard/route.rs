@@ -19,6 +19,11 @@ pub(crate) struct Layout {
 
 #[expect(clippy::cast_possible_truncation, reason = "a slot is below 4096")]
 impl Layout {
+    /// Whether all of a run is on one shard, in this layout and in another one that is partitioned so.
+    pub(crate) fn keeps_runs_whole(self, before: Partitioning) -> bool {
+        [self.partitioning, before].iter().all(|kind| *kind == Partitioning::ByRun)
+    }
+
     /// The home of a run.
     pub(crate) fn shard_of_run(self, run: &RunId) -> usize {
         run_slot(run) as usize % self.shards
