@@ -11,8 +11,9 @@ use crate::disk::recovery::{Built, Failure, Plan, Recovery, RecoveryReport};
 use crate::format::manifest::Manifest;
 use crate::store::memory::Memory;
 
-/// How many blocks of a snapshot wait at most to be loaded.
-const BLOCKS: usize = 8;
+/// How many blocks of a snapshot wait at most to be loaded: reading goes on while the names of a run become a map. What waits
+/// is memory of the database already.
+const BLOCKS: usize = 512;
 
 /// What recovery hands to the shards.
 pub(crate) struct Recovered {
