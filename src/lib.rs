@@ -60,11 +60,11 @@ pub use api::local_run::LocalRun;
 pub use api::op::Op;
 pub use api::replay::{Change, ReplayView, Step};
 pub use api::run_handle::RunHandle;
+pub use api::subscription::Subscription;
 pub use api::transaction::{
     CommitOutcome, MultiTransaction, OpenTransaction, ReadView, Transaction, TransactionOptions,
 };
 pub use api::verify_run::ReplayVerification;
-pub use api::subscription::Subscription;
 pub use api::watching::{JsonChange, KvChange, RunChange, WaitFor};
 pub use base::cursor::Cursor;
 pub use base::error::{Conflict, Error, Result};

@@ -257,8 +257,7 @@ fn documents_are_told_as_a_whole() {
         run.json().array_push("plan", "steps", 2).await.unwrap();
         run.json().delete("plan").await.unwrap();
         let told: Vec<_> = take(&mut documents, 3).await.into_iter().map(|change| change.value).collect();
-        let expected =
-            [Some(serde_json::json!({"steps": [1]})), Some(serde_json::json!({"steps": [1, 2]})), None];
+        let expected = [Some(serde_json::json!({"steps": [1]})), Some(serde_json::json!({"steps": [1, 2]})), None];
         assert_eq!(told, expected);
     });
 }

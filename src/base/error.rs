@@ -107,7 +107,9 @@ pub enum Error {
     },
     /// A subscription cannot go on without a gap: history does not reach back to where it stands. Look at the current
     /// state and subscribe anew.
-    #[error("changes since that version are no longer kept, look at the current state and subscribe anew: version={version} kept_from={kept_from}")]
+    #[error(
+        "changes since that version are no longer kept, look at the current state and subscribe anew: version={version} kept_from={kept_from}"
+    )]
     NotKept {
         /// Where the subscription stands.
         version: Version,

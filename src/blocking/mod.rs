@@ -40,9 +40,9 @@ mod stores;
 mod transaction;
 mod wait;
 
+pub use blocking_stream::Subscription;
 pub use builder::DatabaseBuilder;
 pub use database::Database;
-pub use blocking_stream::Subscription;
 pub use replay::ReplayView;
 pub use run_handle::RunHandle;
 pub use transaction::{MultiTransaction, OpenTransaction, ReadView, Transaction};

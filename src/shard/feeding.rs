@@ -8,9 +8,9 @@
 
 use std::ops::Bound;
 
+use super::effect::Effect;
 use super::input::RequestId;
 use super::machine::{Outcome, Shard, closed};
-use super::effect::Effect;
 use super::subscriptions::{Start, Subscription, SubscriptionNumber, Topic};
 use crate::base::cursor::{Cursor, Place};
 use crate::base::error::{Error, Result};
@@ -79,7 +79,9 @@ impl Shard {
     /// Answers those who wait for changes that are there now.
     pub(super) fn feed(&mut self) {
         for number in self.subscriptions.take_awake() {
-            let Some(id) = self.subscriptions.get(number).and_then(|subscription| subscription.waiting) else { continue };
+            let Some(id) = self.subscriptions.get(number).and_then(|subscription| subscription.waiting) else {
+                continue;
+            };
             let Some(outcome) = self.page(number) else { continue };
             if let Some(subscription) = self.subscriptions.get(number) {
                 subscription.waiting = None;
@@ -192,4 +194,113 @@ fn events_from(memory: &Memory, run: RunId, next: u64) -> Vec<Change> {
         events.push(change);
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::key::Name;
+    use crate::base::options::{DurabilityMode, HistoryRetention};
+    use crate::commit::message::{Envelope, Message, TransactionNumber};
+    use crate::primitive::command::{Command, KvCommand};
+    use crate::shard::input::{Input, Request};
+    use crate::shard::machine::ShardConfig;
+    use crate::shard::subscriptions::Names;
+
+    const RUN: RunId = RunId::from_bytes([1; 16]);
+    const X: TransactionNumber = TransactionNumber(7);
+
+    struct World {
+        shard: Shard,
+        now: u64,
+        asked: RequestId,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let mode = DurabilityMode::InMemory;
+            let config = ShardConfig { incarnation: 1, shard: 0, shards: 2, mode, read_only: false };
+            let shard = Shard::new(config, Memory::new(HistoryRetention::Forever), Version::from(100));
+            Self { shard, now: 100, asked: 0 }
+        }
+
+        /// The answers to requests, by their numbers.
+        fn handle(&mut self, input: Input) -> Vec<(RequestId, Result<Reply>)> {
+            self.now += 10;
+            self.shard.handle(self.now.into(), input);
+            let mut answers = Vec::new();
+            while let Some(effect) = self.shard.poll_effect() {
+                if let Effect::Reply { id, result } = effect {
+                    answers.push((id, result));
+                }
+            }
+            answers
+        }
+
+        fn ask(&mut self, request: Request) -> Vec<(RequestId, Result<Reply>)> {
+            self.asked += 1;
+            self.handle(Input::Request { id: self.asked, request })
+        }
+
+        fn put(&mut self, key: &str) -> Vec<(RequestId, Result<Reply>)> {
+            self.ask(Request::Execute { run: RUN, command: put(key) })
+        }
+
+        fn peer(&mut self, message: Message) -> Vec<(RequestId, Result<Reply>)> {
+            self.handle(Input::Peer { from: 1, envelope: Envelope { horizon: Version::ZERO, message } })
+        }
+    }
+
+    fn put(key: &str) -> Command {
+        Command::Kv(KvCommand::Put { key: key.into(), value: 1.into(), ttl: None })
+    }
+
+    fn told(answers: &[(RequestId, Result<Reply>)], id: RequestId) -> Option<Vec<(String, u64)>> {
+        let (_, result) = answers.iter().find(|(answered, _)| *answered == id)?;
+        let Output::Changes(page) = &result.as_ref().unwrap().output else { panic!("no changes: {result:?}") };
+        let shown = |change: &Change| (String::from_utf8_lossy(&change.name).into_owned(), change.version.get());
+        Some(page.changes.iter().map(shown).collect())
+    }
+
+    /// A transaction is promised, another write is committed behind it, and then the transaction is, below that.
+    #[test]
+    fn what_is_committed_behind_a_transaction_in_doubt_is_told_behind_it() {
+        let mut world = World::new();
+        let topic = Topic::Keys { run: RUN, space: Space::Kv, names: Names::Prefix(Name::new()) };
+        let answers = world.ask(Request::Subscribe { subscription: 1, topic, start: Start::Now });
+        assert_eq!(told(&answers, 1), Some(vec![]));
+        assert!(world.ask(Request::Next { subscription: 1 }).is_empty());
+        let next = world.asked;
+        let snapshot = Some(Version::from(100));
+        world.ask(Request::Step { transaction: X, operation: 0, snapshot, run: RUN, command: put("x") });
+        let participants: Arc<[u32]> = [0, 1].into();
+        world.peer(Message::Prepare { transaction: X, operations: 1, participants });
+        let prepared = world.shard.latest();
+        let answers = world.put("z");
+        let behind = world.shard.latest();
+        assert_eq!(told(&answers, next), None, "the transaction may come before it");
+        let timestamp = Version::from(prepared.get() + 1);
+        assert!(timestamp < behind);
+        let answers = world.peer(Message::Decide { transaction: X, timestamp, reads: None });
+        assert_eq!(told(&answers, next), Some(vec![("x".into(), timestamp.get()), ("z".into(), behind.get())]));
+    }
+
+    #[test]
+    fn who_asks_how_far_it_is_complete_is_answered_with_nothing() {
+        let mut world = World::new();
+        let topic = Topic::Runs { status: None };
+        world.ask(Request::Subscribe { subscription: 1, topic, start: Start::Now });
+        assert!(world.ask(Request::Next { subscription: 1 }).is_empty());
+        let next = world.asked;
+        let through = Version::from(5_000);
+        let answers = world.ask(Request::Advance { subscription: 1, through });
+        assert_eq!(told(&answers, next), Some(vec![]));
+        assert!(world.shard.latest() >= through, "nothing is committed below it any more");
+        world.ask(Request::Unsubscribe { subscription: 1 });
+        assert_eq!(world.shard.subscribers(), 0);
+        let answers = world.ask(Request::Next { subscription: 1 });
+        assert!(matches!(answers[0].1, Err(Error::InvalidOperation(_))));
+    }
 }

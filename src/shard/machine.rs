@@ -517,6 +517,17 @@ impl Shard {
         self.transactions.count()
     }
 
+    #[cfg(test)]
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscriptions.count()
+    }
+
+    /// Queues of subscriptions take so many changes from now on.
+    #[cfg(test)]
+    pub(crate) const fn limit_queues(&mut self, most: usize) {
+        self.subscriptions.limit(most);
+    }
+
     /// How many intents are held.
     #[cfg(test)]
     pub(crate) fn held_intents(&self) -> usize {

@@ -25,7 +25,7 @@ mod participation;
 pub(crate) mod replay;
 pub(crate) mod route;
 pub(crate) mod sealing;
-pub(crate) mod transactions;
 pub(crate) mod subscriptions;
+pub(crate) mod transactions;
 mod upkeep;
 mod waiting;

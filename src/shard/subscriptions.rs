@@ -168,7 +168,13 @@ impl Subscription {
 /// A change that is about to be applied, and who is to be told.
 #[derive(Debug)]
 pub(super) enum Concern {
-    Key { subscription: SubscriptionNumber, run: RunId, space: Space, name: Name, deletes: bool },
+    Key {
+        subscription: SubscriptionNumber,
+        run: RunId,
+        space: Space,
+        name: Name,
+        deletes: bool,
+    },
     /// There is something new to look up.
     News(SubscriptionNumber),
 }
@@ -270,8 +276,7 @@ impl Subscriptions {
                 if space == Space::Event {
                     concerned.push(Concern::News(*number));
                 } else if subscription.topic.includes(name) {
-                    let deletes =
-                        matches!(write, Write::Delete { .. }) && memory.newest(&run, space, name).is_some();
+                    let deletes = matches!(write, Write::Delete { .. }) && memory.newest(&run, space, name).is_some();
                     concerned.push(Concern::Key { subscription: *number, run, space, name: name.clone(), deletes });
                 }
             }
