@@ -44,7 +44,7 @@ fn events_come_from_any_sequence_and_then_live() {
             let database = open(directory.path(), mode, 2).await;
             let run = database.start_run(RunOptions::default()).await.unwrap();
             for number in 0..3000 {
-                drop(run.events().append_many([("early", number)]).await.unwrap());
+                run.events().append("early", number).await.unwrap();
                 if mode == DurabilityMode::Strict && number > 20 {
                     break;
                 }

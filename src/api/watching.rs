@@ -71,16 +71,18 @@ fn text(name: &Name) -> String {
 
 fn kv_change(change: Change) -> Option<KvChange> {
     let value = match change.stored {
+        None => None,
         Some(Stored::Value(value)) => Some(value),
-        _ => None,
+        Some(_) => return None,
     };
     Some(KvChange { key: text(&change.name), value, version: change.version })
 }
 
 fn json_change(change: Change) -> Option<JsonChange> {
-    let value = match &change.stored {
+    let value = match change.stored {
+        None => None,
         Some(Stored::Json(document)) => Some(document.root.to_value()),
-        _ => None,
+        Some(_) => return None,
     };
     Some(JsonChange { key: text(&change.name), value, version: change.version })
 }
