@@ -72,6 +72,5 @@ async fn main() -> Result<()> {
         Some(done) => println!("{done}"),
         None => println!("nobody has answered: start it again"),
     }
-    drop(run);
     database.close().await
 }
