@@ -175,6 +175,8 @@ pub(crate) enum Bug {
     OwnHistoryIgnored,
     /// In `Strict`, a subscriber is told of a change before it is durable.
     ChangeNotDurable,
+    /// A subscriber is told of what may come behind a transaction in doubt.
+    ToldInDoubt,
     /// A subscriber whose queue was emptied does not catch up.
     OverflowForgotten,
     /// A subscriber that has read one page of history is taken to have caught up.

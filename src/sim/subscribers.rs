@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::model::{Home, Run};
+use super::model::{Chain, Home, Run};
 use super::rng::Rng;
 use super::world::{Event, World};
 use crate::base::cursor::{Cursor, Place};
@@ -109,13 +109,13 @@ impl World {
             (subscriber.number, subscriber.asked) = (None, None);
             let chain = self.oracle.model.runs.get(&subscriber.run());
             if is_strict {
-                let kept: BTreeSet<Version> = chain.into_iter().flat_map(|chain| chain.versions()).collect();
+                let kept: BTreeSet<Version> = chain.into_iter().flat_map(Chain::versions).collect();
                 let lost = subscriber.heard.difference(&kept).next();
                 assert_eq!(lost, None, "a subscriber was told of what is lost: {subscriber:?}");
             }
             subscriber.heard.clear();
             // What was lost is not missed, nor what comes in its place.
-            let run = chain.map(super::model::Chain::last).unwrap_or_default();
+            let run = chain.map(Chain::last).unwrap_or_default();
             if let Some(Place::Event(next)) = subscriber.place.as_mut().filter(|_| !run.deleted) {
                 let len = run.events.len() as u64;
                 assert!(!is_strict || *next <= len, "a subscriber was told of an event that is lost");
@@ -156,16 +156,16 @@ impl World {
             let id = self.request(shard, Request::Unsubscribe { subscription });
             self.subscribers.aside.insert(id);
         }
-        let id = match self.subscribers.all[at].number {
-            Some(subscription) => self.request(shard, Request::Next { subscription }),
-            None => {
-                self.subscribers.numbers += 1;
-                let subscriber = &mut self.subscribers.all[at];
-                subscriber.number = Some(self.subscribers.numbers);
-                let (topic, start) = (subscriber.topic.clone(), subscriber.start());
-                self.request(shard, Request::Subscribe { subscription: self.subscribers.numbers, topic, start })
-            }
+        let request = if let Some(subscription) = self.subscribers.all[at].number {
+            Request::Next { subscription }
+        } else {
+            self.subscribers.numbers += 1;
+            let subscriber = &mut self.subscribers.all[at];
+            subscriber.number = Some(self.subscribers.numbers);
+            let (topic, start) = (subscriber.topic.clone(), subscriber.start());
+            Request::Subscribe { subscription: self.subscribers.numbers, topic, start }
         };
+        let id = self.request(shard, request);
         self.subscribers.all[at].asked = Some(id);
     }
 
