@@ -7,8 +7,8 @@ use std::io::BufRead;
 
 use in_mem::prelude::*;
 
-/// Plans, asks, waits for a decision, acts.
-async fn agent(run: &RunHandle) -> Result<String> {
+/// Plans and asks, unless that was done before.
+async fn ask(run: &RunHandle) -> Result<()> {
     if run.states().read("approval").await?.is_none() {
         // The plan and the question are one commit.
         run.transaction(async |txn| {
@@ -19,6 +19,11 @@ async fn agent(run: &RunHandle) -> Result<String> {
         println!("planned: delete the old backups");
     }
     println!("waiting for approval");
+    Ok(())
+}
+
+/// Waits for the decision, and acts.
+async fn act(run: &RunHandle) -> Result<String> {
     let is_decided = |state: &State| state.value.as_str() != Some("asked");
     let decision = run.states().wait_for("approval", is_decided).await?;
     let decision = decision.value.as_str().unwrap_or_default().to_owned();
@@ -61,7 +66,8 @@ async fn main() -> Result<()> {
         Some(known) => database.run(known.run_id),
         None => database.start_run(RunOptions { name: Some("cleanup".into()), ..RunOptions::default() }).await?,
     };
-    let acting = agent(&run);
+    ask(&run).await?;
+    let acting = act(&run);
     tokio::pin!(acting);
     let done = tokio::select! {
         biased;
