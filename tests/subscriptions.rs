@@ -278,6 +278,8 @@ fn it_ends_with_its_run_and_with_the_database() {
         assert!(pairs.next().await.is_none() && events.next().await.is_none() && pairs.next().await.is_none());
         assert!(matches!(waiting.await.unwrap(), Err(Error::KeyNotFound(_))));
         assert!(run.kv().watch(None).await.unwrap().next().await.is_none(), "there was one");
+        let from_start = Cursor::from(Version::default());
+        assert!(run.kv().watch_from(None, from_start).await.unwrap().next().await.is_none_or(|told| told.is_ok()));
 
         let other = database.start_run(RunOptions::default()).await.unwrap();
         let mut closed = other.kv().watch(None).await.unwrap();

@@ -36,7 +36,7 @@ pub(crate) type Read<T> = fn(Change) -> Option<T>;
 /// - In `Strict` mode a change is given out when it is durable; in the other modes when it is visible.
 /// - A slow subscriber holds up nobody: it catches up from history. If history does not reach back to where it stands, the
 ///   stream gives [`Error::NotKept`] and ends.
-/// - When the run is deleted the stream ends, with no error. When the database is closed, or its log fails, it gives
+/// - When the run is deleted the stream ends, with no error; what was not given out by then may go with the run. When the database is closed, or its log fails, it gives
 ///   `Unavailable` and ends.
 /// - A subscription does not keep the database open.
 ///

@@ -160,7 +160,12 @@ impl Shard {
         };
         let version = above.version();
         let (changes, is_all) = match &subscription.topic {
-            Topic::Keys { run, space, names } if self.memory.is_collected(run, *space, version) => {
+            Topic::Keys { run, space, .. } if self.memory.is_collected(run, *space, version) => {
+                if self.memory.deleted(run).is_some() {
+                    // What was not told has gone with the run.
+                    subscription.is_live = true;
+                    return Ok(());
+                }
                 let kept_from = self.memory.kept_from(run, *space);
                 return Err(Error::NotKept { version, kept_from });
             }
