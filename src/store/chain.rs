@@ -136,6 +136,13 @@ impl Chain {
         self.older.iter().flat_map(|past| past.revisions.iter()).chain(std::iter::once(&self.newest))
     }
 
+    /// The revisions from a version on, oldest first.
+    pub(crate) fn from(&self, version: Version) -> impl Iterator<Item = &Revision> {
+        let older = self.older.as_ref().map_or(&[][..], |past| &past.revisions);
+        let first = older.partition_point(|revision| revision.version < version);
+        older[first..].iter().chain(std::iter::once(&self.newest).filter(move |newest| newest.version >= version))
+    }
+
     /// By how much it grows at most with a revision that holds this. What it holds now is taken to be replaced at the horizon.
     pub(crate) fn growth(&self, stored: &Stored, retention: Retention) -> usize {
         let past = self.older.as_ref().map_or(&[][..], |past| &past.revisions);
