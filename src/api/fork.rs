@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::database::Database;
 use super::op::{Op, read};
+use super::replay::state_on;
 use super::run_handle::RunHandle;
 use super::run_index::beginning;
 use super::run_names::{make, shards_of};
@@ -19,7 +20,6 @@ use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
 use crate::primitive::command::{Command, Held, RunCommand};
-use crate::primitive::history::writes_of;
 use crate::runtime::engine::Engine;
 
 /// How many bytes one step of the transaction carries, unless a single key is heavier.
@@ -73,18 +73,9 @@ impl Origin {
         let mut origin = Self { options: RunOptions { parent: Some(run), ..RunOptions::default() }, held: Vec::new() };
         let mut is_known = false;
         for shard in shards_of(engine, run) {
-            let mut after = None;
-            loop {
-                let call = transacting.step_on(shard, run, Command::Run(RunCommand::State { after }));
-                let page = Op::call(call, read!(Records(page) => *page)).await?;
-                for (_, write) in page.pieces.into_iter().flat_map(writes_of) {
-                    is_known = true;
-                    origin.add(write);
-                }
-                after = page.last;
-                if after.is_none() {
-                    break;
-                }
+            for (_, write) in state_on(&transacting, shard, run).await? {
+                is_known = true;
+                origin.add(write);
             }
         }
         if is_known { Ok(origin) } else { Err(Error::KeyNotFound(format!("run: run={run}"))) }

@@ -129,11 +129,11 @@ impl ReplayView {
 
     /// The view of what all shards hold of a run.
     pub(crate) fn of(engine: Arc<Engine>, run: RunId, mut records: Records, until: Option<Version>) -> Result<Self> {
+        let (revisions, bytes) = records.size();
         let commits = records.commits_until(until.unwrap_or(Version::MAX));
         let last = commits.last().map_or(Version::ZERO, |(version, _)| *version);
         let replayed = Arc::new(Replayed { memory: replay(&commits)?, version: until.unwrap_or(last) });
         let scope = Scope::of_replay(engine, run, Arc::clone(&replayed));
-        let Records { revisions, bytes, .. } = records;
         Ok(Self { scope, replayed, commits: commits.into(), records: revisions, bytes })
     }
 
@@ -264,7 +264,7 @@ pub(crate) async fn records_of(engine: &Arc<Engine>, transacting: &Transacting, 
     for shard in shards_of(engine, run) {
         records.join(records_on(transacting, shard, run).await?);
     }
-    if records.revisions == 0 {
+    if records.size().0 == 0 {
         return Err(Error::KeyNotFound(format!("run: run={run}")));
     }
     Ok(records)
@@ -279,6 +279,20 @@ pub(super) async fn records_on(transacting: &Transacting, shard: usize, run: Run
         after = records.add(page);
         if after.is_none() {
             return Ok(records);
+        }
+    }
+}
+
+/// What a shard holds of a run at a transaction's snapshot.
+pub(super) async fn state_on(transacting: &Transacting, shard: usize, run: RunId) -> Result<Vec<(Version, Write)>> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let call = transacting.step_on(shard, run, Command::Run(RunCommand::State { after }));
+        let page = Op::call(call, read!(Records(page) => *page)).await?;
+        all.extend(page.pieces.into_iter().flat_map(writes_of));
+        after = page.last;
+        if after.is_none() {
+            return Ok(all);
         }
     }
 }

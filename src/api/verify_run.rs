@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::database::Database;
 use super::op::{Op, read};
-use super::replay::{ReplayView, records_on};
+use super::replay::{ReplayView, records_on, state_on};
 use super::run_names::shards_of;
 use super::transacting::Transacting;
 use crate::base::commit_digest::CommitDigest;
@@ -17,7 +17,7 @@ use crate::base::stored::{Stored, Write};
 use crate::base::version::Version;
 use crate::primitive::command::{Command, RunCommand};
 use crate::primitive::digest::prove;
-use crate::primitive::history::{Records, writes_of};
+use crate::primitive::history::Records;
 use crate::runtime::engine::Engine;
 
 /// What came of verifying a run.
@@ -64,7 +64,7 @@ async fn verify(engine: Arc<Engine>, run: RunId) -> Result<ReplayVerification> {
         unproven += proof.unproven;
         invalid = [invalid, proof.first_invalid].into_iter().flatten().min();
         all.join(records);
-        state(&transacting, shard, run, &mut live).await?;
+        live.extend(state_on(&transacting, shard, run).await?.into_iter().filter_map(held));
     }
     let view = ReplayView::of(engine, run, all, None)?;
     let rebuilt: BTreeMap<_, _> = view.state(at).into_iter().filter_map(held).collect();
@@ -107,24 +107,5 @@ fn held((_, write): (Version, Write)) -> Option<((Space, Name), Stored)> {
         Write::Put { stored: Stored::RunEnded(_) | Stored::Retention(_), .. } => None,
         Write::Put { space, name, stored, .. } => Some(((space, name), stored)),
         _ => None,
-    }
-}
-
-/// What a shard holds of a run now.
-async fn state(
-    transacting: &Transacting,
-    shard: usize,
-    run: RunId,
-    live: &mut BTreeMap<(Space, Name), Stored>,
-) -> Result<()> {
-    let mut after = None;
-    loop {
-        let call = transacting.step_on(shard, run, Command::Run(RunCommand::State { after }));
-        let page = Op::call(call, read!(Records(page) => *page)).await?;
-        live.extend(page.pieces.into_iter().flat_map(writes_of).filter_map(held));
-        after = page.last;
-        if after.is_none() {
-            return Ok(());
-        }
     }
 }

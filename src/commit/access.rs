@@ -352,11 +352,12 @@ impl<'a> Access<'a> {
         let everything = (Bound::Unbounded, Bound::Unbounded);
         let writer = |space| self.intents?.writer_in(run, space, &everything, self.part.snapshot);
         self.blocked = self.blocked.or_else(|| ALL_SPACES.into_iter().find_map(writer));
-        let revisions = page.pieces.iter().flat_map(|piece| match piece {
-            Piece::Names { names, .. } => names.as_slice(),
-            Piece::Run { .. } | Piece::Commits { .. } | Piece::Lineage { .. } => &[],
-        });
-        let newest = revisions.filter_map(|entry| entry.kept.last().map(|kept| kept.version)).max();
+        let newest = page
+            .pieces
+            .iter()
+            .flat_map(Piece::names)
+            .filter_map(|entry| entry.kept.last().map(|kept| kept.version))
+            .max();
         self.seen = self.seen.max(newest.unwrap_or_default());
         page
     }

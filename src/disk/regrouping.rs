@@ -44,26 +44,9 @@ impl Regrouping {
 
     /// Adds a piece that shard `source` of `sources` has dumped.
     pub(super) fn add(&mut self, piece: Piece, (source, sources): (usize, usize)) {
-        if let Piece::Run { run, collected, .. } = &piece
-            && self.layout.may_own(self.shard, run)
-        {
-            let known = self.collected.entry(*run).or_insert_with(|| vec![Version::ZERO; Space::COUNT]);
-            for (known, collected) in known.iter_mut().zip(collected) {
-                *known = *collected.max(known);
-            }
+        if self.layout.may_own(self.shard, &piece.run()) {
+            self.take_note(&piece);
         }
-        if let Piece::Commits { run, commits } = &piece
-            && self.by_run
-            && self.layout.may_own(self.shard, run)
-        {
-            self.commits.entry(*run).or_default().extend(commits);
-        }
-        let piece = match piece {
-            Piece::Lineage { run, commits } if self.layout.may_own(self.shard, &run) => {
-                return self.add_lineage(run, commits);
-            }
-            piece => piece,
-        };
         for (version, write) in writes_of(piece) {
             if let Some(write) = self.layout.taken_over(self.shard, write, (source, sources)) {
                 self.writes.entry(version).or_default().push(write);
@@ -71,9 +54,22 @@ impl Regrouping {
         }
     }
 
-    /// Several shards may have held what one commit left in a run; they know the same of what it read.
-    fn add_lineage(&mut self, run: RunId, commits: Vec<(Version, Arc<ReadSet>)>) {
-        self.lineage.extend(commits.into_iter().map(|(version, reads)| ((run, version), reads)));
+    /// What is known of a run beside its names.
+    fn take_note(&mut self, piece: &Piece) {
+        match piece {
+            Piece::Run { run, collected, .. } => {
+                let known = self.collected.entry(*run).or_insert_with(|| vec![Version::ZERO; Space::COUNT]);
+                for (known, collected) in known.iter_mut().zip(collected) {
+                    *known = *collected.max(known);
+                }
+            }
+            Piece::Commits { run, commits } if self.by_run => self.commits.entry(*run).or_default().extend(commits),
+            // Several shards may have held what one commit left in a run; they know the same of what it read.
+            Piece::Lineage { run, commits } => {
+                self.lineage.extend(commits.iter().map(|(version, reads)| ((*run, *version), Arc::clone(reads))));
+            }
+            Piece::Commits { .. } | Piece::Names { .. } => {}
+        }
     }
 
     /// The memory that comes of it.

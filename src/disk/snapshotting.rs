@@ -13,7 +13,7 @@ use crate::base::error::Result;
 use crate::base::version::Version;
 use crate::format::manifest::{Manifest, SnapshotRecord};
 use crate::format::record::Position;
-use crate::format::snapshot::{Piece, SnapshotHeader, SnapshotId};
+use crate::format::snapshot::{self, SnapshotHeader, SnapshotId};
 use crate::primitive::output::{Output, Reply};
 use crate::shard::input::Request;
 
@@ -115,7 +115,7 @@ impl<T> Snapshotting<T> {
             (Step::Begin(shard), _) => self.step = self.next_shard(shard).map_or(Step::Dump(0), Step::Begin),
             (Step::Dump(_), Output::Pieces(Some(pieces))) if pieces.is_empty() => return Ok(Answered::Wait),
             (Step::Dump(shard), Output::Pieces(Some(pieces))) => {
-                self.record.keys += pieces.iter().map(keys).sum::<u64>();
+                self.record.keys += snapshot::keys(&pieces);
                 self.writer(directory, shard)?.push(directory, &pieces)?;
             }
             (Step::Dump(shard), Output::Pieces(None)) => {
@@ -168,12 +168,5 @@ impl<T> Snapshotting<T> {
             SnapshotWriter::create(directory, SnapshotHeader { id, database: self.database, version, salt })?
         };
         Ok(self.writer.insert(writer))
-    }
-}
-
-fn keys(piece: &Piece) -> u64 {
-    match piece {
-        Piece::Run { .. } | Piece::Commits { .. } | Piece::Lineage { .. } => 0,
-        Piece::Names { names, .. } => names.len() as u64,
     }
 }

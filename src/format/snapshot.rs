@@ -73,6 +73,18 @@ pub(crate) struct Entry {
 }
 
 impl Piece {
+    /// Whose it is.
+    pub(crate) const fn run(&self) -> RunId {
+        let (Self::Run { run, .. } | Self::Commits { run, .. } | Self::Names { run, .. } | Self::Lineage { run, .. }) =
+            self;
+        *run
+    }
+
+    /// The names in it.
+    pub(crate) fn names(&self) -> &[Entry] {
+        if let Self::Names { names, .. } = self { names } else { &[] }
+    }
+
     /// Whether a shard could have held this: the rest of the database relies on what is where.
     fn is_possible(&self) -> bool {
         let Self::Names { run, space, names } = self else { return true };
@@ -85,6 +97,11 @@ impl Piece {
         };
         names.iter().all(|Entry { name, kept }| kept.iter().flat_map(|kept| &kept.held).all(|held| fits(name, held)))
     }
+}
+
+/// How many keys there are in pieces.
+pub(crate) fn keys(pieces: &[Piece]) -> u64 {
+    pieces.iter().map(|piece| piece.names().len() as u64).sum()
 }
 
 /// A revision of a key.
@@ -257,16 +274,8 @@ impl SnapshotEncoder {
     /// `Serialization` if a piece cannot be encoded.
     pub(crate) fn block(&mut self, pieces: &[Piece]) -> Result<Vec<u8>> {
         let Some(first) = pieces.first() else { return Ok(Vec::new()) };
-        let (Piece::Run { run, .. }
-        | Piece::Commits { run, .. }
-        | Piece::Names { run, .. }
-        | Piece::Lineage { run, .. }) = first;
-        self.index.push(IndexEntry { offset: self.offset, first: *run });
-        for piece in pieces {
-            if let Piece::Names { names, .. } = piece {
-                self.keys += names.len() as u64;
-            }
-        }
+        self.index.push(IndexEntry { offset: self.offset, first: first.run() });
+        self.keys += keys(pieces);
         self.frame(&pieces)
     }
 

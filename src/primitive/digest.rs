@@ -79,13 +79,7 @@ pub(crate) fn logged(memory: &Memory, writes: &[Write], version: Version, logged
 /// logged parts of what one shard now holds of a commit: what it did is known only when all of them are there.
 pub(crate) fn complete(memory: &mut Memory) {
     for run in memory.runs_with_commits() {
-        let (mut records, mut after) = (Records::default(), None);
-        loop {
-            after = records.add(memory.records_of(run, after, Version::MAX));
-            if after.is_none() {
-                break;
-            }
-        }
+        let records = Records::of(memory, run, Version::MAX);
         let known = memory.commits_of(&run, Version::ZERO, Version::MAX, usize::MAX);
         let known: BTreeSet<Version> = known.iter().map(|commit| commit.version).collect();
         for (version, writes) in records.by_commit().iter().filter(|(version, _)| !known.contains(version)) {
@@ -274,13 +268,7 @@ mod tests {
             }
             note(&mut memory, version, links);
         }
-        let (mut records, mut after) = (Records::default(), None);
-        loop {
-            after = records.add(memory.records_of(RUN, after, Version::MAX));
-            if after.is_none() {
-                break;
-            }
-        }
+        let records = Records::of(&memory, RUN, Version::MAX);
         (records.by_commit().clone(), memory.commits_of(&RUN, Version::ZERO, Version::MAX, usize::MAX).to_vec())
     }
 

@@ -115,25 +115,24 @@ fn write_of(run: RunId, space: Space, name: &Name, kept: Kept) -> Option<Write> 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Records {
     commits: BTreeMap<Version, Vec<Write>>,
-    /// How many revisions there are, and about how many bytes they take.
-    pub(crate) revisions: u64,
-    pub(crate) bytes: u64,
 }
 
 impl Records {
+    /// Those that a memory holds of a run, as of a version.
+    pub(crate) fn of(memory: &Memory, run: RunId, at: Version) -> Self {
+        let (mut records, mut after) = (Self::default(), None);
+        loop {
+            after = records.add(memory.records_of(run, after, at));
+            if after.is_none() {
+                return records;
+            }
+        }
+    }
+
     /// Adds what a shard answered, and says what to ask it next, if anything.
     pub(crate) fn add(&mut self, page: Page) -> Option<(Space, Name)> {
         for piece in page.pieces {
-            let all = writes_of(piece);
-            let mut next = all.iter().skip(1).map(|(version, write)| (*version, write.key()));
-            for (version, write) in &all {
-                let is_last = next.next() != Some((*version, write.key()));
-                if is_last && !is_for_one_shard(write) {
-                    self.revisions += 1;
-                    self.bytes += write.weight() as u64;
-                }
-            }
-            for (version, write) in all {
+            for (version, write) in writes_of(piece) {
                 self.commits.entry(version).or_default().push(write);
             }
         }
@@ -145,8 +144,12 @@ impl Records {
         for (version, writes) in other.commits {
             self.commits.entry(version).or_default().extend(writes);
         }
-        self.revisions += other.revisions;
-        self.bytes += other.bytes;
+    }
+
+    /// How many revisions there are, and about how many bytes they take.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let left = self.commits.values().flat_map(|writes| left_by(writes)).filter(|write| !is_for_one_shard(write));
+        left.fold((0, 0), |(count, bytes), write| (count + 1, bytes + write.weight() as u64))
     }
 
     /// What is left of each commit, as one shard holds it.

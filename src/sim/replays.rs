@@ -11,7 +11,6 @@ use crate::base::stored::Stored;
 use crate::base::version::Version;
 use crate::primitive::digest::prove;
 use crate::primitive::history::{Records, replay};
-use crate::store::memory::Memory;
 
 /// How many versions of a run are compared, about.
 const COMPARED: usize = 20;
@@ -30,7 +29,7 @@ impl World {
             let home = &self.nodes[Home::of_run(run, shards)].shard;
             assert_eq!(home.memory().history_since(run), Version::ZERO, "nothing of {run} was forgotten");
             let versions: Vec<Version> = chain.versions().collect();
-            let mut records = records_of(home.memory(), *run, home.latest());
+            let mut records = Records::of(home.memory(), *run, home.latest());
             let digests = home.memory().commits_of(run, Version::ZERO, home.latest(), usize::MAX);
             let proof = prove(*run, records.by_commit(), digests);
             assert_eq!(proof.unproven, 0, "{run}: every commit has a digest");
@@ -40,7 +39,7 @@ impl World {
             let commits = records.commits_until(Version::MAX);
             assert!(commits.iter().all(|(version, _)| versions.binary_search(version).is_ok()), "who committed that?");
             let rebuilt = replay(&commits).expect("it fits together");
-            let again = records_of(home.memory(), *run, home.latest()).commits_until(Version::MAX);
+            let again = Records::of(home.memory(), *run, home.latest()).commits_until(Version::MAX);
             assert_eq!(commits, again, "the same history gives the same commits");
             let step = versions.len() / COMPARED + 1;
             for at in versions.iter().rev().step_by(step) {
@@ -56,17 +55,6 @@ impl World {
                 assert_eq!(rebuilt, expected, "{run}, and what follows from it");
             }
             self.stats.replays += 1;
-        }
-    }
-}
-
-/// All records of a run that a shard holds.
-pub(super) fn records_of(memory: &Memory, run: RunId, at: Version) -> Records {
-    let (mut records, mut after) = (Records::default(), None);
-    loop {
-        after = records.add(memory.records_of(run, after, at));
-        if after.is_none() {
-            return records;
         }
     }
 }

@@ -21,12 +21,17 @@ impl Memory {
         self.runs.get(run)?.commits.last().copied()
     }
 
+    /// The table of a run, if all its history is kept; made if it is not there.
+    pub(super) fn table_with_commits(&mut self, run: RunId) -> Option<&mut RunTable> {
+        if !self.keeps_commits(&run) || self.tombstones.contains_key(&run) {
+            return None;
+        }
+        Some(self.runs.entry(run).or_insert_with(|| new_table(&mut self.footprint)))
+    }
+
     /// Remembers a commit, if all history of its run is kept.
     pub(crate) fn note_commit(&mut self, run: RunId, commit: CommitDigest) {
-        if !self.keeps_commits(&run) || self.tombstones.contains_key(&run) {
-            return;
-        }
-        let table = self.runs.entry(run).or_insert_with(|| new_table(&mut self.footprint));
+        let Some(table) = self.table_with_commits(run) else { return };
         // Nearly always the end, where a search would begin in the middle.
         let comes_last = table.commits.last().is_none_or(|last| last.version <= commit.version);
         let end = table.commits.len();

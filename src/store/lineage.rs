@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::footprint;
-use super::memory::{Memory, RunTable, new_table};
+use super::memory::{Memory, RunTable};
 use crate::base::lineage::ReadSet;
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
@@ -18,10 +18,10 @@ impl Memory {
 
     /// Remembers what a commit read, if all history of its run is kept.
     pub(crate) fn note_lineage(&mut self, run: RunId, version: Version, reads: Arc<ReadSet>) {
-        if !self.policy.lineage || !self.keeps_commits(&run) || self.tombstones.contains_key(&run) {
+        if !self.policy.lineage {
             return;
         }
-        let table = self.runs.entry(run).or_insert_with(|| new_table(&mut self.footprint));
+        let Some(table) = self.table_with_commits(run) else { return };
         let at = table.lineage.partition_point(|(known, _)| *known < version);
         let mut added = footprint::of_lineage(&reads);
         match table.lineage.get_mut(at).filter(|(known, _)| *known == version) {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::super::replays::records_of;
 use super::cell::run_of;
 use super::lifecycle::contents;
 use crate::base::run_id::RunId;
@@ -20,7 +19,7 @@ pub(super) fn assert_proven(memories: &[&Memory], at: Version) -> u64 {
     for run in &runs {
         let mut joined = Records::default();
         for (shard, memory) in memories.iter().enumerate() {
-            let records = records_of(memory, *run, Version::MAX);
+            let records = Records::of(memory, *run, Version::MAX);
             let digests = memory.commits_of(run, Version::ZERO, Version::MAX, usize::MAX);
             let proof = prove(*run, records.by_commit(), digests);
             assert_eq!(proof.unproven, 0, "{run} on shard {shard}: every commit has a digest");
