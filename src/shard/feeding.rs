@@ -104,15 +104,14 @@ impl Shard {
             return Some((Err(error), Version::ZERO));
         }
         let subscription = self.subscriptions.get(number)?;
-        let changes = match (&subscription.topic, &mut subscription.place) {
+        let (changes, is_drained) = match (&subscription.topic, &mut subscription.place) {
             (Topic::Events { run }, Place::Event(next)) => {
-                let events = events_from(&self.memory, *run, *next);
+                let (events, is_all) = events_from(&self.memory, *run, *next);
                 *next += events.len() as u64;
-                events
+                (events, is_all)
             }
-            _ => subscription.take(through),
+            _ => (subscription.take(through), subscription.is_live && subscription.is_drained()),
         };
-        let is_drained = subscription.is_live && subscription.is_drained();
         let is_deleted = subscription.topic.run().is_some_and(|run| self.memory.deleted(&run).is_some());
         let is_end = is_deleted && changes.is_empty() && is_drained;
         let is_wanted = subscription.wanted.is_some_and(|wanted| wanted <= through);
@@ -127,7 +126,7 @@ impl Shard {
             subscription.wanted = None;
         }
         let told = match changes.last() {
-            Some(last) if !is_drained => Cursor::at(last.version, &last.name),
+            Some(last) if !is_drained || last.version > through => Cursor::at(last.version, &last.name),
             _ => through.into(),
         };
         let depends_on = changes.last().map_or(Version::ZERO, |last| last.version);
@@ -191,8 +190,8 @@ impl Shard {
     }
 }
 
-/// The next events of a run, as many as fit, one at least.
-fn events_from(memory: &Memory, run: RunId, next: u64) -> Vec<Change> {
+/// The next events of a run, as many as fit, one at least, and whether that is all of them.
+fn events_from(memory: &Memory, run: RunId, next: u64) -> (Vec<Change>, bool) {
     let range = (Bound::Included(number_name(next)), Bound::Unbounded);
     let mut bytes = 0;
     let mut events = Vec::new();
@@ -201,11 +200,11 @@ fn events_from(memory: &Memory, run: RunId, next: u64) -> Vec<Change> {
         let change = Change { run, name: name.clone(), version, stored };
         bytes += change.weight();
         if events.len() >= SUBSCRIPTION_CHANGES || (bytes > SUBSCRIPTION_BYTES && !events.is_empty()) {
-            break;
+            return (events, false);
         }
         events.push(change);
     }
-    events
+    (events, true)
 }
 
 #[cfg(test)]
