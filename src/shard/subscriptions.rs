@@ -294,6 +294,10 @@ impl Subscriptions {
                     continue;
                 }
             };
+            // What the commit wrote in a run that it deletes was never there.
+            if memory.deleted(&run).is_some() {
+                continue;
+            }
             let newest = memory.newest(&run, space, &name).filter(|newest| newest.version == version);
             // What was deleted and is of no use to anybody has left no trace.
             if newest.is_none() && !deletes {

@@ -87,7 +87,8 @@ impl<'a> Oldest<'a> {
 }
 
 impl Memory {
-    /// The oldest changes in a range of names above a place, so many at most, and whether these are all.
+    /// The oldest changes in a range of names above a place, so many at most, and whether these are all. What a commit wrote
+    /// in a run that it deleted was never there.
     pub(crate) fn changes(
         &self,
         run: RunId,
@@ -97,8 +98,9 @@ impl Memory {
         count: usize,
     ) -> (Vec<Change>, bool) {
         let mut oldest = Oldest { above, count, found: BTreeMap::new(), is_cut: false };
+        let end = self.deleted(&run).unwrap_or(Version::MAX);
         for (name, chain) in self.chains(&run, space, range, above.version().previous()) {
-            oldest.add(run, name, chain.from(above.version()));
+            oldest.add(run, name, chain.from(above.version()).filter(|revision| revision.version < end));
         }
         oldest.into_changes()
     }
