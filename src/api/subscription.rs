@@ -118,7 +118,7 @@ impl<T> Stream for Subscription<T> {
             };
             self.place = match self.place {
                 Place::Event(next) => Place::Event(next + 1),
-                Place::Change(_) => Place::Change(Cursor::at(change.version, &change.name)),
+                Place::Change(_) => Place::Change(self.feed.behind(&change)),
             };
             if let Some(item) = (self.read)(change) {
                 return Poll::Ready(Some(Ok(item)));
@@ -263,6 +263,16 @@ impl Feed {
     /// The version of the first change that has come.
     fn first(&self) -> Option<Version> {
         self.sources.iter().filter_map(|source| source.ahead.front()).map(|change| change.version).min()
+    }
+
+    /// Where a subscriber stands that was given this change last: behind its commit, if nothing else of that is to come.
+    fn behind(&self, change: &Change) -> Cursor {
+        let version = change.version;
+        let is_told = |source: &Source| match source.ahead.front() {
+            Some(next) => next.version > version,
+            None => source.is_end || source.through.whole() >= version,
+        };
+        if self.sources.iter().all(is_told) { version.into() } else { Cursor::at(version, &change.name) }
     }
 
     /// Asks a shard to say when nothing comes any more up to a version.

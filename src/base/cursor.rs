@@ -29,6 +29,11 @@ impl Cursor {
         self.version
     }
 
+    /// The last version of which everything was given out, and of all before it.
+    pub(crate) fn whole(&self) -> Version {
+        if self.name.is_some() { self.version.previous() } else { self.version }
+    }
+
     /// Whether this name of this version is still to come.
     pub(crate) fn is_before(&self, version: Version, name: &[u8]) -> bool {
         match version.cmp(&self.version) {

@@ -157,7 +157,8 @@ impl Shard {
             subscription.is_live = true;
             return Ok(());
         };
-        let version = above.version();
+        // A delete of that version may be forgotten, too, when only a part of it was told.
+        let version = above.whole();
         let (changes, is_all) = match &subscription.topic {
             Topic::Keys { run, space, .. } if self.memory.is_collected(run, *space, version) => {
                 if self.memory.deleted(run).is_some() {

@@ -159,7 +159,9 @@ impl Subscription {
             taken.push(change);
         }
         if let Some(last) = taken.last().filter(|_| !planted(Bug::PlaceForgotten)) {
-            self.place = Place::Change(Cursor::at(last.version, &last.name));
+            let is_whole = self.is_live;
+            let told = if is_whole { last.version.into() } else { Cursor::at(last.version, &last.name) };
+            self.place = Place::Change(told);
         }
         taken
     }
@@ -276,7 +278,9 @@ impl Subscriptions {
                 if space == Space::Event {
                     concerned.push(Concern::News(*number));
                 } else if subscription.topic.includes(name) {
-                    let deletes = matches!(write, Write::Delete { .. }) && memory.newest(&run, space, name).is_some();
+                    let newest = memory.newest(&run, space, name);
+                    let deletes =
+                        matches!(write, Write::Delete { .. }) && newest.is_some_and(|newest| newest.stored.is_some());
                     concerned.push(Concern::Key { subscription: *number, run, space, name: name.clone(), deletes });
                 }
             }
@@ -299,11 +303,10 @@ impl Subscriptions {
                 continue;
             }
             let newest = memory.newest(&run, space, &name).filter(|newest| newest.version == version);
-            // What was deleted and is of no use to anybody has left no trace.
-            if newest.is_none() && !deletes {
+            let stored = newest.and_then(|newest| newest.stored.clone());
+            if stored.is_none() && !deletes {
                 continue;
             }
-            let stored = newest.and_then(|newest| newest.stored.clone());
             let Some(subscription) = self.all.get_mut(&number) else { continue };
             if !subscription.topic.is_about(stored.as_ref()) {
                 continue;

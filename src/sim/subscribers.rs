@@ -240,6 +240,9 @@ impl World {
                 });
                 Place::Event(next + changes.changes.len() as u64)
             }
+            (_, Some(last)) if changes.through.whole() >= last.version && self.subscribers.rng.chance(900) => {
+                Place::Change(last.version.into())
+            }
             (_, Some(last)) => Place::Change(Cursor::at(last.version, &last.name)),
             (_, None) => subscriber.place.clone().unwrap_or(Place::Change(changes.through)),
         };

@@ -100,7 +100,7 @@ impl Memory {
         let mut oldest = Oldest { above, count, found: BTreeMap::new(), is_cut: false };
         let end = self.deleted(&run).unwrap_or(Version::MAX);
         for (name, chain) in self.chains(&run, space, range, above.version().previous()) {
-            oldest.add(run, name, chain.from(above.version()).filter(|revision| revision.version < end));
+            oldest.add(run, name, chain.changes_from(above.version()).filter(|revision| revision.version < end));
         }
         oldest.into_changes()
     }
@@ -118,7 +118,7 @@ impl Memory {
     ) -> Result<(Vec<Change>, bool), Version> {
         let kept_from = self.runs.values().filter(|table| table.deleted.is_none());
         let kept_from = kept_from.map(|table| table.collected[Space::Run.index()]).max().unwrap_or(Version::ZERO);
-        if above.version() < kept_from {
+        if above.whole() < kept_from {
             return Err(kept_from);
         }
         let is_meant = |revision: &Revision| match &revision.stored {
@@ -131,7 +131,11 @@ impl Memory {
                 continue;
             }
             for chain in table.spaces[Space::Run.index()].values() {
-                oldest.add(*run, run.as_bytes(), chain.from(above.version()).filter(|revision| is_meant(revision)));
+                oldest.add(
+                    *run,
+                    run.as_bytes(),
+                    chain.changes_from(above.version()).filter(|revision| is_meant(revision)),
+                );
             }
         }
         Ok(oldest.into_changes())
