@@ -91,8 +91,13 @@ impl World {
     }
 }
 
-/// The changes of a run that a memory knows of.
+/// The changes of a run that a memory knows of: no delete of what was not there.
 fn changes(memory: &Memory, space: Space) -> impl Iterator<Item = (Version, Name)> {
     let all = memory.every_revision().filter(move |(run, of, ..)| (*run, *of) == (RUN, space));
-    all.map(|(_, _, name, revision)| (revision.version, name.clone()))
+    let mut before = None;
+    all.filter_map(move |(_, _, name, revision)| {
+        let is_there = revision.stored.is_some();
+        let was_there = before.replace((name, is_there)) == Some((name, true));
+        (is_there || was_there).then(|| (revision.version, name.clone()))
+    })
 }
