@@ -60,10 +60,13 @@ pub use api::local_run::LocalRun;
 pub use api::op::Op;
 pub use api::replay::{Change, ReplayView, Step};
 pub use api::run_handle::RunHandle;
+pub use api::subscription::Subscription;
 pub use api::transaction::{
     CommitOutcome, MultiTransaction, OpenTransaction, ReadView, Transaction, TransactionOptions,
 };
 pub use api::verify_run::ReplayVerification;
+pub use api::watching::{JsonChange, KvChange, RunChange, WaitFor};
+pub use base::cursor::Cursor;
 pub use base::error::{Conflict, Error, Result};
 pub use base::event::{ChainVerification, Event};
 pub use base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
@@ -96,7 +99,10 @@ pub mod primitives {
     pub use crate::api::scan::{Scan, ScanOptions};
     pub use crate::api::state_cell::{RunStates, StateCell, Transition};
     pub use crate::api::trace_store::{RunTraces, TraceStore, TraceStream};
-    pub use crate::{ChainVerification, Event, RunMetadata, RunStatus, State, Trace, TraceTree, TraceType, Versioned};
+    pub use crate::{
+        ChainVerification, Cursor, Event, JsonChange, KvChange, RunChange, RunMetadata, RunStatus, State, Subscription,
+        Trace, TraceTree, TraceType, Versioned, WaitFor,
+    };
 }
 
 #[cfg(doctest)]

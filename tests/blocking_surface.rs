@@ -19,10 +19,11 @@ use syn::{
 };
 
 /// Public names of the asynchronous API that the blocking one does not have.
-const ASYNC_ONLY: [(&str, &str); 3] = [
+const ASYNC_ONLY: [(&str, &str); 4] = [
     ("Op", "an operation that is not awaited yet"),
     ("BeginRun", "the same for begin_run, which gives a RunId"),
     ("Transition", "the same for a transition, which gives a result and a version"),
+    ("WaitFor", "the same for a wait, which gives a state"),
 ];
 
 /// The other way round.
@@ -139,6 +140,7 @@ fn returned(output: &ReturnType, without_async: bool) -> String {
         ("Op", [output]) => format!("Result < {output} >"),
         ("Transition", [output, _]) => format!("Result < ({output} , u64) >"),
         ("BeginRun", []) => "RunId".into(),
+        ("WaitFor", [_]) => "Result < State >".into(),
         _ => as_written,
     }
 }

@@ -1,4 +1,4 @@
-//! The examples `time_travel` and `replay_and_diff` as their users meet them.
+//! The examples `time_travel`, `replay_and_diff`, `handover` and `approval` as their users meet them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -105,4 +105,48 @@ fn what_is_wrong_is_said_in_a_line() {
     fail(&[&fine, &fine, Path::new("--fast")], 2, usage);
     fail(&[&fine, &fine, Path::new("--json"), Path::new("--full")], 2, usage);
     assert!(succeed("replay_and_diff", &[Path::new("--help")]).starts_with(usage));
+}
+
+#[test]
+fn two_agents_hand_work_over() {
+    let printed = succeed("handover", &[]);
+    let expected = [
+        "coder: read the issue",
+        "planner: read the issue: done",
+        "coder: write a failing test",
+        "planner: write a failing test: done",
+        "coder: make it pass",
+        "planner: make it pass: done",
+        "events: 3",
+    ];
+    assert_eq!(printed.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn an_approval_survives_a_kill_and_a_restart() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::Stdio;
+    let folder = directory();
+    let start = || {
+        let mut command = Command::new(example("approval"));
+        command.arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    // Killed while it waits.
+    let mut first = start();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "planned: delete the old backups");
+    assert_eq!(lines.next().unwrap().unwrap(), "waiting for approval");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // Ended with no answer.
+    let output = start().wait_with_output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed, "waiting for approval\nnobody has answered: start it again\n");
+    let mut third = start();
+    third.stdin.take().unwrap().write_all(b"approve\n").unwrap();
+    let printed = String::from_utf8(third.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(printed, "waiting for approval\ndeleted\n");
+    let printed = String::from_utf8(start().wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(printed, "it was decided before\n");
 }

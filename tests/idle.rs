@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use in_mem::Driver;
 use in_mem::prelude::*;
 use support::{BUFFERED, MODES, directory, on_tokio};
@@ -23,7 +24,7 @@ fn processor_time() -> Duration {
 #[test]
 fn an_idle_database_uses_no_measurable_processor_time() {
     on_tokio(async {
-        let mut databases = Vec::new();
+        let (mut databases, mut waiting) = (Vec::new(), Vec::new());
         let both = MODES.into_iter().flat_map(|mode| [(mode, Driver::Auto), (mode, Driver::Threads)]);
         let directories: Vec<_> = both.map(|both| (both, directory())).collect();
         for ((mode, driver), directory) in &directories {
@@ -36,6 +37,15 @@ fn an_idle_database_uses_no_measurable_processor_time() {
                     break;
                 }
             }
+            // Subscribers that wait are idle, too.
+            let mut pairs = run.kv().watch(None).await.unwrap();
+            let mut runs = database.runs().watch(None).await.unwrap();
+            let mut events = run.events().subscribe(0).await.unwrap();
+            let state = run.states().wait_for("never", |_| true);
+            waiting.push(tokio::spawn(async move {
+                let told = futures::join!(pairs.next(), runs.next(), events.next(), state);
+                drop(told);
+            }));
             databases.push(database);
         }
         assert_eq!(databases.len(), 6, "{BUFFERED:?} is among them");
@@ -48,5 +58,6 @@ fn an_idle_database_uses_no_measurable_processor_time() {
             least = least.min(processor_time().saturating_sub(before));
         }
         assert!(least <= Duration::from_millis(10), "an idle second took {least:?}");
+        assert!(waiting.iter().all(|task| !task.is_finished()), "they wait");
     });
 }

@@ -68,6 +68,11 @@ assert_impl_all!(HistoryRetention: Copy, Debug, Default, PartialEq, Send, Sync, 
 assert_impl_all!(Driver: Copy, Debug, Default, PartialEq, Send, Sync);
 assert_impl_all!(RunRef: Clone, Debug, Eq, Hash, Send, Sync);
 
+assert_impl_all!(Cursor: Clone, Debug, Eq, Send, Sync, Serialize, DeserializeOwned);
+assert_impl_all!(KvChange: Clone, Debug, PartialEq, Send, Sync, Serialize, DeserializeOwned);
+assert_impl_all!(JsonChange: Clone, Debug, PartialEq, Send, Sync, Serialize, DeserializeOwned);
+assert_impl_all!(RunChange: Clone, Debug, PartialEq, Send, Sync, Serialize, DeserializeOwned);
+
 // Options have defaults, outcomes can be looked at.
 assert_impl_all!(RunOptions: Clone, Debug, PartialEq, Default, Send, Sync);
 assert_impl_all!(ScanOptions: Clone, Debug, PartialEq, Default, Send, Sync);
@@ -98,6 +103,8 @@ assert_impl_all!(Error: std::error::Error, Send, Sync);
 assert_impl_all!(Scan: Stream<Item = Result<(String, Value)>>, Debug, Send, Unpin);
 assert_impl_all!(EventStream: Stream<Item = Result<Event>>, Debug, Send, Unpin);
 assert_impl_all!(TraceStream: Stream<Item = Result<Trace>>, Debug, Send, Unpin);
+assert_impl_all!(Subscription<KvChange>: Stream<Item = Result<KvChange>>, Debug, Send, Unpin);
+assert_impl_all!(Subscription<Event>: Stream<Item = Result<Event>>, Debug, Send, Unpin);
 assert_impl_all!(BeginRun: Future<Output = RunId>, Debug, Send, Unpin);
 
 const fn is_static<T: 'static>() {}
@@ -105,6 +112,7 @@ const _: () = {
     is_static::<Scan>();
     is_static::<EventStream>();
     is_static::<TraceStream>();
+    is_static::<Subscription<RunChange>>();
     is_static::<BeginRun>();
     is_static::<Error>();
 };
@@ -116,6 +124,11 @@ where
 {
     assert!(!format!("{op:?}").is_empty());
     drop(op);
+}
+
+/// Takes a wait, which can be spawned, and drops it without a poll.
+fn is_spawned(wait: impl Future<Output = Result<State>> + Debug + Send + Unpin + 'static) {
+    drop(wait);
 }
 
 fn every_kv_operation(kv: &RunKv, store: &KVStore, run: &RunId) {
@@ -155,6 +168,10 @@ fn every_kv_operation(kv: &RunKv, store: &KVStore, run: &RunId) {
     op::<Vec<(String, Value)>>(store.list_with_values(run, None));
     op::<u64>(store.count(run, None));
     drop(store.scan(run, ScanOptions::default()));
+    op::<Subscription<KvChange>>(kv.watch(Some("k")));
+    op::<Subscription<KvChange>>(kv.watch_from(None, Cursor::from(Version::default())));
+    op::<Subscription<KvChange>>(store.watch(run, None));
+    op::<Subscription<KvChange>>(store.watch_from(run, Some("k"), Cursor::from(Version::default())));
 }
 
 fn every_json_operation(json: &RunJson, store: &JsonStore, run: &RunId) {
@@ -186,6 +203,10 @@ fn every_json_operation(json: &RunJson, store: &JsonStore, run: &RunId) {
     op::<Version>(store.array_push(run, "k", "a", 1));
     op::<Vec<String>>(store.list(run, None));
     op::<Vec<serde_json::Value>>(store.query(run, "k", "$"));
+    op::<Subscription<JsonChange>>(json.watch(None));
+    op::<Subscription<JsonChange>>(json.watch_from(None, Cursor::from(Version::default())));
+    op::<Subscription<JsonChange>>(store.watch(run, None));
+    op::<Subscription<JsonChange>>(store.watch_from(run, None, Cursor::from(Version::default())));
 }
 
 fn every_event_operation(events: &RunEvents, log: &EventLog, run: &RunId) {
@@ -215,6 +236,8 @@ fn every_event_operation(events: &RunEvents, log: &EventLog, run: &RunId) {
     op::<Vec<String>>(log.event_types(run));
     op::<ChainVerification>(log.verify_chain(run));
     drop(log.stream(run, 0));
+    op::<Subscription<Event>>(events.subscribe(0));
+    op::<Subscription<Event>>(log.subscribe(run, 0));
 }
 
 fn every_state_operation(states: &RunStates, cells: &StateCell, run: &RunId) {
@@ -226,6 +249,12 @@ fn every_state_operation(states: &RunStates, cells: &StateCell, run: &RunId) {
     op::<bool>(states.delete("c"));
     op::<bool>(states.exists("c"));
     op::<Vec<String>>(states.list());
+    op::<Subscription<State>>(states.watch("c"));
+    op::<Subscription<State>>(states.watch_from("c", Cursor::from(Version::default())));
+    op::<Subscription<State>>(cells.watch(run, "c"));
+    op::<Subscription<State>>(cells.watch_from(run, "c", Cursor::from(Version::default())));
+    is_spawned(states.wait_for("c", |_| true));
+    is_spawned(cells.wait_for(run, "c", |_| true));
     op::<u64>(cells.init(run, "c", 1));
     op::<Option<State>>(cells.read(run, "c"));
     op::<u64>(cells.set(run, "c", 1));
@@ -282,6 +311,8 @@ fn every_run_operation(database: &Database, runs: &RunIndex, run: &RunId) {
     op::<Vec<RunMetadata>>(runs.query_by_status(RunStatus::Active));
     op::<Vec<RunMetadata>>(runs.query_by_tag("tag"));
     op::<()>(runs.delete_run(run));
+    op::<Subscription<RunChange>>(runs.watch(None));
+    op::<Subscription<RunChange>>(runs.watch_from(Some(RunStatus::Failed), Cursor::from(Version::default())));
     op::<Database>(Database::open("/nowhere"));
     op::<Database>(Database::open_with_mode("/nowhere", DurabilityMode::Strict));
     op::<Database>(Database::open_in_memory());

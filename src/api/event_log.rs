@@ -9,13 +9,17 @@ use super::kv_store::check_count;
 use super::op::{Op, read};
 use super::pages::{PAGE, PageStream, Pages};
 use super::scope::Scope;
+use super::subscription::Subscription;
+use crate::base::cursor::Place;
 use crate::base::error::Result;
 use crate::base::event::{ChainVerification, Event};
 use crate::base::limits::{check_key, check_value};
 use crate::base::run_id::RunId;
+use crate::base::stored::Stored;
 use crate::base::value::Value;
 use crate::primitive::command::{Command, EventCommand};
 use crate::primitive::output::Reply;
+use crate::shard::subscriptions::{Start, Topic};
 
 /// The event logs of every run: append-only, numbered 0, 1, 2 ... without gaps, each event naming the hash of the one
 /// before it. Guarantee: a read sees every event that was acknowledged before it began.
@@ -213,6 +217,21 @@ impl RunEvents {
         PageStream::new(pages)
     }
 
+    /// Subscribes to the events from a sequence on, in order: those there are, then those that are appended.
+    ///
+    /// # Errors
+    /// `InvalidOperation` in a transaction, `Unavailable`.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub fn subscribe(&self, from: u64) -> Op<Subscription<Event>> {
+        let topic = Topic::Events { run: self.scope.run() };
+        self.scope.subscribe(Ok(()), topic, Start::At(Place::Event(from)), |change| match change.stored {
+            Some(Stored::Event(event)) => Some(Arc::unwrap_or_clone(event)),
+            _ => None,
+        })
+    }
+
     /// Checks the whole hash chain: every event is there, has the hash it was stored with and names its predecessor's,
     /// and the last one is the one the log ends with. Takes time by the length of the log. What is wrong is in the
     /// result, not in an error.
@@ -386,6 +405,17 @@ impl EventLog {
     /// Reads only; dropping the stream releases its snapshot.
     pub fn stream(&self, run: impl Borrow<RunId>, from: u64) -> EventStream {
         self.of(run).stream(from)
+    }
+
+    /// See [`RunEvents::subscribe`].
+    ///
+    /// # Errors
+    /// Those of [`RunEvents::subscribe`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub fn subscribe(&self, run: impl Borrow<RunId>, from: u64) -> Op<Subscription<Event>> {
+        self.of(run).subscribe(from)
     }
 
     /// See [`RunEvents::verify_chain`].

@@ -41,7 +41,7 @@ pub struct JsonStore {
 /// look like.
 #[derive(Clone, Debug)]
 pub struct RunJson {
-    scope: Scope,
+    pub(super) scope: Scope,
 }
 
 impl RunJson {
@@ -317,7 +317,7 @@ impl JsonStore {
         Self { database: database.into() }
     }
 
-    fn of(&self, run: impl Borrow<RunId>) -> RunJson {
+    pub(super) fn of(&self, run: impl Borrow<RunId>) -> RunJson {
         RunJson::new(Scope::of_run(self.database.engine(), run))
     }
 

@@ -31,7 +31,7 @@ pub struct KVStore {
 /// The key-value pairs of one run; in a transaction, as the transaction sees and changes them.
 #[derive(Clone, Debug)]
 pub struct RunKv {
-    scope: Scope,
+    pub(super) scope: Scope,
 }
 
 /// The key-value pairs of one run within a transaction, as `KVStore::transaction` hands them out.
@@ -326,7 +326,7 @@ impl KVStore {
         &self.database
     }
 
-    fn of(&self, run: impl Borrow<RunId>) -> RunKv {
+    pub(super) fn of(&self, run: impl Borrow<RunId>) -> RunKv {
         RunKv::new(Scope::of_run(self.database.engine(), run))
     }
 

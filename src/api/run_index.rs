@@ -26,7 +26,7 @@ use crate::runtime::engine::Engine;
 /// found by its name is the one that has it.
 #[derive(Clone, Debug)]
 pub struct RunIndex {
-    database: Database,
+    pub(super) database: Database,
 }
 
 /// Which run is meant.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use super::op::Op;
 use super::spread::spread;
+use super::subscription::{Read, Subscription};
 use super::transacting::Transacting;
 use crate::base::error::{Error, Result};
+use crate::base::options::Partitioning;
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::commit::access::Access;
@@ -16,6 +18,7 @@ use crate::primitive;
 use crate::primitive::command::Command;
 use crate::primitive::output::Reply;
 use crate::runtime::engine::Engine;
+use crate::shard::subscriptions::{Names, Start, Topic};
 use crate::store::memory::Memory;
 
 /// A run, and perhaps a transaction, that operations belong to.
@@ -113,6 +116,37 @@ impl Scope {
             Some(transaction) => transaction.step(self.run, command),
         };
         Op::call(call, read)
+    }
+
+    /// A subscription to what changes in the run.
+    pub(crate) fn subscribe<T: 'static>(
+        &self,
+        checked: Result<()>,
+        topic: Topic,
+        start: Start,
+        read: Read<T>,
+    ) -> Op<Subscription<T>> {
+        let refused = if self.run == RunId::DIRECTORY {
+            Err(Error::InvalidOperation("the nil uuid is not a run id".into()))
+        } else if self.in_transaction() || self.replayed.is_some() || self.refused.is_some() {
+            Err(Error::InvalidOperation("only a run itself can be subscribed to, not a view of it".into()))
+        } else {
+            checked
+        };
+        match refused {
+            Ok(()) => Subscription::begin(&self.engine, self.shards_of(&topic), topic, start, read),
+            Err(error) => Op::done(Err(error)),
+        }
+    }
+
+    /// The shards that own what a topic of the run is about.
+    fn shards_of(&self, topic: &Topic) -> Vec<usize> {
+        let layout = self.engine.setup().layout;
+        match topic {
+            Topic::Keys { space, names: Names::One(name), .. } => vec![layout.shard_of_key(&self.run, *space, name)],
+            Topic::Keys { .. } if layout.partitioning == Partitioning::ByKey => (0..layout.shards).collect(),
+            _ => vec![layout.shard_of_run(&self.run)],
+        }
     }
 
     fn check_run(&self, command: &Command) -> Result<()> {

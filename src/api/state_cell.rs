@@ -31,7 +31,7 @@ pub struct StateCell {
 /// The state cells of one run; in a transaction, as the transaction sees and changes them.
 #[derive(Clone, Debug)]
 pub struct RunStates {
-    scope: Scope,
+    pub(super) scope: Scope,
 }
 
 impl RunStates {
@@ -294,7 +294,7 @@ impl StateCell {
         Self { database: database.into() }
     }
 
-    fn of(&self, run: impl Borrow<RunId>) -> RunStates {
+    pub(super) fn of(&self, run: impl Borrow<RunId>) -> RunStates {
         RunStates::new(Scope::of_run(self.database.engine(), run))
     }
 

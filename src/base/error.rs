@@ -105,6 +105,17 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A subscription cannot go on without a gap: history does not reach back to where it stands. Look at the current
+    /// state and subscribe anew.
+    #[error(
+        "changes since that version are no longer kept, look at the current state and subscribe anew: version={version} kept_from={kept_from}"
+    )]
+    NotKept {
+        /// Where the subscription stands.
+        version: Version,
+        /// From this version on, all changes are kept.
+        kept_from: Version,
+    },
     /// The operation did not finish in the time it was given.
     #[error("timed out: after={0:?}")]
     Timeout(Duration),

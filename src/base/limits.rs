@@ -44,6 +44,11 @@ pub(crate) const MAILBOX_REQUESTS: usize = 4096;
 /// The most messages a shard takes from its mailbox before it looks at its log and its timers.
 pub(crate) const BATCH_REQUESTS: usize = 256;
 
+/// How many changes wait for a subscriber before it has to catch up from history.
+pub(crate) const SUBSCRIPTION_CHANGES: usize = 1024;
+/// How many bytes of changes wait for a subscriber, or go to it at once; a single change may be larger.
+pub(crate) const SUBSCRIPTION_BYTES: usize = 1 << 20;
+
 const _: () = assert!(VALUE_DEPTH <= super::value::MAX_DEPTH, "what is accepted can be read back");
 const _: () = assert!(VALUE_BYTES < TRANSACTION_BYTES, "a transaction holds several of the largest values");
 const _: () = assert!(JSON_BYTES < TRANSACTION_BYTES, "a transaction holds several of the largest documents");

@@ -5,6 +5,7 @@
 //!   use before an operation reaches a shard).
 
 pub(crate) mod commit_digest;
+pub(crate) mod cursor;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod json;

@@ -173,6 +173,16 @@ pub(crate) enum Bug {
     HistoryTimeIgnored,
     /// What a run itself says of its history does not count.
     OwnHistoryIgnored,
+    /// In `Strict`, a subscriber is told of a change before it is durable.
+    ChangeNotDurable,
+    /// A subscriber is told of what may come behind a transaction in doubt.
+    ToldInDoubt,
+    /// A subscriber whose queue was emptied does not catch up.
+    OverflowForgotten,
+    /// A subscriber that has read one page of history is taken to have caught up.
+    LiveTooEarly,
+    /// A subscriber that catches up begins where it began before.
+    PlaceForgotten,
     /// Recovery reads segments in the order of a hash.
     HashOrder,
 }

@@ -3,7 +3,9 @@
 use futures::{Stream, StreamExt};
 
 use super::wait::{block_on, check_thread};
-use crate::api::{pages, scan};
+use crate::api::subscription::ByVersion;
+use crate::api::{pages, scan, subscription};
+use crate::base::cursor::Cursor;
 use crate::base::error::Result;
 use crate::base::event::Event;
 use crate::base::trace::Trace;
@@ -27,6 +29,11 @@ pub type Scan = BlockingStream<scan::Scan>;
 ///
 #[doc = twin_of!(pages::PageStream)]
 pub type PageStream<T> = BlockingStream<pages::PageStream<T>>;
+
+/// Committed changes as an iterator that waits for each.
+///
+#[doc = twin_of!(subscription::Subscription)]
+pub type Subscription<T> = BlockingStream<subscription::Subscription<T>>;
 
 /// The events of a log, in order.
 pub type EventStream = PageStream<Event>;
@@ -59,6 +66,22 @@ impl Scan {
     #[doc = see!(scan::Scan::cursor)]
     #[must_use]
     pub fn cursor(&self) -> Option<String> {
+        self.stream.cursor()
+    }
+}
+
+impl<T: ByVersion> Subscription<T> {
+    #[doc = see!(subscription::Subscription::cursor)]
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.stream.cursor()
+    }
+}
+
+impl Subscription<Event> {
+    #[doc = see!(subscription::Subscription::cursor)]
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
         self.stream.cursor()
     }
 }

@@ -40,6 +40,7 @@ mod stores;
 mod transaction;
 mod wait;
 
+pub use blocking_stream::Subscription;
 pub use builder::DatabaseBuilder;
 pub use database::Database;
 pub use replay::ReplayView;
@@ -53,6 +54,8 @@ pub use crate::api::local_run::LocalRun;
 pub use crate::api::replay::{Change, Step};
 pub use crate::api::transaction::{CommitOutcome, TransactionOptions};
 pub use crate::api::verify_run::ReplayVerification;
+pub use crate::api::watching::{JsonChange, KvChange, RunChange};
+pub use crate::base::cursor::Cursor;
 pub use crate::base::error::{Conflict, Error, Result};
 pub use crate::base::event::{ChainVerification, Event};
 pub use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
@@ -76,13 +79,16 @@ pub use serde_json;
 
 /// The primitives: handles for the whole database, for one run, and short names for transactions.
 pub mod primitives {
-    pub use super::blocking_stream::{BlockingStream, EventStream, PageStream, Scan, TraceStream};
+    pub use super::blocking_stream::{BlockingStream, EventStream, PageStream, Scan, Subscription, TraceStream};
     pub use super::extensions::{EventLogExt, JsonStoreExt, KVStoreExt, StateCellExt, TraceStoreExt};
     pub use super::stores::{
         EventLog, JsonStore, KVStore, KVTransaction, RunEvents, RunIndex, RunJson, RunKv, RunStates, RunTraces,
         StateCell, TraceStore,
     };
-    pub use super::{ChainVerification, Event, RunMetadata, RunStatus, State, Trace, TraceTree, TraceType, Versioned};
+    pub use super::{
+        ChainVerification, Cursor, Event, JsonChange, KvChange, RunChange, RunMetadata, RunStatus, State, Trace,
+        TraceTree, TraceType, Versioned,
+    };
     pub use crate::api::run_index::RunRef;
     pub use crate::api::scan::ScanOptions;
 }

@@ -9,13 +9,15 @@ use json_patch::Patch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::blocking_stream::{EventStream, Scan, TraceStream};
+use super::blocking_stream::{EventStream, Scan, Subscription, TraceStream};
 use super::database::Database;
 use super::transaction::Transaction;
 use super::wait::wait;
 use crate::api::run_index::RunRef;
 use crate::api::scan::ScanOptions;
+use crate::api::watching::{JsonChange, KvChange, RunChange};
 use crate::api::{event_log, json_store, kv_store, run_index, state_cell, trace_store};
+use crate::base::cursor::Cursor;
 use crate::base::error::Result;
 use crate::base::event::{ChainVerification, Event};
 use crate::base::run::{RunMetadata, RunStatus};
@@ -48,6 +50,8 @@ primitive! {
         waits list_with_values(prefix: Option<&str>) -> Vec<(String, Value)>;
         waits count(prefix: Option<&str>) -> u64;
         gives scan(options: ScanOptions) -> Scan;
+        waits watch(prefix: Option<&str>) -> Subscription<KvChange>;
+        waits watch_from(prefix: Option<&str>, cursor: Cursor) -> Subscription<KvChange>;
     }
 }
 
@@ -72,6 +76,7 @@ primitive! {
         waits read_by_time(range: Range<i64>) -> Vec<Event>;
         waits event_types() -> Vec<String>;
         gives stream(from: u64) -> EventStream;
+        waits subscribe(from: u64) -> Subscription<Event>;
         waits verify_chain() -> ChainVerification;
     }
 }
@@ -98,6 +103,9 @@ primitive! {
         waits delete(name: impl AsRef<str>) -> bool;
         waits exists(name: impl AsRef<str>) -> bool;
         waits list() -> Vec<String>;
+        waits watch(name: impl AsRef<str>) -> Subscription<State>;
+        waits watch_from(name: impl AsRef<str>, cursor: Cursor) -> Subscription<State>;
+        waits wait_for[F: FnMut(&State) -> bool + Send](name: impl AsRef<str>, predicate: F) -> State;
     }
 }
 
@@ -149,6 +157,8 @@ primitive! {
         waits array_push(key: impl AsRef<str>, path: impl AsRef<str>, value: impl Into<serde_json::Value>) -> Version;
         waits list(prefix: Option<&str>) -> Vec<String>;
         waits query(key: impl AsRef<str>, query: impl AsRef<str>) -> Vec<serde_json::Value>;
+        waits watch(prefix: Option<&str>) -> Subscription<JsonChange>;
+        waits watch_from(prefix: Option<&str>, cursor: Cursor) -> Subscription<JsonChange>;
     }
 }
 
@@ -180,6 +190,8 @@ twin! {
         waits query_by_status(status: RunStatus) -> Vec<RunMetadata>;
         waits query_by_tag(tag: impl AsRef<str>) -> Vec<RunMetadata>;
         waits delete_run(which: impl Into<RunRef>) -> ();
+        waits watch(status: Option<RunStatus>) -> Subscription<RunChange>;
+        waits watch_from(status: Option<RunStatus>, cursor: Cursor) -> Subscription<RunChange>;
     }
 }
 

@@ -67,6 +67,11 @@ impl Intents {
         self.holders == 0
     }
 
+    /// No commit that is in doubt comes below this version.
+    pub(crate) fn lowest(&self) -> Option<Version> {
+        self.writes.values().chain(self.deleted.values()).map(|(_, timestamp)| *timestamp).min()
+    }
+
     /// Whether any commit may still come at or below a version.
     pub(crate) fn is_in_doubt(&self, version: Version) -> bool {
         let mut all = self.writes.values().chain(self.deleted.values());

@@ -15,6 +15,7 @@ use crate::base::value::Value;
 use crate::base::version::{Version, Versioned};
 use crate::format::record::Position;
 use crate::format::snapshot::Piece;
+use crate::store::changes::Changes;
 use crate::store::dump::Page;
 
 /// What a command answers. Records are shared with the store; the caller's side copies them.
@@ -52,6 +53,7 @@ pub(crate) enum Output {
     Records(Box<Page>),
     Commits(Vec<CommitDigest>),
     Lineage(Arc<ReadSet>),
+    Changes(Box<Changes>),
     /// So many records were logged, none above this version; whatever may be committed above it is in this segment or behind.
     LogStart {
         segment: u32,

@@ -15,7 +15,7 @@ use futures::channel::oneshot;
 use super::call::Call;
 use super::clock::Clock;
 use super::keeper::Task;
-use super::local;
+use super::local::{self, LocalReply};
 use super::mailbox::{Mailbox, Message, Refused};
 use super::snapshotting::Snapshotter;
 use super::spin::Spinner;
@@ -241,6 +241,29 @@ impl Engine {
         if let Err(Refused::Full(message)) = mailbox.try_send(Message::Request { request, reply }) {
             mailbox.send_urgent(message);
         }
+    }
+
+    /// A request of a subscription, which finds room whatever the others ask. Who waits for the answer does not keep the
+    /// database open. One that is `ordered` is there before whatever is asked later.
+    pub(crate) fn ask(&self, shard: usize, request: Request, ordered: bool) -> LocalReply {
+        if let Some(reason) = self.failed() {
+            return LocalReply::Now(Err(Error::Unavailable(reason)));
+        }
+        let request = match local::call(self.id, shard, request) {
+            Ok(reply) => return reply,
+            Err(request) => request,
+        };
+        let (reply, mut receiver) = oneshot::channel();
+        let mailbox = self.mailbox(shard);
+        let message = Message::Request { request, reply };
+        let refused = if ordered { Err(Refused::Full(message)) } else { mailbox.try_send(message) };
+        if let Err(Refused::Full(message)) = refused {
+            mailbox.send_urgent(message);
+        }
+        if mailbox.is_dead() {
+            return LocalReply::Now(receiver.try_recv().ok().flatten().unwrap_or_else(|| Err(self.gone())));
+        }
+        LocalReply::Later(receiver)
     }
 
     /// A command on a run, sent to the shard that owns what it names.

@@ -138,9 +138,11 @@ impl Shard {
     /// Puts the writes of a committed part into memory.
     pub(super) fn apply(&mut self, part: Part, version: Version, links: Links, reads: Option<&Arc<ReadSet>>) {
         let horizon = self.horizon();
+        let told = self.subscriptions.concerned(part.writes(), &self.memory);
         for write in part.into_writes() {
             index::apply(&mut self.memory, write, version, horizon);
         }
+        self.subscriptions.tell(told, &self.memory, version);
         lineage::note(&mut self.memory, version, links.iter().map(|(run, _)| *run), reads);
         digest::note(&mut self.memory, version, links);
         self.memory.sweep(horizon, SWEEP_WITH_COMMIT);

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::subscriptions::{Start, SubscriptionNumber, Topic};
 use crate::base::error::IoFailure;
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
@@ -38,6 +39,14 @@ pub(crate) enum Request {
     Dump { at: Version },
     /// End the dump at a version, if it still goes on.
     EndDump { at: Version },
+    /// Register a subscription. -> `Changes`: the first ones, if there are any
+    Subscribe { subscription: SubscriptionNumber, topic: Topic, start: Start },
+    /// Give out what a subscription has not had yet, as soon as there is something. -> `Changes`
+    Next { subscription: SubscriptionNumber },
+    /// Answer a subscription as soon as nothing at or below a version can come any more, if only with nothing.
+    Advance { subscription: SubscriptionNumber, through: Version },
+    /// Forget a subscription.
+    Unsubscribe { subscription: SubscriptionNumber },
     /// Say how far the log is durable. -> `Position`
     AskDurable,
     /// Say which runs have event logs. -> `RunIds`

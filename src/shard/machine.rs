@@ -10,7 +10,7 @@
 //!
 //! `door` lets writes in, `budget` limits memory, `execution` runs commands, `committing` commits and coordinates,
 //! `participation` promises and decides, `upkeep` marks, sweeps and keeps time, `aftermath` goes on when the log has failed,
-//! `inspection` says what a verification asks.
+//! `inspection` says what a verification asks, `feeding` tells subscribers of changes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,6 +24,7 @@ use super::horizons::Horizons;
 use super::input::{Acknowledge, Input, Request, RequestId};
 use super::log::Log;
 use super::marks::Marks;
+use super::subscriptions::Subscriptions;
 use super::transactions::Transactions;
 use super::waiting::{WaitList, Waiting};
 use crate::base::error::{Error, Result};
@@ -59,6 +60,7 @@ pub(crate) struct Shard {
     pub(super) transactions: Transactions,
     pub(super) intents: Intents,
     pub(super) waiting: WaitList,
+    pub(super) subscriptions: Subscriptions,
     pub(super) door: Door,
     pub(super) budget: Budget,
     /// Transactions over several shards that this one decides.
@@ -111,6 +113,7 @@ impl Shard {
             transactions: Transactions::default(),
             intents: Intents::default(),
             waiting: WaitList::default(),
+            subscriptions: Subscriptions::default(),
             door: Door::default(),
             budget: Budget::default(),
             coordinations: BTreeMap::new(),
@@ -174,6 +177,7 @@ impl Shard {
             Input::Tick => self.tick(),
         }
         self.tell_of_shortage();
+        self.feed();
     }
 
     /// The next thing to do. Call until there is none, after every batch of inputs.
@@ -237,6 +241,16 @@ impl Shard {
             Request::BeginDump { at } => self.begin_dump(id, at),
             Request::Dump { at } => self.dump(id, at),
             Request::EndDump { at } => self.give_up_dump(id, at),
+            Request::Subscribe { subscription, topic, start } => self.subscribe(id, subscription, topic, start),
+            Request::Next { subscription } => self.next_changes(id, subscription),
+            Request::Advance { subscription, through } => {
+                self.advance(subscription, through);
+                self.answer(id, (Ok(unit()), Version::ZERO));
+            }
+            Request::Unsubscribe { subscription } => {
+                self.subscriptions.remove(subscription);
+                self.answer(id, (Ok(unit()), Version::ZERO));
+            }
             Request::AskDurable => self.say_durable(id),
             Request::ListEventLogs => self.list_event_logs(id),
             Request::Flush => self.flush(id),
@@ -247,6 +261,7 @@ impl Shard {
                 self.log.stop_rotating();
                 self.transactions.clear();
                 self.end_dump();
+                self.end_subscriptions();
                 self.is_closing = true;
                 self.closing = Some(id);
             }
@@ -269,6 +284,7 @@ impl Shard {
     fn stop(&mut self, id: RequestId) {
         self.stopped = true;
         self.log.stop_rotating();
+        self.end_subscriptions();
         let waiting = self.waiting.wake_all();
         let at_door = self.close_door();
         for id in waiting.iter().map(Waiting::id).chain(at_door).chain(self.closing.replace(id)) {
@@ -415,6 +431,7 @@ impl Shard {
         self.fail_departures(reason);
         let all = self.waiting.wake_all();
         self.run_again(all);
+        self.subscriptions.wake_all();
         self.open_door();
     }
 
@@ -498,6 +515,17 @@ impl Shard {
     #[cfg(test)]
     pub(crate) fn open_transactions(&self) -> usize {
         self.transactions.count()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscriptions.count()
+    }
+
+    /// Queues of subscriptions take so many changes from now on.
+    #[cfg(test)]
+    pub(crate) const fn limit_queues(&mut self, most: usize) {
+        self.subscriptions.limit(most);
     }
 
     /// How many intents are held.

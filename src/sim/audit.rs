@@ -89,6 +89,7 @@ impl World {
             assert_eq!(due, None, "shard {shard} has something left to forget: latest={}", node.shard.latest());
         }
         self.assert_swept();
+        self.assert_told();
     }
 
     /// Nobody reads any more: no more is left than retention asks for.

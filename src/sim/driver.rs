@@ -145,7 +145,7 @@ impl World {
 
     /// Tells the oracle what was handled: this request, unless it waits at the door, and those that were let in.
     fn note_handled(&mut self, moment: Moment, request: Option<(RequestId, Request)>, may_be_refused: bool) {
-        let request = request.filter(|(id, _)| !self.is_of_snapshot(*id));
+        let request = request.filter(|(id, _)| !self.is_of_snapshot(*id) && !self.is_of_subscriber(*id));
         let may_be_refused = may_be_refused || self.is_short_elsewhere();
         let node = &mut self.nodes[moment.shard];
         let mut handled = Vec::new();
@@ -226,6 +226,7 @@ impl World {
         self.trace.effect(self.now, shard, &effect);
         match effect {
             Effect::Reply { id, result } if self.is_of_snapshot(id) => self.snapshot_answered(shard, id, result),
+            Effect::Reply { id, result } if self.is_of_subscriber(id) => self.subscriber_answered(shard, id, result),
             Effect::Reply { id, result } => self.reply(shard, id, &result),
             Effect::Send { to, envelope } => self.send(shard, to, envelope),
             Effect::Append(append) => self.append(shard, append),

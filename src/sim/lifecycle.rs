@@ -361,6 +361,7 @@ impl World {
             let after = self.rng.below(self.swarm.think);
             self.schedule(self.now + after, Event::Think { client });
         }
+        self.begin_subscriptions();
         if self.manifest.is_some() {
             self.schedule(self.now + self.swarm.reservation / 2, Event::Reserve);
         }

@@ -33,6 +33,7 @@ mod seeds;
 mod session;
 mod settling;
 mod snapshots;
+mod subscribers;
 mod swarm;
 mod trace;
 mod trial;
@@ -107,6 +108,9 @@ struct Total {
     proven: u64,
     /// Commits of which it is known what they read.
     explained: u64,
+    /// Changes that subscribers were told of, and how often one began anew.
+    told: u64,
+    restarts: u64,
     /// What came of damage at rest.
     damages: BTreeMap<(Kind, Ending), u64>,
     /// What went wrong on the disk.
@@ -143,6 +147,8 @@ impl Total {
         self.replays += stats.replays;
         self.proven += stats.proven;
         self.explained += stats.explained;
+        self.told += world.subscribers.changes;
+        self.restarts += world.subscribers.restarts;
         self.hits.extend(world.disk.hits());
         for (ending, count) in &world.damages {
             *self.damages.entry(*ending).or_default() += count;

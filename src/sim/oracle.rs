@@ -210,6 +210,10 @@ impl Oracle {
             | Request::EndDump { .. }
             | Request::AskDurable
             | Request::ListEventLogs
+            | Request::Subscribe { .. }
+            | Request::Next { .. }
+            | Request::Advance { .. }
+            | Request::Unsubscribe { .. }
             | Request::Panic => unreachable!("no caller asks for that"),
             Request::Close if moment.is_poisoned => Expected { closes: true, ..refusal(Refusal::Unavailable) },
             Request::Close => {

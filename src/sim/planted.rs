@@ -45,6 +45,19 @@ pub(super) enum Bug {
 }
 
 impl Bug {
+    /// Whether only subscribers notice it.
+    pub(super) const fn is_of_subscriptions(self) -> bool {
+        matches!(
+            self,
+            Self::Planted(
+                planted::Bug::ChangeNotDurable
+                    | planted::Bug::OverflowForgotten
+                    | planted::Bug::LiveTooEarly
+                    | planted::Bug::PlaceForgotten
+            )
+        )
+    }
+
     /// Gives the bug a chance to show.
     pub(super) fn adjust(self, swarm: &mut Swarm) {
         swarm.crash_in_write = swarm.crash_in_write.max(30);
@@ -220,6 +233,14 @@ mod tests {
         assert_caught(Bug::Planted(planted::Bug::HistoryCutShort), Mode::InMemory);
         assert_caught(Bug::Planted(planted::Bug::HistoryTimeIgnored), Mode::Strict);
         assert_caught(Bug::Planted(planted::Bug::OwnHistoryIgnored), Mode::Strict);
+    }
+
+    #[test]
+    fn bugs_of_subscriptions_are_caught() {
+        assert_caught(Bug::Planted(planted::Bug::ChangeNotDurable), Mode::Strict);
+        assert_caught(Bug::Planted(planted::Bug::OverflowForgotten), Mode::InMemory);
+        assert_caught(Bug::Planted(planted::Bug::LiveTooEarly), Mode::Strict);
+        assert_caught(Bug::Planted(planted::Bug::PlaceForgotten), Mode::Buffered);
     }
 
     #[test]

@@ -16,8 +16,10 @@ use super::mesh::{Mesh, Message, Party};
 use super::oracle::Oracle;
 use super::planted::Bug;
 use super::rng::Rng;
+use super::subscribers::Subscribers;
 use super::swarm::{Mode, Swarm};
 use super::trace::Trace;
+use crate::base::cursor::Place;
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
 use crate::commit::message::TransactionNumber;
@@ -57,6 +59,16 @@ pub(super) enum Event {
     /// A client goes on.
     Think {
         client: usize,
+    },
+    /// A subscriber asks for more.
+    Listen {
+        subscriber: usize,
+    },
+    /// It hears what it was told, and stands there then.
+    Told {
+        subscriber: usize,
+        place: Place,
+        versions: Vec<Version>,
     },
     /// The keeper extends the clock's reservation.
     Reserve,
@@ -138,6 +150,7 @@ pub(super) struct World {
     /// Set while the database closes.
     pub(super) closing: Option<Closing>,
     pub(super) clients: Vec<Client>,
+    pub(super) subscribers: Subscribers,
     pub(super) runs: Vec<RunId>,
     pub(super) requests: RequestId,
     /// When the last request was sent.
@@ -200,6 +213,7 @@ impl World {
             taking: Taking::default(),
             closing: None,
             clients: (0..clients).map(|_| Client::new(swarm.scripts / clients + 1)).collect(),
+            subscribers: Subscribers::new(seed, bug.is_some_and(Bug::is_of_subscriptions)),
             runs,
             requests: 0,
             asked_at: 0,
@@ -269,6 +283,8 @@ impl World {
             Event::Prepared { shard, index, capacity, fails } => self.prepared(shard, index, capacity, fails),
             Event::AskAgain { shard } => self.tell(shard, Input::AskAgain),
             Event::Think { client } => self.think(client),
+            Event::Listen { subscriber } => self.listen(subscriber),
+            Event::Told { subscriber, place, versions } => self.told(subscriber, place, versions),
             Event::Reserve => self.reserve(),
             Event::Snapshot => self.go_on_with_snapshot(),
             Event::Crash => return self.crash(),

@@ -136,6 +136,18 @@ impl Chain {
         self.older.iter().flat_map(|past| past.revisions.iter()).chain(std::iter::once(&self.newest))
     }
 
+    /// The revisions from a version on, oldest first, without deletes of what was not there.
+    pub(crate) fn changes_from(&self, version: Version) -> impl Iterator<Item = &Revision> {
+        let older = self.older.as_ref().map_or(&[][..], |past| &past.revisions);
+        let (before, from) = older.split_at(older.partition_point(|revision| revision.version < version));
+        let mut was_there = before.last().is_some_and(|last| last.stored.is_some());
+        let newest = std::iter::once(&self.newest).filter(move |newest| newest.version >= version);
+        from.iter().chain(newest).filter(move |revision| {
+            let is_there = revision.stored.is_some();
+            std::mem::replace(&mut was_there, is_there) || is_there
+        })
+    }
+
     /// By how much it grows at most with a revision that holds this. What it holds now is taken to be replaced at the horizon.
     pub(crate) fn growth(&self, stored: &Stored, retention: Retention) -> usize {
         let past = self.older.as_ref().map_or(&[][..], |past| &past.revisions);

@@ -202,6 +202,18 @@ impl Memory {
         names.map(|(name, chain)| (name, chain.newest().version)).find(|(_, version)| *version > snapshot)
     }
 
+    /// The chains in a range in order; those that hold nothing at the snapshot may be left out.
+    pub(super) fn chains(
+        &self,
+        run: &RunId,
+        space: Space,
+        range: NameRange,
+        snapshot: Version,
+    ) -> impl Iterator<Item = (&Name, &Chain)> {
+        let table = self.runs.get(run).filter(|_| is_range(&range));
+        table.into_iter().flat_map(move |table| table.chains(space, range.clone(), snapshot))
+    }
+
     /// The versions of all revisions in a range.
     pub(crate) fn versions_in(&self, run: &RunId, space: Space, range: &NameRange) -> impl Iterator<Item = Version> {
         let table = self.runs.get(run).filter(|_| is_range(range));
@@ -239,11 +251,13 @@ impl Memory {
 
     /// Whether a read of this space of a run at this version could miss something that was collected.
     pub(crate) fn is_collected(&self, run: &RunId, space: Space, snapshot: Version) -> bool {
-        let collected = || match self.runs.get(run) {
-            Some(table) => table.collected[space.index()],
-            None => self.tombstones.get(run).copied().unwrap_or(Version::ZERO),
-        };
-        snapshot < self.collected && snapshot < collected()
+        snapshot < self.collected && snapshot < self.kept_from(run, space)
+    }
+
+    /// From which version on a read of this space of a run misses nothing that was collected.
+    pub(crate) fn kept_from(&self, run: &RunId, space: Space) -> Version {
+        let of_deleted = || self.tombstones.get(run).copied().unwrap_or(Version::ZERO);
+        self.runs.get(run).map_or_else(of_deleted, |table| table.collected[space.index()])
     }
 
     /// A read of a run below these versions, by space, could miss what was collected, even if nothing is left of the run.

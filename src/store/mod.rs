@@ -6,6 +6,7 @@
 
 pub(crate) mod backlog;
 pub(crate) mod chain;
+pub(crate) mod changes;
 pub(crate) mod commits;
 pub(crate) mod dump;
 pub(crate) mod footprint;

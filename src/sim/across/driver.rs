@@ -10,6 +10,7 @@ use super::super::faults::{ERRORS, Fault, When};
 use super::super::mesh::Party;
 use super::super::recovery::DATABASE;
 use super::exhaustive::Plan;
+use super::listeners::FIRST;
 use super::world::{Event, What, World};
 use crate::base::error::Result;
 use crate::base::options::DurabilityMode;
@@ -122,6 +123,7 @@ impl World {
             return;
         }
         match effect {
+            Effect::Reply { id, result } if id >= FIRST => self.heard(id, result),
             Effect::Reply { id, result } => self.reply(shard, id, result),
             Effect::Send { to, envelope } => {
                 self.note(format_args!("{shard} -> {to} {envelope:?}"));

@@ -431,6 +431,7 @@ impl World {
             Node { shard, inbox: VecDeque::new(), is_scheduled: false, tick_at: None, is_stopped: false }
         };
         self.nodes = (0..).zip(memories).map(node).collect();
+        self.begin_listening();
         self.shards_before = self.nodes.len();
         self.closing = Closing::default();
         self.taking = None;

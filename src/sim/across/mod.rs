@@ -16,6 +16,7 @@ mod history;
 #[path = "../../../tests/support/isolation/mod.rs"]
 mod isolation;
 mod lifecycle;
+mod listeners;
 mod planted;
 mod program;
 mod proofs;

@@ -77,6 +77,12 @@ fn bugs_of_documents_are_caught() {
 }
 
 #[test]
+fn bugs_of_subscriptions_are_caught() {
+    assert_caught(Bug::ToldInDoubt, Mode::InMemory, 200);
+    assert_caught(Bug::ChangeNotDurable, Mode::Strict, 200);
+}
+
+#[test]
 fn bugs_of_digests_are_caught() {
     assert_caught(Bug::WriteNotDigested, Mode::InMemory, 20);
     assert_caught(Bug::ChainedToFirst, Mode::Strict, 20);

@@ -16,6 +16,7 @@ use super::client::{Client, Reading};
 use super::exhaustive::Plan;
 use super::history::{Found, History, LastLook};
 use super::lifecycle::Closing;
+use super::listeners::Listener;
 use super::swarm::Swarm;
 use crate::base::error::Result;
 use crate::base::version::Version;
@@ -203,6 +204,7 @@ pub(super) struct World {
     pub(super) clients: Vec<Client>,
     pub(super) requests: BTreeMap<RequestId, Asked>,
     pub(super) asked: RequestId,
+    pub(super) listeners: Vec<Listener>,
     /// Numbers of transactions in this opening.
     pub(super) numbers: u64,
     pub(super) ids: u64,
@@ -255,6 +257,7 @@ impl World {
             clients,
             requests: BTreeMap::new(),
             asked: 0,
+            listeners: Vec::new(),
             numbers: 0,
             ids: 0,
             history: History::default(),
