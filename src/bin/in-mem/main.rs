@@ -1,0 +1,82 @@
+//! The tool `in-mem`: looks at databases, checks, copies and rescues them.
+//!
+//! - Sees the library's public names only.
+//! - Opens a database read-only, also beside a process that writes to it. What writes says so: `backup`, `salvage`, `import`,
+//!   `bench`, `export --output`.
+//! - Results go to standard output: tables on a terminal, JSON lines elsewhere. Everything else goes to standard error.
+
+mod backup;
+mod diff;
+mod events;
+mod export;
+mod failure;
+mod kv;
+mod output;
+mod runs;
+mod session;
+mod time;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+use output::Output;
+use session::Session;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all well, 1 something was found (verify, diff), 2 wrong usage, 3 input or output failed.
+A RUN is an id, a name, or the beginning or the end of an id (4 characters or more) that no other run has.";
+
+/// Looks at in-mem databases, checks, copies and rescues them.
+#[derive(Debug, Parser)]
+#[command(name = "in-mem", version, after_help = EXIT_CODES)]
+struct Tool {
+    /// JSON lines instead of tables; as when the output is no terminal
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What the tool can do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Runs(runs::Runs),
+    Events(events::Events),
+    Kv(kv::Kv),
+    Diff(diff::Diff),
+    Export(export::Export),
+    Backup(backup::Backup),
+}
+
+impl Command {
+    fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
+        match self {
+            Self::Runs(command) => command.run(session, output),
+            Self::Events(command) => command.run(session, output),
+            Self::Kv(command) => command.run(session, output),
+            Self::Diff(command) => command.run(session, output),
+            Self::Export(command) => command.run(session, output),
+            Self::Backup(command) => command.run(session, output),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let tool = match Tool::try_parse() {
+        Ok(tool) => tool,
+        Err(error) => {
+            let is_question = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let _ = error.print();
+            return if is_question { ExitCode::SUCCESS } else { Failure::USAGE.into() };
+        }
+    };
+    let mut output = Output::new(tool.json);
+    let result = tool.command.run(&Session::default(), &mut output).and_then(|()| output.finish());
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.exit(),
+    }
+}

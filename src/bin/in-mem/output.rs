@@ -1,0 +1,116 @@
+//! Output: tables for people, JSON lines for programs.
+//!
+//! - A result is rows under names. As JSON each row is one line, an object of all its names; as a table, one line each.
+//! - Written as it comes, so that a long result begins at once; a table is printed when it is whole.
+
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+
+use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
+use in_mem::blocking::serde_json::{self, Map, Value as Json};
+
+use crate::failure::Failure;
+
+/// Where results go.
+pub(crate) struct Output {
+    out: BufWriter<Stdout>,
+    is_json: bool,
+    is_styled: bool,
+}
+
+impl Output {
+    /// `json`: JSON lines even on a terminal.
+    pub(crate) fn new(json: bool) -> Self {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_styled = is_terminal && !no_color;
+        Self { out: BufWriter::new(stdout), is_json: json || !is_terminal, is_styled }
+    }
+
+    /// Whether results are JSON lines.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.is_json
+    }
+
+    /// Rows under these names.
+    pub(crate) fn rows<const N: usize>(
+        &mut self,
+        names: [&str; N],
+        rows: impl IntoIterator<Item = [Json; N]>,
+    ) -> Result<(), Failure> {
+        if self.is_json {
+            for row in rows {
+                let object: Map<String, Json> = names.iter().map(|name| (*name).to_owned()).zip(row).collect();
+                self.line(&Json::Object(object))?;
+            }
+            return Ok(());
+        }
+        let mut table = Self::table();
+        table.set_header(names.map(|name| self.heading(name)));
+        for row in rows {
+            table.add_row(row.map(|cell| text(&cell)));
+        }
+        writeln!(self.out, "{table}")?;
+        Ok(())
+    }
+
+    /// One thing with named properties: a line of JSON, or a table of one property a line.
+    pub(crate) fn record<const N: usize>(&mut self, fields: [(&str, Json); N]) -> Result<(), Failure> {
+        if self.is_json {
+            let object: Map<String, Json> = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            return self.line(&Json::Object(object));
+        }
+        let mut table = Self::table();
+        for (name, value) in fields {
+            table.add_row([self.heading(name), Cell::new(text(&value))]);
+        }
+        writeln!(self.out, "{table}")?;
+        Ok(())
+    }
+
+    /// A value as a line of JSON.
+    pub(crate) fn line(&mut self, value: &Json) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.out, value).map_err(io::Error::from)?;
+        self.out.write_all(b"\n")?;
+        Ok(())
+    }
+
+    /// Text as it is.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
+        writeln!(self.out, "{text}")?;
+        Ok(())
+    }
+
+    /// Nothing is held back any more.
+    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
+        Ok(self.out.flush()?)
+    }
+
+    fn table() -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table
+    }
+
+    fn heading(&self, name: &str) -> Cell {
+        let cell = Cell::new(name);
+        if self.is_styled { cell.add_attribute(Attribute::Bold) } else { cell }
+    }
+}
+
+/// A value in a cell: texts without quotes, nothing for null.
+fn text(value: &Json) -> String {
+    match value {
+        Json::Null => String::new(),
+        Json::String(text) => text.clone(),
+        Json::Array(items) if items.iter().all(Json::is_string) => {
+            items.iter().map(text).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

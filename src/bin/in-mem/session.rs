@@ -1,0 +1,62 @@
+//! The database that a command looks at, and the run that it means.
+
+use std::path::Path;
+
+use clap::Args;
+use in_mem::blocking::{Database, Driver, RunId};
+
+use crate::failure::Failure;
+
+/// Where the database is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Place {
+    /// The directory of the database
+    #[arg(value_name = "PATH")]
+    pub(crate) path: std::path::PathBuf,
+}
+
+/// What commands share: nothing, or in a shell the open database.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    held: Option<Database>,
+}
+
+impl Session {
+    /// Opens a database to read it.
+    pub(crate) fn open(&self, place: &Place) -> Result<Database, Failure> {
+        match &self.held {
+            Some(database) => Ok(database.clone()),
+            None => open(&place.path),
+        }
+    }
+}
+
+/// Opens a database to read it, whether or not another process has it open.
+pub(crate) fn open(path: &Path) -> Result<Database, Failure> {
+    let builder = Database::builder().path(path).read_only(true).driver(Driver::Threads).spin(None);
+    builder.open().map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// The run that somebody means: by its id, its name, or a part of its id that no other run has.
+pub(crate) fn find_run(database: &Database, which: &str) -> Result<RunId, Failure> {
+    const SHORTEST: usize = 4;
+    let id = RunId::parse(which).ok();
+    if let Some(run) = database.runs().get_run(which)? {
+        return Ok(run.run_id);
+    }
+    // Runs that nobody began are in no list.
+    if let Some(id) = id {
+        return Ok(id);
+    }
+    let part = which.to_ascii_lowercase();
+    let is_meant = |id: &RunId| {
+        let text = id.to_string();
+        part.len() >= SHORTEST && (text.starts_with(&part) || text.ends_with(&part))
+    };
+    let found: Vec<RunId> = database.runs().list_runs()?.into_iter().map(|run| run.run_id).filter(is_meant).collect();
+    match found[..] {
+        [run] => Ok(run),
+        [] => Err(Failure::Usage(format!("there is no such run, `in-mem runs` lists them: run={which}"))),
+        _ => Err(Failure::Usage(format!("{} runs could be meant, give more of the id: run={which}", found.len()))),
+    }
+}
