@@ -11,8 +11,11 @@ mod diff;
 mod events;
 mod export;
 mod failure;
+mod import;
 mod json;
+mod jsonl;
 mod kv;
+mod otlp;
 mod output;
 mod progress;
 mod replay;
@@ -69,6 +72,7 @@ enum Command {
     Backup(backup::Backup),
     Salvage(salvage::Salvage),
     Export(export::Export),
+    Import(import::Import),
 }
 
 impl Command {
@@ -89,6 +93,7 @@ impl Command {
             Self::Backup(command) => command.run(session, output),
             Self::Salvage(command) => command.run(output),
             Self::Export(command) => command.run(session, output),
+            Self::Import(command) => command.run(output),
         }
     }
 }

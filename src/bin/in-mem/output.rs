@@ -79,6 +79,11 @@ impl Output {
         Ok(())
     }
 
+    /// For what is neither: bytes as they are.
+    pub(crate) fn raw(&mut self) -> &mut impl Write {
+        &mut self.out
+    }
+
     /// Text as it is.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
         writeln!(self.out, "{text}")?;
