@@ -136,7 +136,9 @@ fn read_beside(test: &str, mode: DurabilityMode) {
             looks += 1;
         }
         assert!(writer.0.try_wait().unwrap().is_none(), "the writer goes on");
-        println!("{part}: {looks} looks, counts {first:?} to {last:?}");
+        let snapshots = std::fs::read_dir(directory.path().join("snapshots")).unwrap();
+        let newest = snapshots.map(|entry| entry.unwrap().file_name()).max();
+        println!("{part}: {looks} looks, newest snapshot {newest:?}, counts {first:?} to {last:?}");
     }
 }
 
