@@ -328,7 +328,13 @@ fn what_was_exported_can_be_imported() {
     let (directory, path) = with_sample();
     let to = directory.path().join("imported.db");
     let to = to.to_str().unwrap();
-    for run in ["nightly", "ended"] {
+    let database = Database::open(&path).unwrap();
+    let fork = database.fork_run(RUN, None, "fork").unwrap();
+    fork.kv().put("goal", "another one").unwrap();
+    database.runs().add_tags("fork", vec!["forked".into()]).unwrap();
+    database.runs().pause_run("fork").unwrap();
+    database.close().unwrap();
+    for run in ["nightly", "fork", "ended"] {
         let file = directory.path().join(format!("{run}.jsonl"));
         let file = file.to_str().unwrap();
         assert_eq!(text(&["export", &path, run, "--output", file], 0), "");
@@ -341,6 +347,7 @@ fn what_was_exported_can_be_imported() {
     }
     assert_eq!(lines(&["runs", to, "--status", "failed"])[0]["name"], "ended");
     assert_eq!(lines(&["show", to, "ended"])[0]["error"], "out of tokens");
+    assert_eq!(lines(&["show", to, "fork"])[0]["parent"], json!(RUN));
     let tree = lines(&["trace", to, "nightly", "--tree"]);
     assert_eq!(tree[0]["children"].as_array().unwrap().len(), 1, "traces keep their parents");
     assert_eq!(lines(&["verify", to])[0]["sound"], true);
@@ -348,7 +355,7 @@ fn what_was_exported_can_be_imported() {
     let whole = text(&["export", &path, "retry"], 0);
     std::fs::write(&cut_off, whole.lines().take(3).collect::<Vec<_>>().join("\n")).unwrap();
     assert_eq!(tool(&["import", to, cut_off.to_str().unwrap()]).status.code(), Some(2));
-    assert_eq!(lines(&["runs", to]).len(), 2, "nothing of it was written");
+    assert_eq!(lines(&["runs", to]).len(), 3, "nothing of it was written");
 }
 
 #[test]
