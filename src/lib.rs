@@ -69,6 +69,7 @@ pub use api::watching::{JsonChange, KvChange, RunChange, WaitFor};
 pub use base::cursor::Cursor;
 pub use base::error::{Conflict, Error, Result};
 pub use base::event::{ChainVerification, Event};
+pub use base::metrics::{Metric, MetricKind, ShardMetrics};
 pub use base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
 pub use base::primitive::Primitive;
 pub use base::run::{RunMetadata, RunOptions, RunStatus};
@@ -83,6 +84,7 @@ pub use disk::verification::{VerifyProblem, VerifyReport};
 pub use primitive::diff::DiffEntry;
 pub use runtime::backup::BackupReport;
 pub use runtime::checkpoints::SnapshotInfo;
+pub use runtime::metrics::{DiskMetrics, Metrics};
 
 pub use bytes::Bytes;
 pub use json_patch;

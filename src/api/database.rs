@@ -31,6 +31,7 @@ use crate::disk::salvage::SalvageReport;
 use crate::format::FORMAT_VERSION;
 use crate::primitive::command::RunFilter;
 use crate::runtime::engine::{Engine, Health};
+use crate::runtime::metrics::{Metrics, metrics};
 use crate::runtime::salvage::salvage;
 use crate::shard::input::Request;
 
@@ -204,6 +205,31 @@ impl Database {
             memory_limit: setup.usage.limit(),
             health,
         }
+    }
+
+    /// What the database has done since it was opened, and what it holds. Costs one request to each shard, which goes past
+    /// those that wait.
+    ///
+    /// ```
+    /// # use in_mem::prelude::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = Database::open_in_memory().await?;
+    /// let run = db.start_run(RunOptions::default()).await?;
+    /// let before = db.metrics().await?;
+    /// run.kv().put("goal", "fix the bug").await?;
+    /// let after = db.metrics().await?;
+    /// assert_eq!(after.total.writes, before.total.writes + 1);
+    /// # Ok::<(), Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub fn metrics(&self) -> Op<Metrics> {
+        Op::steps(metrics(self.engine.clone()))
     }
 
     /// What opening the database found on disk.

@@ -56,6 +56,7 @@ pub(crate) struct OpenOptions {
 /// # Errors
 /// See `DatabaseBuilder::open`.
 pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
+    let _span = tracing::info_span!("open", path = ?options.path, mode = ?options.mode).entered();
     let shards = check(options)?;
     let (chosen, driver_reason) = choose(options.driver, shards)?;
     let driver = chosen.driver();
@@ -88,7 +89,7 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
             (recovered.memories, recovered.clock, Some(disk), recovered.report)
         }
     };
-    let used = memories.iter().map(|memory| memory.footprint() as u64);
+    let used = memories.iter().map(|memory| memory.footprint().bytes as u64);
     let usage = Arc::new(Usage::new(options.memory_limit, used));
     let setup = Setup { path, mode: options.mode, layout, driver, driver_reason, recovery, usage };
     start(options, setup, memories, Arc::new(clock), disk, chosen)

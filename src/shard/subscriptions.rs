@@ -320,7 +320,7 @@ impl Subscriptions {
         self.most = most;
     }
 
-    #[cfg(test)]
+    /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.all.len()
     }
