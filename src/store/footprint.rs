@@ -20,6 +20,14 @@ pub(crate) struct Footprint {
     pub(crate) revisions: usize,
 }
 
+impl Footprint {
+    /// A part of it is another size now.
+    pub(crate) fn change(&mut self, before: Self, after: Self) {
+        *self += after;
+        *self -= before;
+    }
+}
+
 impl AddAssign for Footprint {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;

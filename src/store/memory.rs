@@ -320,10 +320,8 @@ impl Memory {
                 *collected = forgotten.max(*collected);
                 self.collected = self.collected.max(forgotten);
                 let after = chain.get().footprint();
-                for total in [&mut table.footprint, &mut self.footprint] {
-                    *total += after;
-                    *total -= before;
-                }
+                table.footprint.change(before, after);
+                self.footprint.change(before, after);
                 if leftover == Leftover::Settled && gone_at == Version::MAX {
                     return Ok(());
                 }
@@ -395,10 +393,8 @@ impl Memory {
         let before = chain.footprint();
         let Outcome { leftover, forgotten } = chain.prune(retention);
         let after = chain.footprint();
-        for total in [&mut table.footprint, &mut self.footprint] {
-            *total += after;
-            *total -= before;
-        }
+        table.footprint.change(before, after);
+        self.footprint.change(before, after);
         if leftover != Leftover::Empty && gone_at <= horizon && retention.history != HistoryRetention::Off {
             table.bury(space, &name, gone_at);
         }
