@@ -21,6 +21,8 @@ pub(crate) mod log_files;
 pub(crate) mod mailbox;
 pub(crate) mod metrics;
 pub(crate) mod open;
+#[cfg(feature = "metrics")]
+mod publishing;
 pub(crate) mod recovery;
 pub(crate) mod salvage;
 pub(crate) mod segment_file;
