@@ -111,6 +111,25 @@ pub mod primitives {
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+/// What `docs/guide` shows, compiled and run.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/guide/awaiting-changes.md")]
+    mod awaiting_changes {}
+    #[doc = include_str!("../docs/guide/durability-mode.md")]
+    mod durability_mode {}
+    #[doc = include_str!("../docs/guide/getting-started.md")]
+    mod getting_started {}
+    #[doc = include_str!("../docs/guide/modelling.md")]
+    mod modelling {}
+    #[doc = include_str!("../docs/guide/operating.md")]
+    mod operating {}
+    #[doc = include_str!("../docs/guide/replay-and-diff.md")]
+    mod replay_and_diff {}
+    #[doc = include_str!("../docs/guide/transactions.md")]
+    mod transactions {}
+}
+
 /// Everything most programs need.
 pub mod prelude {
     pub use crate::primitives::*;

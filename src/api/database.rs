@@ -307,8 +307,8 @@ impl Database {
         metadata.then(|metadata| Ok(metadata.map(|metadata| metadata.status)))
     }
 
-    /// The runs that were active when the last process that had the database open ended, and that nobody has touched
-    /// since, oldest first.
+    /// The runs that were active when the last process that had the database open ended, and whose status and metadata
+    /// nobody has changed since, oldest first.
     ///
     /// # Errors
     /// `Unavailable`.
