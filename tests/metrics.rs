@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use in_mem::prelude::*;
-use in_mem::{Driver, HistoryRetention, MetricKind, Metrics};
+use in_mem::{DiskMetrics, Driver, HistoryRetention, MetricKind, Metrics};
 use support::{directory, on_tokio};
 
 const DRIVERS: [Driver; 2] = [Driver::Auto, Driver::Threads];
@@ -148,7 +148,7 @@ fn gauges_say_what_there_is() {
         let before = database.metrics().await.unwrap();
         assert_eq!(
             (before.memory_limit, before.disk, before.recovery.created),
-            (Some(1 << 20), Default::default(), true)
+            (Some(1 << 20), DiskMetrics::default(), true)
         );
         run.kv().put_many([("a", 1), ("b", 2)]).await.unwrap();
         let reader = database.begin_transaction(run.id()).await.unwrap();

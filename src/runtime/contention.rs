@@ -81,8 +81,8 @@ mod tests {
             |after: Duration, conflicts: u64| (0..conflicts).filter(|_| recent.is_storm(start + after)).count();
         let few = limits::CONFLICT_STORM - 1;
         assert_eq!(storms(Duration::ZERO, few), 0);
-        assert_eq!(storms(Duration::from_millis(1_000), few), 0, "it is another second");
+        assert_eq!(storms(Duration::from_secs(1), few), 0, "it is another second");
         assert_eq!(storms(Duration::from_millis(1_999), few), 1);
-        assert_eq!(storms(Duration::from_millis(2_000), limits::CONFLICT_STORM), 1);
+        assert_eq!(storms(Duration::from_secs(2), limits::CONFLICT_STORM), 1);
     }
 }

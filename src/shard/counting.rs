@@ -70,15 +70,14 @@ impl Shard {
     }
 
     pub(super) const fn count_outcome(&mut self, end: End) {
-        let counted = &mut self.counted;
-        let counter = match end {
-            End::Committed => &mut counted.transactions_committed,
-            End::ReadOnly => &mut counted.transactions_read_only,
-            End::Conflicted => &mut counted.transactions_conflicted,
-            End::Refused => &mut counted.transactions_refused,
-            End::Aborted => &mut counted.transactions_aborted,
-        };
-        *counter += 1;
+        let all = &mut self.counted;
+        *match end {
+            End::Committed => &mut all.transactions_committed,
+            End::ReadOnly => &mut all.transactions_read_only,
+            End::Conflicted => &mut all.transactions_conflicted,
+            End::Refused => &mut all.transactions_refused,
+            End::Aborted => &mut all.transactions_aborted,
+        } += 1;
     }
 
     pub(super) fn count_flush(&mut self, written: Written, took: Duration) {

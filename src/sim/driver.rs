@@ -377,7 +377,7 @@ impl World {
             }
             (_, Some(Bug::AcknowledgedEarly)) => {}
             (Ok(None), _) | (Err(_), Some(Bug::FailedWriteRetried)) => {
-                self.tell(shard, Input::Appended { through, took: Duration::ZERO })
+                self.tell(shard, Input::Appended { through, took: Duration::ZERO });
             }
             (Err(error), _) => {
                 self.stats.faults += 1;
