@@ -73,6 +73,7 @@ pub use api::watching::{JsonChange, KvChange, RunChange, WaitFor};
 pub use base::cursor::Cursor;
 pub use base::error::{Conflict, Error, Result};
 pub use base::event::{ChainVerification, Event};
+pub use base::metrics::{Metric, MetricKind, ShardMetrics};
 pub use base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
 pub use base::primitive::Primitive;
 pub use base::run::{RunMetadata, RunOptions, RunStatus};
@@ -87,6 +88,7 @@ pub use disk::verification::{VerifyProblem, VerifyReport};
 pub use primitive::diff::DiffEntry;
 pub use runtime::backup::BackupReport;
 pub use runtime::checkpoints::SnapshotInfo;
+pub use runtime::metrics::{DiskMetrics, Metrics};
 
 pub use bytes::Bytes;
 pub use json_patch;
@@ -112,6 +114,25 @@ pub mod primitives {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+/// What `docs/guide` shows, compiled and run.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/guide/awaiting-changes.md")]
+    mod awaiting_changes {}
+    #[doc = include_str!("../docs/guide/durability-mode.md")]
+    mod durability_mode {}
+    #[doc = include_str!("../docs/guide/getting-started.md")]
+    mod getting_started {}
+    #[doc = include_str!("../docs/guide/modelling.md")]
+    mod modelling {}
+    #[doc = include_str!("../docs/guide/operating.md")]
+    mod operating {}
+    #[doc = include_str!("../docs/guide/replay-and-diff.md")]
+    mod replay_and_diff {}
+    #[doc = include_str!("../docs/guide/transactions.md")]
+    mod transactions {}
+}
 
 /// Everything most programs need.
 pub mod prelude {

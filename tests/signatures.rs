@@ -14,10 +14,10 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use in_mem::prelude::*;
 use in_mem::{
-    BackupReport, BeginRun, Change, Conflict, DatabaseBuilder, DatabaseHealth, DatabaseInfo, DiffEntry, Divergence,
-    Driver, HistoryRetention, Lineage, LineageOptions, Op, Origin, Partitioning, Primitive, Read, RecoveryReport,
-    ReplayVerification, ReplayView, RunDiff, SalvageReport, SnapshotInfo, Step, Text, VerifyProblem, VerifyReport,
-    json_patch, serde_json,
+    BackupReport, BeginRun, Change, Conflict, DatabaseBuilder, DatabaseHealth, DatabaseInfo, DiffEntry, DiskMetrics,
+    Divergence, Driver, HistoryRetention, Lineage, LineageOptions, Metric, MetricKind, Metrics, Op, Origin,
+    Partitioning, Primitive, Read, RecoveryReport, ReplayVerification, ReplayView, RunDiff, SalvageReport,
+    ShardMetrics, SnapshotInfo, Step, Text, VerifyProblem, VerifyReport, json_patch, serde_json,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -83,6 +83,11 @@ assert_impl_all!(DatabaseInfo: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(DatabaseHealth: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(RecoveryReport: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(SnapshotInfo: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(Metrics: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(DiskMetrics: Clone, Debug, PartialEq, Send, Sync);
+assert_impl_all!(ShardMetrics: Clone, Debug, PartialEq, Default, Send, Sync);
+assert_impl_all!(Metric: Copy, Debug, PartialEq, Send, Sync);
+assert_impl_all!(MetricKind: Copy, Debug, Eq, Hash, Send, Sync);
 assert_impl_all!(BackupReport: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(VerifyReport: Clone, Debug, PartialEq, Send, Sync);
 assert_impl_all!(VerifyProblem: Clone, Debug, std::fmt::Display, PartialEq, Send, Sync);
@@ -323,6 +328,7 @@ fn every_run_operation(database: &Database, runs: &RunIndex, run: &RunId) {
     op::<()>(database.delete_snapshot(1));
     op::<BackupReport>(database.backup("path"));
     op::<VerifyReport>(database.verify());
+    op::<Metrics>(database.metrics());
     op::<SalvageReport>(Database::salvage("from", "to"));
     op::<()>(database.close());
     op::<RunId>(database.begin_run_with(RunOptions::default()));

@@ -31,6 +31,7 @@ use crate::disk::salvage::SalvageReport;
 use crate::format::FORMAT_VERSION;
 use crate::primitive::command::RunFilter;
 use crate::runtime::engine::{Engine, Health};
+use crate::runtime::metrics::{Metrics, metrics};
 use crate::runtime::salvage::salvage;
 use crate::shard::input::Request;
 
@@ -206,6 +207,31 @@ impl Database {
         }
     }
 
+    /// What the database has done since it was opened, and what it holds. Costs one request to each shard, which goes past
+    /// those that wait.
+    ///
+    /// ```
+    /// # use in_mem::prelude::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let db = Database::open_in_memory().await?;
+    /// let run = db.start_run(RunOptions::default()).await?;
+    /// let before = db.metrics().await?;
+    /// run.kv().put("goal", "fix the bug").await?;
+    /// let after = db.metrics().await?;
+    /// assert_eq!(after.total.writes, before.total.writes + 1);
+    /// # Ok::<(), Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub fn metrics(&self) -> Op<Metrics> {
+        Op::steps(metrics(self.engine.clone()))
+    }
+
     /// What opening the database found on disk.
     #[must_use]
     pub fn last_recovery(&self) -> &RecoveryReport {
@@ -281,8 +307,8 @@ impl Database {
         metadata.then(|metadata| Ok(metadata.map(|metadata| metadata.status)))
     }
 
-    /// The runs that were active when the last process that had the database open ended, and that nobody has touched
-    /// since, oldest first.
+    /// The runs that were active when the last process that had the database open ended, and whose status and metadata
+    /// nobody has changed since, oldest first.
     ///
     /// # Errors
     /// `Unavailable`.

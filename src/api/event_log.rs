@@ -23,6 +23,22 @@ use crate::shard::subscriptions::{Start, Topic};
 
 /// The event logs of every run: append-only, numbered 0, 1, 2 ... without gaps, each event naming the hash of the one
 /// before it. Guarantee: a read sees every event that was acknowledged before it began.
+///
+/// ```
+/// use in_mem::prelude::*;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let db = Database::open_in_memory().await?;
+/// let (events, run) = (EventLog::new(&db), db.begin_run().await);
+/// let (sequence, hash) = events.append(&run, "tool-called", "grep").await?;
+/// events.append(&run, "tool-answered", 42).await?;
+/// assert_eq!(sequence, 0);
+/// assert_eq!(events.read(&run, 1).await?.map(|event| event.prev_hash), Some(hash));
+/// assert_eq!(events.read_by_type(&run, "tool-called").await?.len(), 1);
+/// assert!(events.verify_chain(&run).await?.is_valid);
+/// # Ok::<(), Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct EventLog {
     database: Database,

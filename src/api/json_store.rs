@@ -32,6 +32,23 @@ use crate::primitive::output::Reply;
 /// # Documents
 ///
 /// The members of objects keep their order. Numbers are 64-bit integers or floats, exactly as `serde_json` reads them.
+///
+/// ```
+/// use in_mem::prelude::*;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let db = Database::open_in_memory().await?;
+/// use in_mem::serde_json::json;
+///
+/// let (documents, run) = (JsonStore::new(&db), db.begin_run().await);
+/// documents.create(&run, "plan", json!({ "steps": ["read"], "done": false })).await?;
+/// documents.array_push(&run, "plan", "steps", json!("fix")).await?;
+/// documents.set(&run, "plan", "/done", json!(true)).await?;
+/// assert_eq!(documents.get(&run, "plan", "steps[1]").await?, Some(json!("fix")));
+/// assert_eq!(documents.query(&run, "plan", "$.steps[*]").await?, [json!("read"), json!("fix")]);
+/// # Ok::<(), Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct JsonStore {
     database: Database,

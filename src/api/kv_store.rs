@@ -23,6 +23,25 @@ use crate::primitive::command::{Command, KvCommand, KvScan};
 use crate::primitive::output::Reply;
 
 /// Key-value pairs of every run. Guarantee: a read sees the latest write that was acknowledged before it began.
+///
+/// ```
+/// use in_mem::prelude::*;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let db = Database::open_in_memory().await?;
+/// let (kv, run) = (KVStore::new(&db), db.begin_run().await);
+/// kv.put(&run, "plan/1", "read the log").await?;
+/// kv.put_with_ttl(&run, "token", "secret", std::time::Duration::from_secs(60)).await?;
+/// assert_eq!(kv.get(&run, "plan/1").await?, Some("read the log".into()));
+/// assert_eq!(kv.list(&run, Some("plan/")).await?, ["plan/1"]);
+///
+/// // Only if nobody has written since.
+/// let found = kv.get_versioned(&run, "plan/1").await?.map(|found| found.version);
+/// kv.compare_and_put(&run, "plan/1", found, "fix the bug").await?;
+/// assert!(kv.compare_and_put(&run, "plan/1", found, "too late").await.is_err());
+/// # Ok::<(), Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct KVStore {
     database: Database,

@@ -24,6 +24,24 @@ use crate::runtime::engine::Engine;
 
 /// The runs of a database: their names, statuses, tags and metadata. Guarantee: no two runs have one name, and a run
 /// found by its name is the one that has it.
+///
+/// ```
+/// use in_mem::prelude::*;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let db = Database::open_in_memory().await?;
+/// let runs = RunIndex::new(&db);
+/// let parent = runs.create_run("nightly").await?;
+/// runs.create_run_with_options("nightly/1", Some("nightly"), vec!["ci".into()], Value::Null).await?;
+/// assert_eq!(runs.children("nightly").await?.len(), 1);
+/// assert!(matches!(runs.create_run("nightly").await, Err(Error::AlreadyExists(_))));
+///
+/// runs.fail_run("nightly/1", "the disk was full").await?;
+/// assert_eq!(runs.query_by_status(RunStatus::Failed).await?[0].error.as_deref(), Some("the disk was full"));
+/// runs.delete_run(parent.run_id).await?;
+/// # Ok::<(), Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct RunIndex {
     pub(super) database: Database,

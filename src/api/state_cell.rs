@@ -23,6 +23,25 @@ const EAGER_ATTEMPTS: u32 = 16;
 
 /// The state cells of every run: named values that count how often they were written. Guarantee: the writes of one cell
 /// happen one after the other, each to the state the one before it left.
+///
+/// ```
+/// use in_mem::prelude::*;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let db = Database::open_in_memory().await?;
+/// let (states, run) = (StateCell::new(&db), db.begin_run().await);
+/// assert_eq!(states.init(&run, "turn", "planner").await?, 1);
+/// assert_eq!(states.cas(&run, "turn", 1, "coder").await?, 2);
+/// assert!(matches!(states.cas(&run, "turn", 1, "late").await, Err(Error::VersionMismatch { actual: 2, .. })));
+///
+/// // Runs again until nobody was faster.
+/// let shout = |state: &State| Ok((state.value.as_str().unwrap_or("").to_uppercase().into(), ()));
+/// states.transition(&run, "turn", shout).await?;
+/// assert_eq!(states.read(&run, "turn").await?.map(|state| state.value), Some("CODER".into()));
+/// assert_eq!(states.increment(&run, "steps", 3).await?, 3);
+/// # Ok::<(), Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct StateCell {
     database: Database,

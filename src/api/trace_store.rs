@@ -19,6 +19,23 @@ use crate::primitive::output::Reply;
 
 /// The traces of every run: what an agent did and thought, step by step, steps below steps. Guarantee: a read sees
 /// every trace that was acknowledged before it began.
+///
+/// ```
+/// use in_mem::prelude::*;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let db = Database::open_in_memory().await?;
+/// let (traces, run) = (TraceStore::new(&db), db.begin_run().await);
+/// let why = TraceType::Thought { content: "the log will say".into(), confidence: Some(0.8) };
+/// let thought = traces.record(&run, why, vec!["planning".into()], Value::Null).await?;
+/// let call = TraceType::ToolCall { tool_name: "cat".into(), arguments: "build.log".into(), result: None, duration_ms: Some(3) };
+/// traces.record_child(&run, &thought, call, vec![], Value::Null).await?;
+/// let tree = traces.get_tree(&run, &thought).await?;
+/// assert_eq!(tree.map(|tree| tree.children.len()), Some(1));
+/// assert_eq!(traces.query_by_tag(&run, "planning").await?.len(), 1);
+/// # Ok::<(), Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct TraceStore {
     database: Database,

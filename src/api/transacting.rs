@@ -78,8 +78,11 @@ impl Transacting {
         let commit = Commit { participants, acknowledge };
         let request = Request::Commit { transaction: self.progress.number(), commit };
         let call = self.engine.request(coordinator, request);
-        let reply = Committing { transacting: self, ended: &ended, call }.await?;
-        Ok(reply.version.unwrap_or_default())
+        let reply = Committing { transacting: self, ended: &ended, call }.await;
+        if let Err(Error::TransactionConflict(conflict)) = &reply {
+            self.engine.contention().lost(conflict);
+        }
+        Ok(reply?.version.unwrap_or_default())
     }
 
     /// Aborts it if it has not ended.
@@ -90,10 +93,11 @@ impl Transacting {
     }
 
     fn forget(&self, ended: &Ended) {
+        let wrote = ended.parts.iter().any(|part| part.has_writes);
         let parts = ended.parts.iter().map(|part| part.shard);
         let elsewhere = ended.coordinator.filter(|shard| !ended.parts.iter().any(|part| part.shard == *shard));
         for shard in parts.chain(elsewhere) {
-            self.engine.tell(shard, Request::Abort { transaction: self.progress.number() });
+            self.engine.tell(shard, Request::Abort { transaction: self.progress.number(), wrote });
         }
     }
 }
@@ -177,7 +181,7 @@ where
             return Err(Error::TransactionConflict(conflict).into());
         }
         let label = bounds.label.as_deref().unwrap_or("");
-        tracing::debug!(label, retries, %conflict, "a transaction lost and runs again");
+        engine.contention().runs_again(label, retries, &conflict);
         quickest = quickest.min(began.elapsed());
         let longest = bounds.timeout.map_or(LONGEST_WAIT, |timeout| timeout.saturating_sub(started.elapsed()));
         back_off(retries, quickest, longest, engine.clock().unique_number()).await;

@@ -1,5 +1,7 @@
 //! Every limit in one place, with the relations between them checked at compile time.
 
+use std::time::Duration;
+
 use super::error::{Error, Result};
 use super::value::Value;
 
@@ -43,6 +45,13 @@ pub(crate) const SLOTS: u64 = 4096;
 pub(crate) const MAILBOX_REQUESTS: usize = 4096;
 /// The most messages a shard takes from its mailbox before it looks at its log and its timers.
 pub(crate) const BATCH_REQUESTS: usize = 256;
+
+/// A write of the log that takes longer is warned of.
+pub(crate) const SLOW_WRITE: Duration = Duration::from_millis(250);
+/// So many conflicts within a second are warned of.
+pub(crate) const CONFLICT_STORM: u64 = 1_000;
+/// A transaction that runs again so often is warned of.
+pub(crate) const MANY_RETRIES: u32 = 16;
 
 /// How many changes wait for a subscriber before it has to catch up from history.
 pub(crate) const SUBSCRIPTION_CHANGES: usize = 1024;

@@ -13,6 +13,7 @@ pub(crate) mod key;
 pub(crate) mod kill_point;
 pub(crate) mod limits;
 pub(crate) mod lineage;
+pub(crate) mod metrics;
 pub(crate) mod options;
 pub(crate) mod planted;
 pub(crate) mod primitive;

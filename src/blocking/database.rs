@@ -29,6 +29,7 @@ use crate::disk::salvage::SalvageReport;
 use crate::disk::verification::VerifyReport;
 use crate::runtime::backup::BackupReport;
 use crate::runtime::checkpoints::SnapshotInfo;
+use crate::runtime::metrics::Metrics;
 
 twin! {
     /// An open database. A cheap handle: clones share the same shards.
@@ -38,6 +39,7 @@ twin! {
         gives durability() -> DurabilityMode;
         gives info() -> DatabaseInfo;
         gives last_recovery() -> &RecoveryReport;
+        waits metrics() -> Metrics;
         waits begin_run_with(options: RunOptions) -> RunId;
         waits start_run(options: RunOptions) -> RunHandle;
         waits end_run(run: impl Borrow<RunId>) -> ();

@@ -58,6 +58,7 @@ pub use crate::api::watching::{JsonChange, KvChange, RunChange};
 pub use crate::base::cursor::Cursor;
 pub use crate::base::error::{Conflict, Error, Result};
 pub use crate::base::event::{ChainVerification, Event};
+pub use crate::base::metrics::{Metric, MetricKind, ShardMetrics};
 pub use crate::base::options::{Driver, DurabilityMode, HistoryRetention, Partitioning, SnapshotConfig};
 pub use crate::base::primitive::Primitive;
 pub use crate::base::run::{RunMetadata, RunOptions, RunStatus};
@@ -72,6 +73,7 @@ pub use crate::disk::verification::{VerifyProblem, VerifyReport};
 pub use crate::primitive::diff::DiffEntry;
 pub use crate::runtime::backup::BackupReport;
 pub use crate::runtime::checkpoints::SnapshotInfo;
+pub use crate::runtime::metrics::{DiskMetrics, Metrics};
 
 pub use bytes::Bytes;
 pub use json_patch;

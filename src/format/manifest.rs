@@ -156,6 +156,12 @@ impl Manifest {
         self.sealed.iter().filter(is_behind).map(|segment| segment.end).sum()
     }
 
+    /// How many segments are needed, those of earlier openings included.
+    pub(crate) fn count_segments(&self) -> u64 {
+        let own = self.segments.iter().map(|indexes| u64::from(indexes.end.saturating_sub(indexes.start)));
+        own.sum::<u64>() + self.sealed.len() as u64
+    }
+
     /// Cuts the log off before what the oldest snapshot needs.
     pub(crate) fn cut_log(&mut self) {
         let Some(oldest) = self.snapshots.first() else { return };

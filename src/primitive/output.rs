@@ -7,6 +7,7 @@ use crate::base::commit_digest::CommitDigest;
 use crate::base::event::{ChainVerification, Event};
 use crate::base::json::Json;
 use crate::base::lineage::ReadSet;
+use crate::base::metrics::ShardMetrics;
 use crate::base::run::RunMetadata;
 use crate::base::run_id::RunId;
 use crate::base::state::State;
@@ -49,6 +50,7 @@ pub(crate) enum Output {
     MaybeRunId(Option<RunId>),
     RunIds(Vec<RunId>),
     Position(Position),
+    Metrics(Box<ShardMetrics>),
     Pieces(Option<Vec<Piece>>),
     Records(Box<Page>),
     Commits(Vec<CommitDigest>),

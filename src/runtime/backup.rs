@@ -33,6 +33,7 @@ pub struct BackupReport {
 /// # Errors
 /// See `Database::backup`.
 pub(crate) fn backup(engine: &Engine, path: &Path) -> Result<BackupReport> {
+    let _span = tracing::info_span!("backup", to = %path.display()).entered();
     let started = Instant::now();
     let directory = Directory::new(Files::open_new(path)?);
     kill_point(KillPoint::BackupBegun);

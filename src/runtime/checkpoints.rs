@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use super::keeper::{Disk, Task};
+use super::metrics::DiskMetrics;
 use super::snapshotting::{Occasion, Snapshotter};
 use crate::base::error::{Error, Result};
 use crate::base::options::SnapshotConfig;
 use crate::base::version::Version;
 use crate::disk::opening::{install_snapshot, remove_snapshot};
 use crate::disk::snapshotting::Taken;
-use crate::format::manifest::SnapshotRecord;
+use crate::format::manifest::{Manifest, SnapshotRecord};
 
 /// How long after a failure the next snapshot is taken unless somebody asks for it.
 const RETRY: Duration = Duration::from_secs(10);
@@ -48,6 +49,7 @@ struct Running {
     askers: Vec<Asker>,
     /// What had been logged when it began.
     logged: u64,
+    began: Instant,
 }
 
 /// When the next snapshot is due, and the one that is being taken.
@@ -63,6 +65,9 @@ pub(crate) struct Checkpoints {
     askers: Vec<Asker>,
     not_before: Option<Instant>,
     next: Option<Instant>,
+    taken: u64,
+    failed: u64,
+    last_took: Option<Duration>,
     is_closing: bool,
 }
 
@@ -79,6 +84,9 @@ impl Checkpoints {
             askers: Vec::new(),
             not_before: None,
             next,
+            taken: 0,
+            failed: 0,
+            last_took: None,
             is_closing: false,
         }
     }
@@ -157,6 +165,7 @@ impl Checkpoints {
         let (snapshotter, directory) = (self.snapshotter.clone(), disk.directory.clone());
         let (manifest, tasks) = (disk.manifest.clone(), tasks.clone());
         let take = move || {
+            let _span = tracing::info_span!("snapshot", id = manifest.last_snapshot + 1).entered();
             let take = || snapshotter.take(&directory, &manifest, manifest.last_snapshot + 1, why);
             let result = std::panic::catch_unwind(AssertUnwindSafe(take));
             let panicked = |_| Err(Error::Unavailable("the thread that takes a snapshot panicked".into()));
@@ -165,7 +174,7 @@ impl Checkpoints {
         };
         let askers = std::mem::take(&mut self.askers);
         match std::thread::Builder::new().name("in-mem-snapshot".into()).spawn(take) {
-            Ok(thread) => self.running = Some(Running { thread, askers, logged: self.logged }),
+            Ok(thread) => self.running = Some(Running { thread, askers, logged: self.logged, began: Instant::now() }),
             Err(error) => answer(askers, Err(error.into())),
         }
     }
@@ -183,17 +192,34 @@ impl Checkpoints {
             Some(Ok(info)) => {
                 self.logged -= running.logged;
                 self.not_before = None;
-                tracing::info!(id = info.id, version = %info.version, keys = info.keys, bytes = info.bytes, "snapshot");
+                let took = running.began.elapsed();
+                (self.taken, self.last_took) = (self.taken + 1, Some(took));
+                let (id, keys, bytes) = (info.id, info.keys, info.bytes);
+                tracing::info!(id, version = %info.version, keys, bytes, ?took, "a snapshot was taken");
                 answer(running.askers, Ok(info));
             }
             Some(Err(error)) => {
                 self.not_before = Some(Instant::now() + RETRY);
+                self.failed += 1;
                 tracing::warn!(%error, "no snapshot could be taken, the log grows");
                 answer(running.askers, Err(error));
             }
         }
         if !self.askers.is_empty() {
             self.begin(disk, tasks, Occasion::Asked);
+        }
+    }
+
+    /// What is on disk, and what came of the snapshots so far.
+    pub(crate) fn metrics(&self, disk: Option<&Disk>) -> DiskMetrics {
+        let manifest = disk.map(|disk| &disk.manifest);
+        DiskMetrics {
+            segments: manifest.map_or(0, Manifest::count_segments),
+            snapshots: manifest.map_or(0, |manifest| manifest.snapshots.len() as u64),
+            last_snapshot: manifest.and_then(|manifest| manifest.snapshots.last()).map(SnapshotInfo::from),
+            snapshots_taken: self.taken,
+            snapshots_failed: self.failed,
+            last_snapshot_took: self.last_took,
         }
     }
 

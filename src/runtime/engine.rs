@@ -14,6 +14,7 @@ use futures::channel::oneshot;
 
 use super::call::Call;
 use super::clock::Clock;
+use super::contention::Contention;
 use super::keeper::Task;
 use super::local::{self, LocalReply};
 use super::mailbox::{Mailbox, Message, Refused};
@@ -123,6 +124,7 @@ pub(crate) struct Engine {
     keeper: Sender<Task>,
     keeper_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     transactions: AtomicU64,
+    contention: Contention,
     /// Runs that `begin_run` could not register, and why; their first write says so.
     unregistered: Mutex<HashMap<RunId, Error>>,
     any_unregistered: AtomicBool,
@@ -159,6 +161,7 @@ impl Engine {
             keeper: parts.keeper,
             keeper_thread: Mutex::new(Some(parts.keeper_thread)),
             transactions: AtomicU64::new(1),
+            contention: Contention::default(),
             unregistered: Mutex::default(),
             any_unregistered: AtomicBool::new(false),
         }
@@ -182,6 +185,10 @@ impl Engine {
 
     pub(crate) const fn snapshotter(&self) -> &Snapshotter {
         &self.snapshotter
+    }
+
+    pub(crate) const fn contention(&self) -> &Contention {
+        &self.contention
     }
 
     pub(crate) fn mailbox(&self, shard: usize) -> &Mailbox {

@@ -15,6 +15,7 @@ use super::clock::{Clock, RESERVATION};
 use super::engine::Health;
 use super::files::Files;
 use super::mailbox::{Mailbox, Message};
+use super::metrics::DiskMetrics;
 use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, hastened, kill_point};
 use crate::disk::directory::Directory;
@@ -40,6 +41,8 @@ pub(crate) enum Task {
     ListSnapshots { done: oneshot::Sender<Result<Vec<SnapshotInfo>>> },
     /// Say what the manifest names.
     CopyManifest { done: oneshot::Sender<Result<Option<Manifest>>> },
+    /// Say what is on disk.
+    AskMetrics { done: oneshot::Sender<Result<DiskMetrics>> },
     /// Delete a snapshot.
     DeleteSnapshot { id: u64, done: oneshot::Sender<Result<()>> },
     /// End the database.
@@ -122,6 +125,9 @@ impl Keeper {
             }
             Task::CopyManifest { done } => {
                 let _ = done.send(Ok(self.disk.as_ref().map(|disk| disk.manifest.clone())));
+            }
+            Task::AskMetrics { done } => {
+                let _ = done.send(Ok(self.checkpoints.metrics(self.disk.as_ref())));
             }
             Task::DeleteSnapshot { id, done } => {
                 let _ = done.send(delete(self.disk.as_mut(), id));

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
@@ -18,7 +19,7 @@ use crate::shard::effect::Append;
 /// What has ended.
 pub(super) enum FileEvent<F> {
     Opened { index: u32, capacity: u64, salt: u64, file: io::Result<F> },
-    Wrote { through: Position, result: io::Result<()> },
+    Wrote { through: Position, took: Duration, result: io::Result<()> },
 }
 
 /// Open segments, and what is under way in them.
@@ -72,13 +73,14 @@ impl<F: SegmentFile> LogFiles<F> {
         let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
         let file = self.open.get(&append.segment).cloned();
         let write = async move {
+            let began = Instant::now();
             kill_point(KillPoint::BatchBegun);
             let result = match file {
                 Some(file) => file.write(append.bytes, append.offset).await,
                 None => Err(io::Error::other("the segment is not open")),
             };
             kill_point(KillPoint::BatchWritten);
-            FileEvent::Wrote { through, result }
+            FileEvent::Wrote { through, took: began.elapsed(), result }
         };
         self.under_way.push(write.boxed_local());
     }

@@ -136,6 +136,11 @@ impl Mailbox {
         sent
     }
 
+    /// How many messages wait.
+    pub(crate) fn waiting(&self) -> u64 {
+        (self.sender.len() + self.urgent.len()) as u64
+    }
+
     /// Whether the shard has ended. Ask after sending: a message may have been too late.
     pub(crate) fn is_dead(&self) -> bool {
         fence(Ordering::SeqCst);

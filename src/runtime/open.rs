@@ -57,6 +57,7 @@ pub(crate) struct OpenOptions {
 /// # Errors
 /// See `DatabaseBuilder::open`.
 pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
+    let _span = tracing::info_span!("open", path = ?options.path, mode = ?options.mode).entered();
     let shards = check(options)?;
     let (chosen, driver_reason) = choose(options.driver, shards)?;
     let driver = chosen.driver();
@@ -83,7 +84,7 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
             Opened::of(layout, recover(&directory, plan)?, directory, options)
         }
     };
-    let used = memories.iter().map(|memory| memory.footprint() as u64);
+    let used = memories.iter().map(|memory| memory.footprint().bytes as u64);
     let usage = Arc::new(Usage::new(options.memory_limit, used));
     let (mode, read_only) = (options.mode, options.read_only);
     let setup = Setup { path, mode, read_only, layout, driver, driver_reason, recovery, usage };

@@ -28,6 +28,7 @@ pub(crate) struct Recovered {
 /// # Errors
 /// `Corruption` with file and offset if anything that was durable is damaged; `Io`.
 pub(crate) fn recover(directory: &Directory<Files>, plan: Plan) -> Result<Recovered> {
+    let _span = tracing::info_span!("recovery", shards = plan.layout.shards).entered();
     let started = Instant::now();
     let mut recovery = Recovery::decide(directory, plan, *uuid::Uuid::new_v4().as_bytes())?;
     let built = loop {

@@ -12,12 +12,13 @@ use crate::disk::salvage::{self, SalvageReport};
 /// # Errors
 /// See `Database::salvage`.
 pub(crate) fn salvage(from: &Path, to: &Path) -> Result<SalvageReport> {
+    let _span = tracing::info_span!("salvage", from = %from.display(), to = %to.display()).entered();
     let damaged = Directory::new(Files::open_damaged(from)?);
     let new = Directory::new(Files::open_new(to)?);
     let salt = || uuid::Uuid::new_v4().as_u64_pair().0;
     let report = salvage::salvage(&damaged, &new, *uuid::Uuid::new_v4().as_bytes(), salt)?;
     let damage = report.damage.len();
-    tracing::info!(transactions = report.transactions, damage, from = %from.display(), "salvaged");
+    tracing::info!(transactions = report.transactions, damage, "salvaged");
     Ok(report)
 }
 

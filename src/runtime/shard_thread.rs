@@ -25,6 +25,7 @@ use super::keeper::Task;
 use super::local;
 use super::log_files::LogFiles;
 use super::mailbox::{Inbox, Mailbox};
+use super::slow_writes::SlowWrites;
 use super::spin::Spinner;
 use super::usage::Usage;
 use super::worker::Worker;
@@ -101,6 +102,7 @@ impl ShardThread {
             local_futures: RefCell::new(Slab::new()),
             last_now: Cell::default(),
             retry_at: Cell::default(),
+            slow_writes: RefCell::new(SlowWrites::new(self.number)),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::shard::input::Request;
 /// # Errors
 /// See `Database::verify`.
 pub(crate) fn verify(engine: &Arc<Engine>) -> Result<VerifyReport> {
+    let _span = tracing::info_span!("verify").entered();
     let mut report = match &engine.setup().path {
         Some(path) => verify_files(engine, path)?,
         None => VerifyReport::default(),

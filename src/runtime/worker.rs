@@ -26,6 +26,7 @@ use super::keeper::Task;
 use super::local::{LocalReply, LocalShard};
 use super::log_files::{FileEvent, LogFiles};
 use super::mailbox::{Inbox, Mailbox, Message, ReplySender};
+use super::slow_writes::SlowWrites;
 use super::spin::{Busy, Spinner};
 use super::usage::Usage;
 use crate::base::error::{IoFailure, Result};
@@ -73,6 +74,7 @@ pub(super) struct Worker<H: Host> {
     pub(super) last_now: Cell<Version>,
     /// When a segment that could not be made may be asked for again.
     pub(super) retry_at: Cell<Option<Instant>>,
+    pub(super) slow_writes: RefCell<SlowWrites>,
 }
 
 impl<H: Host> Worker<H> {
@@ -189,11 +191,12 @@ impl<H: Host> Worker<H> {
                     let path = (self.log_path)(index);
                     self.segment_failed(now, index, naming("cannot open the segment", &path, &error).into());
                 }
-                FileEvent::Wrote { through, result: Ok(()) } => {
-                    self.handle(now, Input::Appended { through });
+                FileEvent::Wrote { through, took, result: Ok(()) } => {
+                    self.slow_writes.borrow_mut().note(took);
+                    self.handle(now, Input::Appended { through, took });
                     kill_point(KillPoint::BatchTold);
                 }
-                FileEvent::Wrote { through, result: Err(error) } => {
+                FileEvent::Wrote { through, result: Err(error), .. } => {
                     let path = (self.log_path)(through.segment());
                     let reason = format!("writing the log failed: file={} reason={error}", path.display());
                     self.health.poison(self.number, &reason);

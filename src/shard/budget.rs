@@ -37,7 +37,7 @@ impl Shard {
 
     /// How many bytes this shard uses.
     pub(crate) fn memory_used(&self) -> u64 {
-        (self.memory.footprint() + self.transactions.weight()) as u64
+        (self.memory.footprint().bytes + self.transactions.weight()) as u64
     }
 
     /// Whether these writes have room.
@@ -45,7 +45,7 @@ impl Shard {
         let Some(limit) = self.budget.limit else { return Ok(()) };
         let horizon = self.horizon();
         let growth: usize = writes.iter().map(|write| self.growth(write, horizon)).sum();
-        let used = self.memory.footprint() as u64 + self.budget.elsewhere;
+        let used = self.memory.footprint().bytes as u64 + self.budget.elsewhere;
         if growth > 0 && used + growth as u64 > limit { Err(Error::OutOfMemory { limit }) } else { Ok(()) }
     }
 

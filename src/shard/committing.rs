@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::counting::End;
 use super::door::Caller;
 use super::execution::lost_operation;
 use super::gate::{Departure, Until};
@@ -45,12 +46,14 @@ impl Shard {
 
     pub(super) fn commit_transaction(&mut self, id: RequestId, number: TransactionNumber, commit: Commit) {
         if commit.acknowledge == Acknowledge::Durable && self.config.mode == DurabilityMode::InMemory {
+            self.count_end(number, End::Refused);
             self.forget(number);
             let refused = "the database keeps nothing on disk, so a transaction cannot be made durable";
             return self.answer(id, (Err(Error::InvalidOperation(refused.into())), Version::ZERO));
         }
         match commit.participants[..] {
             [] => {
+                self.count_end(number, End::ReadOnly);
                 self.forget(number);
                 self.answer(id, (Ok(unit()), Version::ZERO));
             }
@@ -63,6 +66,7 @@ impl Shard {
         match self.check_part(number, operations) {
             Err(error) => return self.refuse(id, number, error, Version::ZERO),
             Ok(false) => {
+                self.count_end(number, End::ReadOnly);
                 self.forget(number);
                 return self.answer(id, (Ok(unit()), Version::ZERO));
             }
@@ -88,11 +92,13 @@ impl Shard {
         }
         let Some(open) = self.transactions.end(number) else { unreachable!("the part was looked at above") };
         let outcome = self.commit(open.part, Output::Unit, version);
+        self.count_outcome(outcome.0.as_ref().map_or_else(End::from, |_| End::Committed));
         self.answer_as(id, outcome, commit.acknowledge);
     }
 
     /// Ends a transaction that cannot be committed. `depends_on`: what the error tells of.
     fn refuse(&mut self, id: RequestId, number: TransactionNumber, error: Error, depends_on: Version) {
+        self.count_end(number, End::from(&error));
         self.forget(number);
         self.answer(id, (Err(error), depends_on));
     }
@@ -180,6 +186,8 @@ impl Shard {
         let Coordination { id, acknowledge, .. } = coordination;
         match decision {
             Decision::Commit(timestamp, reads) => {
+                self.counted.commits_across += 1;
+                self.count_outcome(End::Committed);
                 self.latest = self.latest.max(timestamp);
                 let decide = || Message::Decide { transaction: number, timestamp, reads: reads.clone() };
                 self.tell_all(&participants, decide);
@@ -191,10 +199,12 @@ impl Shard {
                 self.depart(until, Departure::Reply { id, result: Ok(Reply::written(Output::Unit, timestamp)) });
             }
             Decision::Abort(error) => {
+                self.count_outcome(End::from(&error));
                 self.tell_all(&participants, || Message::Abort { transaction: number, log: false });
                 self.depart(None, Departure::Reply { id, result: Err(error) });
             }
             Decision::Fail(reason) => {
+                self.count_outcome(End::Refused);
                 self.failed.insert(number, Arc::clone(&participants));
                 self.tell_all(&participants, || Message::Abort { transaction: number, log: true });
                 self.depart(None, Departure::Reply { id, result: Err(Error::CommitUnknown(reason)) });

@@ -188,6 +188,8 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::base::error::Error;
     use crate::base::options::HistoryRetention;
@@ -232,7 +234,7 @@ mod tests {
                     }
                     Effect::Append(append) => {
                         let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
-                        self.give(shard, Input::Appended { through });
+                        self.give(shard, Input::Appended { through, took: Duration::ZERO });
                     }
                     Effect::PrepareSegment { index, capacity } => self.asked[shard] = Some((index, capacity)),
                     Effect::Stop => {}

@@ -104,7 +104,8 @@ impl Shard {
             return Err(Error::InvalidOperation(format!("the version is in the future: version={asked} now={now}")));
         }
         let snapshot = snapshot.unwrap_or_else(|| self.snapshot_of_transaction());
-        self.transactions.begin(number, snapshot, self.now);
+        self.counted.transactions_begun += 1;
+        self.transactions.begin(number, snapshot, self.now, true);
         Ok(Reply::in_transaction(Output::Unit, snapshot))
     }
 
@@ -127,12 +128,14 @@ impl Shard {
             return self.answer(id, (Err(lost_operation(run)), Version::ZERO));
         }
         if operation == 0 && !self.transactions.is_open(number) {
+            let is_begun_here = snapshot.is_none();
+            self.counted.transactions_begun += u64::from(is_begun_here);
             let snapshot = snapshot.unwrap_or_else(|| self.snapshot_of_transaction());
             // No commit comes below a snapshot that was served.
             if !planted(Bug::FloorIgnored) {
                 self.latest = self.latest.max(snapshot);
             }
-            self.transactions.begin(number, snapshot, self.now);
+            self.transactions.begin(number, snapshot, self.now, is_begun_here);
         }
         match self.admit(number, operation, run, &command) {
             Ok(()) => self.operate(id, number, run, command),

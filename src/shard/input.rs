@@ -1,5 +1,7 @@
 //! Inputs: everything that can happen to a shard.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use super::subscriptions::{Start, SubscriptionNumber, Topic};
@@ -26,8 +28,8 @@ pub(crate) enum Request {
     Step { transaction: TransactionNumber, operation: u64, snapshot: Option<Version>, run: RunId, command: Command },
     /// Commit a transaction that this shard coordinates.
     Commit { transaction: TransactionNumber, commit: Commit },
-    /// Forget this shard's part of a transaction.
-    Abort { transaction: TransactionNumber },
+    /// Forget this shard's part of a transaction. `wrote`: it is given up, and did not only read.
+    Abort { transaction: TransactionNumber, wrote: bool },
     /// Say where the log begins of what may still come above every version so far; if it `rotates`, let that be a new segment
     /// if one can be had. -> `LogStart`
     AskLogStart { rotates: bool },
@@ -51,6 +53,8 @@ pub(crate) enum Request {
     AskDurable,
     /// Say which runs have event logs. -> `RunIds`
     ListEventLogs,
+    /// Say what was counted. -> `Metrics`
+    AskMetrics,
     /// Answer when everything acknowledged so far is on disk.
     Flush,
     /// Take no more requests, and answer when nothing is under way any more.
@@ -95,8 +99,8 @@ pub(crate) enum Input {
     SegmentFailed { index: u32, reason: IoFailure },
     /// Some time has passed since a segment could not be made: the next write that needs one may ask for it again.
     AskAgain,
-    /// The batch in flight is durable; it ends at this position.
-    Appended { through: Position },
+    /// The batch in flight is durable; it ends at this position, and its write took so long.
+    Appended { through: Position, took: Duration },
     /// The batch in flight failed, and nobody knows what of it is on disk.
     AppendFailed { reason: String },
     /// The time that `poll_timeout` named has come.

@@ -69,7 +69,14 @@ const fn space_for(staged: usize) -> u64 {
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     end: Position,
-    records: u64,
+    written: Written,
+}
+
+/// What a batch holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A shard's log: what is staged, what is in flight, what is durable.
@@ -298,21 +305,22 @@ impl Log {
         self.is_too_early = planted(Bug::NeverAskedAgain) && self.is_too_early;
     }
 
-    /// The batch in flight is durable.
+    /// The batch in flight is durable. Returns what it held.
     ///
     /// # Panics
     /// If no batch ends there: the driver has lost track of what it wrote.
-    pub(crate) fn appended(&mut self, through: Position) {
+    pub(crate) fn appended(&mut self, through: Position) -> Written {
         let flight = self.flight.take();
         let Some(flight) = flight.filter(|flight| flight.end == through) else {
             panic!("the batch that became durable is the one in flight: through={through:?} flight={flight:?}");
         };
         assert!(flight.end > self.durable, "durable only moves forward");
         self.durable = flight.end;
-        for _ in 0..flight.records {
+        for _ in 0..flight.written.records {
             self.pending.pop_front();
         }
-        self.durable_records += flight.records;
+        self.durable_records += flight.written.records;
+        flight.written
     }
 
     /// The batch in flight failed: nobody waits for it any more.
@@ -432,7 +440,8 @@ impl Log {
         let append = Append { segment: segment.index, offset: segment.used, bytes };
         segment.used += append.bytes.len() as u64;
         assert!(segment.used <= segment.capacity, "a batch never leaves its segment");
-        self.flight = Some(Flight { end: Position::new(segment.index, segment.used), records: records as u64 });
+        let written = Written { records: records as u64, bytes: append.bytes.len() as u64 };
+        self.flight = Some(Flight { end: Position::new(segment.index, segment.used), written });
         Some(append)
     }
 }

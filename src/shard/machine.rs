@@ -10,12 +10,13 @@
 //!
 //! `door` lets writes in, `budget` limits memory, `execution` runs commands, `committing` commits and coordinates,
 //! `participation` promises and decides, `upkeep` marks, sweeps and keeps time, `aftermath` goes on when the log has failed,
-//! `inspection` says what a verification asks, `feeding` tells subscribers of changes.
+//! `inspection` says what a verification asks, `counting` counts all of it, `feeding` tells subscribers of changes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::budget::Budget;
 use super::committing::Coordination;
+use super::counting::End;
 use super::door::{Caller, Door};
 use super::dumping::Dumping;
 use super::effect::Effect;
@@ -28,6 +29,7 @@ use super::subscriptions::Subscriptions;
 use super::transactions::Transactions;
 use super::waiting::{WaitList, Waiting};
 use crate::base::error::{Error, Result};
+use crate::base::metrics::ShardMetrics;
 use crate::base::options::DurabilityMode;
 use crate::base::planted::{Bug, planted};
 use crate::base::version::Version;
@@ -78,6 +80,7 @@ pub(crate) struct Shard {
     /// Versions of commits over several shards that are not below everything that is not durable here: see `aftermath`.
     pub(super) kept: BTreeSet<Version>,
     pub(super) commits: u64,
+    pub(super) counted: ShardMetrics,
     poisoned: Option<String>,
     is_closing: bool,
     closing: Option<RequestId>,
@@ -127,6 +130,7 @@ impl Shard {
             now: start,
             kept: BTreeSet::new(),
             commits: 0,
+            counted: ShardMetrics::default(),
             poisoned: None,
             is_closing: false,
             closing: None,
@@ -161,8 +165,9 @@ impl Shard {
                 self.open_door();
             }
             Input::AskAgain => self.log.ask_again(),
-            Input::Appended { through } => {
-                self.log.appended(through);
+            Input::Appended { through, took } => {
+                let written = self.log.appended(through);
+                self.count_flush(written, took);
                 self.forget_kept();
                 if let Some(through) = self.marks.appended(self.log.durable()) {
                     self.tell_others(|| Message::Marked { through });
@@ -222,6 +227,7 @@ impl Shard {
         if self.stopped || (self.is_closing && !ends) {
             return self.effects.push_back(Effect::Reply { id, result: Err(closed()) });
         }
+        self.count_request(&request);
         match request {
             Request::Execute { run, command } => self.execute(id, run, command),
             Request::Begin { transaction, snapshot } => {
@@ -232,7 +238,8 @@ impl Shard {
                 self.step(id, transaction, (operation, snapshot), run, command);
             }
             Request::Commit { transaction, commit } => self.ask_commit(id, transaction, commit),
-            Request::Abort { transaction } => {
+            Request::Abort { transaction, wrote } => {
+                self.count_end(transaction, if wrote { End::Aborted } else { End::ReadOnly });
                 self.forget(transaction);
                 self.answer(id, (Ok(unit()), Version::ZERO));
             }
@@ -253,6 +260,7 @@ impl Shard {
             }
             Request::AskDurable => self.say_durable(id),
             Request::ListEventLogs => self.list_event_logs(id),
+            Request::AskMetrics => self.say_metrics(id),
             Request::Flush => self.flush(id),
             #[cfg(test)]
             Request::Panic => panic!("the shard was asked to panic"),

@@ -8,6 +8,7 @@
 mod aftermath;
 mod budget;
 mod committing;
+mod counting;
 pub(crate) mod decisions;
 mod door;
 mod dumping;

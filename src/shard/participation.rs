@@ -96,6 +96,7 @@ impl Shard {
             self.latest = self.latest.max(timestamp);
         }
         let Some(open) = self.take_promised(number) else { return };
+        self.counted.parts += 1;
         self.note_kept(timestamp);
         let links = digest::alone(&self.memory, open.part.writes(), timestamp);
         self.apply(open.part, timestamp, links, reads);
@@ -179,6 +180,7 @@ fn part_record<'a>(
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, VecDeque};
+    use std::time::Duration;
 
     use super::*;
     use crate::base::options::HistoryRetention;
@@ -253,7 +255,14 @@ mod tests {
             let write = self.writes.remove(&shard).unwrap();
             let through = Position::new(write.segment, write.offset + write.bytes.len() as u64);
             let reason = "it broke".into();
-            self.handle(shard, if is_good { Input::Appended { through } } else { Input::AppendFailed { reason } });
+            self.handle(
+                shard,
+                if is_good {
+                    Input::Appended { through, took: Duration::ZERO }
+                } else {
+                    Input::AppendFailed { reason }
+                },
+            );
         }
 
         /// Delivers the oldest message to a shard.

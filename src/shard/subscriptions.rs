@@ -323,7 +323,7 @@ impl Subscriptions {
         self.most = most;
     }
 
-    #[cfg(test)]
+    /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.all.len()
     }

@@ -37,6 +37,8 @@ pub(crate) struct Open {
     pub(crate) waits_for: Option<TransactionNumber>,
     /// Set when this shard has voted yes.
     pub(crate) promise: Option<Promise>,
+    /// This shard coordinates it, or did until it asked for a commit.
+    is_begun_here: bool,
     /// What it has written so far, in bytes.
     weight: usize,
     last_used: Version,
@@ -64,11 +66,13 @@ pub(crate) struct Transactions {
     weight: usize,
     /// Transactions that were refused here before anything of them had come, oldest first.
     refused: VecDeque<TransactionNumber>,
+    /// How many that were begun here have been idle for too long.
+    timed_out: u64,
     next_check: Option<Version>,
 }
 
 impl Transactions {
-    pub(crate) fn begin(&mut self, number: TransactionNumber, snapshot: Version, now: Version) {
+    pub(crate) fn begin(&mut self, number: TransactionNumber, snapshot: Version, now: Version, is_begun_here: bool) {
         self.snapshots.register(snapshot);
         let part = Part::tracked(snapshot);
         let open = Open {
@@ -79,6 +83,7 @@ impl Transactions {
             waits_for: None,
             is_committing: false,
             promise: None,
+            is_begun_here,
             weight: 0,
             last_used: now,
         };
@@ -174,6 +179,16 @@ impl Transactions {
         self.place(number).is_ok()
     }
 
+    /// Whether a transaction is open and was begun here.
+    pub(crate) fn is_begun_here(&self, number: TransactionNumber) -> bool {
+        self.find(number).is_some_and(|open| open.is_begun_here)
+    }
+
+    /// How many that were begun here have been idle for too long.
+    pub(crate) const fn timed_out(&self) -> u64 {
+        self.timed_out
+    }
+
     /// The snapshot of an open transaction.
     pub(crate) fn snapshot_of(&self, number: TransactionNumber) -> Option<Version> {
         self.find(number).map(|open| open.part.snapshot)
@@ -199,13 +214,13 @@ impl Transactions {
         if self.next_check.is_none_or(|check| now < check) {
             return;
         }
-        self.forget(|open| now.since(open.last_used) >= IDLE);
+        self.timed_out += self.forget(|open| now.since(open.last_used) >= IDLE);
         self.next_check = if self.open.is_empty() { None } else { Some(now.after(CHECK)) };
     }
 
     /// Forgets all that nobody is committing.
     pub(crate) fn clear(&mut self) {
-        self.forget(|_| true);
+        let _ = self.forget(|_| true);
         self.next_check = None;
     }
 
@@ -223,16 +238,16 @@ impl Transactions {
         Some(&mut self.open[at].1)
     }
 
-    fn forget(&mut self, which: impl Fn(&Open) -> bool) {
+    /// Returns how many of them were begun here.
+    fn forget(&mut self, which: impl Fn(&Open) -> bool) -> u64 {
         let gone = self.open.iter().filter(|(_, open)| open.promise.is_none() && !open.is_committing && which(open));
         let gone: Vec<TransactionNumber> = gone.map(|(number, _)| *number).collect();
-        for number in gone {
-            self.end(number);
-        }
+        let ended = gone.into_iter().filter_map(|number| self.end(number));
+        ended.filter(|open| open.is_begun_here).count() as u64
     }
 
-    #[cfg(test)]
-    pub(crate) fn count(&self) -> usize {
+    /// How many are open here.
+    pub(crate) const fn count(&self) -> usize {
         self.open.len()
     }
 }

@@ -4,6 +4,7 @@ use super::model::{Home, dump::Dump};
 use super::world::{PATIENCE, World};
 use crate::base::json::path::Path;
 use crate::base::key::Space;
+use crate::base::metrics::ShardMetrics;
 use crate::base::options::{DurabilityMode, HistoryRetention};
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
@@ -26,6 +27,8 @@ impl World {
             assert_same(&node.shard.memory().dump(at), &expected, shard);
             let memory = node.shard.memory();
             assert_eq!(memory.footprint(), memory.count_footprint(), "the footprint of shard {shard} is exact");
+            let (counted, commits) = (node.shard.metrics().commits, self.oracle.ledgers[shard].commits.len());
+            assert_eq!(counted, commits as u64, "shard {shard} counts the commits that were seen");
         }
         self.assert_replays();
     }
@@ -67,6 +70,7 @@ impl World {
         for (shard, node) in self.nodes.iter().enumerate() {
             assert_eq!(node.shard.open_transactions(), 0, "shard {shard} keeps transactions open");
             assert_eq!(node.shard.held_intents(), 0, "shard {shard} keeps intents");
+            assert_counted(&node.shard.metrics(), shard);
             assert!(
                 node.is_poisoned || !(is_poisoned && is_buffered),
                 "shard {shard} writes on, and no mark can count"
@@ -186,4 +190,15 @@ fn assert_same(actual: &Dump, expected: &Dump, shard: usize) {
     for key in actual.keys() {
         assert!(expected.contains_key(key), "shard {shard} holds what nobody wrote: {key:?} {:?}", actual[key]);
     }
+}
+
+/// Every transaction has ended, in one way.
+fn assert_counted(counted: &ShardMetrics, shard: usize) {
+    let ended = counted.transactions_committed
+        + counted.transactions_read_only
+        + counted.transactions_conflicted
+        + counted.transactions_refused
+        + counted.transactions_aborted
+        + counted.transactions_timed_out;
+    assert_eq!(counted.transactions_begun, ended, "shard {shard} counts how each transaction ends: {counted:?}");
 }

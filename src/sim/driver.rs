@@ -3,6 +3,7 @@
 //! - It takes what has arrived, hands it to the shard, ticks if that is due, and carries the effects out.
 
 use std::io;
+use std::time::Duration;
 
 use super::disk::Write;
 use super::faults::How;
@@ -305,7 +306,7 @@ impl World {
             self.schedule(self.now + after, Event::Crash);
         }
         if self.bug == Some(Bug::AcknowledgedEarly) {
-            self.tell(shard, Input::Appended { through });
+            self.tell(shard, Input::Appended { through, took: Duration::ZERO });
         }
     }
 
@@ -375,7 +376,9 @@ impl World {
                 return self.schedule(self.now + takes, Event::Written { shard, ticket, through, fails: false });
             }
             (_, Some(Bug::AcknowledgedEarly)) => {}
-            (Ok(None), _) | (Err(_), Some(Bug::FailedWriteRetried)) => self.tell(shard, Input::Appended { through }),
+            (Ok(None), _) | (Err(_), Some(Bug::FailedWriteRetried)) => {
+                self.tell(shard, Input::Appended { through, took: Duration::ZERO });
+            }
             (Err(error), _) => {
                 self.stats.faults += 1;
                 self.tell(shard, Input::AppendFailed { reason: error.to_string() });

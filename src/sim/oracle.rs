@@ -199,7 +199,7 @@ impl Oracle {
                 self.step(moment, transaction, operation, run, command)
             }
             Request::Commit { transaction, commit } => self.commit(moment, transaction, &commit),
-            Request::Abort { transaction } => {
+            Request::Abort { transaction, .. } => {
                 self.open.remove(&transaction);
                 plain(Ok(Output::Unit))
             }
@@ -210,6 +210,7 @@ impl Oracle {
             | Request::EndDump { .. }
             | Request::AskDurable
             | Request::ListEventLogs
+            | Request::AskMetrics
             | Request::Subscribe { .. }
             | Request::Next { .. }
             | Request::Advance { .. }

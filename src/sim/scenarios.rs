@@ -80,7 +80,7 @@ impl Stage {
         assert_eq!(begun.expect("begun at once")?.snapshot, Some(Version::from(at)));
         let step = Request::Step { transaction, operation: 0, snapshot: None, run, command };
         let answer = self.ask(step).expect("answered at once");
-        self.ask(Request::Abort { transaction });
+        self.ask(Request::Abort { transaction, wrote: true });
         answer
     }
 
@@ -92,7 +92,7 @@ impl Stage {
     fn complete_write(&mut self) -> Append {
         let append = self.writing.take().expect("a write is under way");
         let through = Position::new(append.segment, append.offset + append.bytes.len() as u64);
-        self.feed(Input::Appended { through });
+        self.feed(Input::Appended { through, took: Duration::ZERO });
         append
     }
 
@@ -197,7 +197,7 @@ fn overwrites_beside_a_reader_do_not_go_beyond_the_memory_limit() {
     let written = (0..20).take_while(|_| overwrite(&mut stage).is_ok()).count();
     assert!((7..10).contains(&written), "{written}");
     assert!(matches!(overwrite(&mut stage), Err(Error::OutOfMemory { .. })));
-    stage.ask(Request::Abort { transaction: TRANSACTION });
+    stage.ask(Request::Abort { transaction: TRANSACTION, wrote: true });
     for _ in 0..20 {
         overwrite(&mut stage).expect("what was replaced goes");
     }

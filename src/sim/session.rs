@@ -68,7 +68,7 @@ impl World {
                 let participants = Some(own).filter(|_| operations > 0).into_iter().collect();
                 Request::Commit { transaction, commit: Commit { participants, acknowledge } }
             }
-            Call::Abort { transaction } => Request::Abort { transaction },
+            Call::Abort { transaction } => Request::Abort { transaction, wrote: true },
             Call::Flush => Request::Flush,
         };
         self.requests += 1;

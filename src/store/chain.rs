@@ -3,7 +3,7 @@
 //! - Versions rise along a chain. Two writes of one commit to one key leave the later one.
 //! - Revision i is needed by readers at versions from its own up to the next one's.
 
-use super::footprint;
+use super::footprint::{self, Footprint};
 use crate::base::options::HistoryRetention;
 use crate::base::planted::{Bug, planted};
 use crate::base::stored::Stored;
@@ -162,8 +162,9 @@ impl Chain {
     }
 
     /// What its revisions take.
-    pub(crate) fn footprint(&self) -> usize {
-        footprint::of_revision(&self.newest) + self.older.as_ref().map_or(0, |past| past.footprint)
+    pub(crate) fn footprint(&self) -> Footprint {
+        let (bytes, older) = self.older.as_ref().map_or((0, 0), |past| (past.footprint, past.revisions.len()));
+        Footprint { bytes: footprint::of_revision(&self.newest) + bytes, keys: 0, revisions: older + 1 }
     }
 
     /// Adds a revision on top.
@@ -198,10 +199,10 @@ impl Chain {
 
     /// The footprint, counted again.
     #[cfg(test)]
-    pub(crate) fn count_footprint(&self) -> usize {
+    pub(crate) fn count_footprint(&self) -> Footprint {
         let all: Vec<&Revision> = self.revisions().collect();
         let older = all.windows(2).map(|pair| footprint::of_older(pair[0], pair[1])).sum::<usize>();
-        older + footprint::of_revision(&self.newest)
+        Footprint { bytes: older + footprint::of_revision(&self.newest), keys: 0, revisions: all.len() }
     }
 
     /// Forgets what may be forgotten.

@@ -37,8 +37,8 @@ impl Memory {
         let end = table.commits.len();
         let at = if comes_last { end } else { table.commits.partition_point(|known| known.version <= commit.version) };
         table.commits.insert(at, commit);
-        table.footprint += COMMIT_BYTES;
-        self.footprint += COMMIT_BYTES;
+        table.footprint.bytes += COMMIT_BYTES;
+        self.footprint.bytes += COMMIT_BYTES;
     }
 
     /// Not all history of a run is kept any more.
@@ -48,8 +48,8 @@ impl Memory {
         }
         if let Some(table) = self.runs.get_mut(&run) {
             let freed = std::mem::take(&mut table.commits).len() * COMMIT_BYTES + table.forget_lineage();
-            table.footprint -= freed;
-            self.footprint -= freed;
+            table.footprint.bytes -= freed;
+            self.footprint.bytes -= freed;
         }
     }
 

@@ -11,7 +11,7 @@ use std::ops::Bound;
 use smallvec::SmallVec;
 
 use super::chain::{Chain, Leftover, Revision};
-use super::footprint;
+use super::footprint::{self, Footprint};
 use super::memory::{ALL_SPACES, Memory, RunTable, new_table};
 use crate::base::key::{Name, Space};
 use crate::base::options::HistoryPolicy;
@@ -174,7 +174,7 @@ fn names_behind(
         let kept = keep(chain);
         if !kept.is_empty() {
             revisions += kept.len();
-            bytes += chain.footprint();
+            bytes += chain.footprint().bytes;
             names.push(Entry { name: name.clone(), kept });
         }
     }
@@ -208,13 +208,13 @@ pub(crate) struct Loader {
     place: Option<(RunId, Space)>,
     names: Vec<(Name, Chain)>,
     /// What they take.
-    taken: usize,
+    taken: Footprint,
 }
 
 impl Loader {
     /// A loader of what was dumped at a version.
     pub(crate) fn new(policy: impl Into<HistoryPolicy>, at: Version) -> Self {
-        Self { memory: Memory::new(policy), at, place: None, names: Vec::new(), taken: 0 }
+        Self { memory: Memory::new(policy), at, place: None, names: Vec::new(), taken: Footprint::default() }
     }
 
     /// Takes a piece.
@@ -297,7 +297,7 @@ impl Loader {
         for due in due.into_iter().chain(Some(gone_at).filter(|gone_at| *gone_at != Version::MAX)) {
             self.memory.sweep.insert((due, run, space, name.clone()));
         }
-        self.taken += footprint::of_key(&name) + chain.footprint();
+        self.taken += footprint::of_entry(&name, &chain);
         self.names.push((name, chain));
         Ok(())
     }

@@ -2,12 +2,47 @@
 //!
 //! - An estimate with fixed rules, so that what is added and what is taken away agree to the byte: a run, a key and a
 //!   revision count a fixed amount each, a key also its name, a revision also the weight of what it holds.
+//! - Keys and revisions are counted with it.
 //! - Derived entries count as others do. What allocators and maps keep for themselves is in the fixed amounts, roughly.
 
-use super::chain::Revision;
+use std::ops::{AddAssign, SubAssign};
+
+use super::chain::{Chain, Revision};
 use crate::base::key::Name;
 use crate::base::lineage::ReadSet;
 use crate::base::stored::Stored;
+
+/// How much something is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Footprint {
+    pub(crate) bytes: usize,
+    pub(crate) keys: usize,
+    pub(crate) revisions: usize,
+}
+
+impl Footprint {
+    /// A part of it is another size now.
+    pub(crate) fn change(&mut self, before: Self, after: Self) {
+        *self += after;
+        *self -= before;
+    }
+}
+
+impl AddAssign for Footprint {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.keys += other.keys;
+        self.revisions += other.revisions;
+    }
+}
+
+impl SubAssign for Footprint {
+    fn sub_assign(&mut self, other: Self) {
+        self.bytes -= other.bytes;
+        self.keys -= other.keys;
+        self.revisions -= other.revisions;
+    }
+}
 
 /// What a run takes without its keys.
 pub(crate) const RUN_BYTES: usize = 1024;
@@ -28,6 +63,12 @@ pub(crate) fn of_lineage(reads: &ReadSet) -> usize {
 /// What a key takes without its revisions.
 pub(crate) fn of_key(name: &Name) -> usize {
     KEY_BYTES + name.len()
+}
+
+/// What a key takes with its revisions.
+pub(crate) fn of_entry(name: &Name, chain: &Chain) -> Footprint {
+    let Footprint { bytes, revisions, .. } = chain.footprint();
+    Footprint { bytes: of_key(name) + bytes, keys: 1, revisions }
 }
 
 /// What a revision takes.

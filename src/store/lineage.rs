@@ -32,8 +32,8 @@ impl Memory {
             }
             None => table.lineage.insert(at, (version, reads)),
         }
-        table.footprint += added;
-        self.footprint += added;
+        table.footprint.bytes += added;
+        self.footprint.bytes += added;
     }
 
     /// What a commit of a run read; `None` if nobody took note of it.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use super::chain::{Chain, Leftover, Outcome, Revision};
-use super::footprint::{self, RUN_BYTES, TOMBSTONE_BYTES};
+use super::footprint::{self, Footprint, RUN_BYTES, TOMBSTONE_BYTES};
 use super::retention::{RunHistory, Thinning};
 use crate::base::commit_digest::CommitDigest;
 use crate::base::key::{Name, Space, unit_name};
@@ -41,7 +41,7 @@ pub(crate) struct RunTable {
     /// The latest version at which one of them still held something, or above.
     pub(super) buried_until: Version,
     /// What its keys take.
-    pub(super) footprint: usize,
+    pub(super) footprint: Footprint,
     pub(super) history: RunHistory,
     /// The commits in order of their versions, as long as all history is kept.
     pub(super) commits: Vec<CommitDigest>,
@@ -93,8 +93,8 @@ impl RunTable {
 }
 
 /// The table of a run that was not there.
-pub(super) fn new_table(footprint: &mut usize) -> RunTable {
-    *footprint += RUN_BYTES;
+pub(super) fn new_table(footprint: &mut Footprint) -> RunTable {
+    footprint.bytes += RUN_BYTES;
     RunTable::default()
 }
 
@@ -110,7 +110,7 @@ pub(crate) struct Memory {
     /// A read at or above this version misses nothing, whatever it reads.
     pub(super) collected: Version,
     /// What all of it takes.
-    pub(super) footprint: usize,
+    pub(super) footprint: Footprint,
 }
 
 impl Memory {
@@ -122,12 +122,12 @@ impl Memory {
             thinning: Thinning::default(),
             policy: policy.into(),
             collected: Version::ZERO,
-            footprint: 0,
+            footprint: Footprint::default(),
         }
     }
 
-    /// About how many bytes it takes: see `footprint`.
-    pub(crate) const fn footprint(&self) -> usize {
+    /// How much it is; about how many bytes, see `footprint`.
+    pub(crate) const fn footprint(&self) -> Footprint {
         self.footprint
     }
 
@@ -320,8 +320,8 @@ impl Memory {
                 *collected = forgotten.max(*collected);
                 self.collected = self.collected.max(forgotten);
                 let after = chain.get().footprint();
-                table.footprint = table.footprint + after - before;
-                self.footprint = self.footprint + after - before;
+                table.footprint.change(before, after);
+                self.footprint.change(before, after);
                 if leftover == Leftover::Settled && gone_at == Version::MAX {
                     return Ok(());
                 }
@@ -329,11 +329,12 @@ impl Memory {
             }
             Entry::Vacant(_) if revision.stored.is_none() => return Ok(()),
             Entry::Vacant(place) => {
-                let added = footprint::of_key(place.key()) + footprint::of_revision(&revision);
+                let name = (expires != Version::MAX).then(|| place.key().clone());
+                let chain = Chain::new(revision);
+                let added = footprint::of_entry(place.key(), &chain);
                 table.footprint += added;
                 self.footprint += added;
-                let name = (expires != Version::MAX).then(|| place.key().clone());
-                place.insert(Chain::new(revision));
+                place.insert(chain);
                 let Some(name) = name else { return Ok(()) };
                 (name, Leftover::LookAgain(expires))
             }
@@ -381,7 +382,8 @@ impl Memory {
         let Some(table) = self.runs.get_mut(&run) else { return };
         let retention = table.retention(self.policy, space, horizon);
         if let Some(deleted) = table.deleted.filter(|deleted| *deleted <= horizon) {
-            self.footprint -= RUN_BYTES + table.footprint;
+            self.footprint.bytes -= RUN_BYTES;
+            self.footprint -= table.footprint;
             self.runs.remove(&run);
             return self.remember_deleted(run, deleted);
         }
@@ -390,9 +392,9 @@ impl Memory {
         let gone_at = chain.newest().gone_at();
         let before = chain.footprint();
         let Outcome { leftover, forgotten } = chain.prune(retention);
-        let freed = before - chain.footprint();
-        table.footprint -= freed;
-        self.footprint -= freed;
+        let after = chain.footprint();
+        table.footprint.change(before, after);
+        self.footprint.change(before, after);
         if leftover != Leftover::Empty && gone_at <= horizon && retention.history != HistoryRetention::Off {
             table.bury(space, &name, gone_at);
         }
@@ -405,7 +407,7 @@ impl Memory {
     /// Of a run that was deleted, nothing else is kept: a read below that version could miss something.
     pub(super) fn remember_deleted(&mut self, run: RunId, deleted: Version) {
         if self.tombstones.insert(run, deleted).is_none() {
-            self.footprint += TOMBSTONE_BYTES;
+            self.footprint.bytes += TOMBSTONE_BYTES;
         }
         self.collected = self.collected.max(deleted);
     }
@@ -420,7 +422,7 @@ impl Memory {
                 if let Some(table) = self.runs.get_mut(&run)
                     && let Some(chain) = table.spaces[space.index()].remove(name.as_slice())
                 {
-                    let freed = footprint::of_key(&name) + chain.footprint();
+                    let freed = footprint::of_entry(&name, &chain);
                     table.footprint -= freed;
                     self.footprint -= freed;
                 }
@@ -437,16 +439,17 @@ impl Memory {
 
     /// The footprint, counted again.
     #[cfg(test)]
-    pub(crate) fn count_footprint(&self) -> usize {
-        let chains = |table: &RunTable| {
-            let all = table.spaces.iter().chain(table.buried.values()).flatten();
-            all.map(|(name, chain)| footprint::of_key(name) + chain.count_footprint()).sum::<usize>()
-        };
-        let commits = |table: &RunTable| table.commits.len() * footprint::COMMIT_BYTES;
-        let lineage =
-            |table: &RunTable| table.lineage.iter().map(|(_, reads)| footprint::of_lineage(reads)).sum::<usize>();
-        self.runs.values().map(|table| RUN_BYTES + chains(table) + commits(table) + lineage(table)).sum::<usize>()
-            + TOMBSTONE_BYTES * self.tombstones.len()
+    pub(crate) fn count_footprint(&self) -> Footprint {
+        let mut all = Footprint { bytes: TOMBSTONE_BYTES * self.tombstones.len(), keys: 0, revisions: 0 };
+        for table in self.runs.values() {
+            let lineage = table.lineage.iter().map(|(_, reads)| footprint::of_lineage(reads)).sum::<usize>();
+            all.bytes += RUN_BYTES + table.commits.len() * footprint::COMMIT_BYTES + lineage;
+            for (name, chain) in table.spaces.iter().chain(table.buried.values()).flatten() {
+                all += chain.count_footprint();
+                all += Footprint { bytes: footprint::of_key(name), keys: 1, revisions: 0 };
+            }
+        }
+        all
     }
 
     /// Every revision of every key, for tests that look for who wrote what; those of deleted runs too.
@@ -466,7 +469,7 @@ impl Memory {
     pub(crate) fn describe(&self) -> String {
         let runs: BTreeMap<_, _> = self.runs.iter().collect();
         let tombstones: BTreeMap<_, _> = self.tombstones.iter().collect();
-        format!("{runs:?} {tombstones:?} {:?} {:?} {}", self.sweep, self.collected, self.footprint)
+        format!("{runs:?} {tombstones:?} {:?} {:?} {:?}", self.sweep, self.collected, self.footprint)
     }
 
     /// Every live key at a version, for tests that compare whole states.

@@ -495,7 +495,7 @@ impl World {
         let mut shards: BTreeSet<usize> = running.parts.keys().copied().collect();
         shards.extend(running.coordinator);
         for shard in shards {
-            self.ask(client, shard, What::Abort, Request::Abort { transaction });
+            self.ask(client, shard, What::Abort, Request::Abort { transaction, wrote: true });
         }
         self.clients[client].running = None;
     }

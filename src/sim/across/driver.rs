@@ -4,6 +4,7 @@
 //! - Inputs are taken in small batches, with a reading of the clock for each.
 
 use std::io;
+use std::time::Duration;
 
 use super::super::disk::Write;
 use super::super::faults::{ERRORS, Fault, When};
@@ -192,7 +193,7 @@ impl World {
             return;
         }
         let input = match completed {
-            Ok(()) => Input::Appended { through },
+            Ok(()) => Input::Appended { through, took: Duration::ZERO },
             Err(error) => Input::AppendFailed { reason: error.to_string() },
         };
         self.arrive(shard, input);

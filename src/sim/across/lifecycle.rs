@@ -186,7 +186,7 @@ impl World {
         for (number, node) in self.nodes.iter().enumerate() {
             let (intents, open) = (node.shard.held_intents(), node.shard.open_transactions());
             assert_eq!((intents, open), (0, 0), "intents and open transactions at rest: shard={number}");
-            let footprint = node.shard.memory().count_footprint() as u64;
+            let footprint = node.shard.memory().count_footprint().bytes as u64;
             assert_eq!(node.shard.memory_used(), footprint, "the footprint is exact: shard={number}");
         }
         let snapshot = self.latest();

@@ -115,7 +115,7 @@ impl Table {
     fn settle(&mut self) {
         while !self.mail.is_empty() || !self.writes.is_empty() {
             while let Some((shard, through)) = self.writes.pop() {
-                self.give(shard, Input::Appended { through });
+                self.give(shard, Input::Appended { through, took: Duration::ZERO });
             }
             if let Some((from, to)) = self.mail.first().map(|mail| (mail.0, mail.1)) {
                 self.deliver(from, to);
@@ -126,7 +126,7 @@ impl Table {
     fn complete_write(&mut self, shard: usize) {
         let at = self.writes.iter().position(|write| write.0 == shard).expect("something is being written");
         let (_, through) = self.writes.remove(at);
-        self.give(shard, Input::Appended { through });
+        self.give(shard, Input::Appended { through, took: Duration::ZERO });
     }
 
     fn fail_write(&mut self, shard: usize) {
@@ -260,7 +260,7 @@ pub(super) fn intents_stay_until_the_abort_record_is_durable() {
     let mut table = Table::new(DurabilityMode::Strict, 2);
     let commit = in_doubt(&mut table);
     let (_, through) = table.writes.remove(table.writes.iter().position(|(shard, _)| *shard == 1).unwrap());
-    table.give(1, Input::Appended { through });
+    table.give(1, Input::Appended { through, took: Duration::ZERO });
     table.writes.clear();
     table.give(0, Input::AppendFailed { reason: "EIO".into() });
     assert!(matches!(table.answer(commit), Some(Err(Error::CommitUnknown(_)))));
@@ -499,14 +499,14 @@ pub(super) fn the_log_is_needed_from_the_first_part_in_doubt() {
     let mut table = Table::new(DurabilityMode::Strict, 2);
     in_doubt(&mut table);
     for (shard, through) in std::mem::take(&mut table.writes) {
-        table.give(shard, Input::Appended { through });
+        table.give(shard, Input::Appended { through, took: Duration::ZERO });
     }
     for number in 0..3 {
         let value = Value::from("x".repeat(600_000));
         table.execute(1, KvCommand::Put { key: format!("large {number}").into(), value, ttl: None });
         while let Some((shard, through)) = table.writes.pop() {
             assert!(number < 2 || through.segment() > 0, "the log goes on in the next segment");
-            table.give(shard, Input::Appended { through });
+            table.give(shard, Input::Appended { through, took: Duration::ZERO });
         }
     }
     let start = |table: &mut Table| match table.output_of(1, Request::AskLogStart { rotates: false }) {
