@@ -51,6 +51,8 @@ const MAY_NAME: [(&str, &str); 1] = [("src/base/run_id.rs", "Uuid")];
 
 const UNSAFE_IN: &str = "src/runtime/sys.rs";
 const GLOMMIO_IN: &str = "src/runtime/glommio/";
+/// The binaries: crates of their own, which see the library's public names only.
+const BINARIES: &str = "src/bin/";
 
 const TOP_LEVEL: [&str; 15] = [
     "Cargo.toml",
@@ -350,6 +352,9 @@ fn check_table(layers: &[Layer], sources: &[Source]) -> Vec<String> {
 }
 
 fn check_imports(source: &Source, layers: &[Layer]) -> Vec<String> {
+    if source.path.starts_with(BINARIES) {
+        return check_binary(source);
+    }
     let modules = source.modules();
     let Some(layer) = layers.iter().find(|layer| Some(&layer.module.as_str()) == modules.first()) else {
         return Vec::new();
@@ -378,6 +383,15 @@ fn check_imports(source: &Source, layers: &[Layer]) -> Vec<String> {
         complaints.push(source.complaint(offset, &what));
     }
     complaints
+}
+
+/// The compiler keeps a binary to the public names, as long as it compiles no file of the library into itself.
+fn check_binary(source: &Source) -> Vec<String> {
+    let tokens = tokens(&source.code);
+    let taken = tokens
+        .windows(3)
+        .filter(|window| matches!([window[0].1, window[1].1, window[2].1], ["include", "!", _] | ["#", "[", "path"]));
+    taken.map(|window| source.complaint(window[0].0, "a binary sees in_mem:: only: it takes no files in")).collect()
 }
 
 /// The crate, not our module of that name.
@@ -745,6 +759,9 @@ fn planted_imports_are_noticed() {
     assert_eq!(check_imports(&twin, &layers).len(), 1);
     assert!(check_table(&layers, &[twin]).is_empty());
     assert_eq!(check_table(&layers, &[Source::new("src/new.rs", "")]).len(), 1);
+    let binary = |text: &str| check_imports(&Source::new("src/bin/tool/main.rs", text), &layers).len();
+    assert_eq!(binary("use crate::table::Table; use in_mem::blocking::Database;"), 0);
+    assert_eq!(binary("#[path = \"../../base/key.rs\"] mod key; fn f() { include!(\"../../base/key.rs\") }"), 2);
     let upward = "| layer | module | may import |\n|-|-|-|\n| 0 | base | shard |\n| 5 | shard | |\n";
     assert_eq!(check_table(&self::layers(upward), &[]).len(), 1);
 }
