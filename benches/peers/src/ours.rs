@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use in_mem::{Database, DurabilityMode, HistoryRetention, LocalRun, RunId, Value};
+use in_mem::{Database, DurabilityMode, HistoryRetention, LocalRun, RunId};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::peer::{Durability, Result};
-use crate::workload::{Contender, Measured, VALUE, Workload, key, nanos};
+use crate::workload::{Contender, Measured, Workload, key, nanos, value};
 
 /// Where the callers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +28,14 @@ pub(crate) struct Ours {
 macro_rules! call {
     ($kv:expr, $workload:expr, $keys:expr, $time:expr, $caller:expr) => {{
         let mut latencies: Histogram<u64> = Histogram::new(3).map_err(in_mem::Error::other)?;
-        let value: Value = "x".repeat(VALUE).into();
         let (started, mut number) = (Instant::now(), $caller as u64 * 1_000);
         while started.elapsed() < $time {
-            let key = key(number, $keys);
+            let (key, value) = (key(number, $keys), value($keys + number));
             let begun = Instant::now();
             if $workload == Workload::Get {
                 assert!($kv.get(key).await?.is_some(), "it is there");
             } else {
-                $kv.put(key, value.clone()).await?;
+                $kv.put(key, value).await?;
             }
             latencies.record(nanos(begun.elapsed())).map_err(in_mem::Error::other)?;
             number += 1;
@@ -64,7 +63,7 @@ impl Contender for Ours {
         let kv = self.database.run(self.run).kv();
         let fill = async {
             for number in 0..keys {
-                kv.put(key(number, keys), "x".repeat(VALUE)).await?;
+                kv.put(key(number, keys), value(number)).await?;
             }
             Ok(())
         };

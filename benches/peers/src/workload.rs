@@ -45,6 +45,11 @@ pub(crate) fn key(number: u64, keys: u64) -> String {
     format!("key-{:07}", number.wrapping_mul(48_271) % keys)
 }
 
+/// A value that no other number has: some stores skip a write that changes nothing.
+pub(crate) fn value(number: u64) -> String {
+    format!("{number:0VALUE$}")
+}
+
 /// How long each call took, in nanoseconds, and how many came to an end in a second.
 pub(crate) struct Measured {
     pub(crate) latencies: Histogram<u64>,
@@ -77,7 +82,7 @@ pub(crate) trait Contender {
 
 impl Contender for Box<dyn Peer> {
     fn fill(&self, keys: u64) -> Result<()> {
-        (0..keys).try_for_each(|number| self.put(&key(number, keys), &[b'x'; VALUE]))
+        (0..keys).try_for_each(|number| self.put(&key(number, keys), value(number).as_bytes()))
     }
 
     fn run(&self, workload: Workload, keys: u64, time: Duration) -> Result<Option<Measured>> {
@@ -86,12 +91,12 @@ impl Contender for Box<dyn Peer> {
             let mut latencies = Histogram::new(3)?;
             let mut number = caller as u64 * 1_000;
             while started.elapsed() < time {
-                let key = key(number, keys);
+                let (key, value) = (key(number, keys), value(keys + number));
                 let begun = Instant::now();
                 if workload == Workload::Get {
                     assert_eq!(self.get(&key)?, Some(VALUE), "it is there");
                 } else {
-                    self.put(&key, &[b'x'; VALUE])?;
+                    self.put(&key, value.as_bytes())?;
                 }
                 latencies.record(nanos(begun.elapsed()))?;
                 number += 1;
