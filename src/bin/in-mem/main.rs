@@ -12,6 +12,7 @@ mod export;
 mod failure;
 mod kv;
 mod output;
+mod page;
 mod runs;
 mod session;
 mod time;
