@@ -377,7 +377,6 @@ fn a_second_opener_is_told_who_has_the_database_open() {
         let database = open(directory.path(), DurabilityMode::Strict, 1).await;
         let run = database.start_run(RunOptions::default()).await.unwrap();
         say(Database::open(directory.path()).await, directory.path(), std::process::id());
-        say(Database::builder().path(directory.path()).read_only(true).await, directory.path(), std::process::id());
         let child = spawn_part(TEST, &std::process::id().to_string(), directory.path());
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -110,7 +110,13 @@ impl DatabaseBuilder {
         self
     }
 
-    /// Whether every write is refused, and nothing in the directory is changed.
+    /// Whether every write is refused, and nothing in the directory is changed. Nothing is locked either, once the database is
+    /// open: another process may open it to write, or may be writing already.
+    ///
+    /// Beside a process that writes, what is shown is how its files were a moment before it was opened: a transaction is there
+    /// whole or not at all, and never without what it depends on. It stays so: open it again to see more. What that process
+    /// holds in memory only is not there: all of an `InMemory` database, of a `Buffered` one what it has not flushed. The layout
+    /// is the database's own, unless a number of [shards](Self::shards) is given.
     pub const fn read_only(mut self, read_only: bool) -> Self {
         self.options.read_only = read_only;
         self
@@ -137,7 +143,7 @@ impl DatabaseBuilder {
     /// Opens the database.
     ///
     /// # Errors
-    /// `Locked` if it is open elsewhere, `Corruption` with file and offset, `Io`, `RuntimeUnavailable` if
+    /// `Locked` if it is open elsewhere, unless both or this one only read; `Corruption` with file and offset, `Io`, `RuntimeUnavailable` if
     /// [the driver](Self::driver) cannot run here, `InvalidOperation` for options that make no sense.
     ///
     /// # Cancel safety

@@ -234,9 +234,9 @@ fn state(changes: &[Change], counts: impl Fn(usize) -> bool) -> State {
 impl Image {
     /// Recovers, as opening for reading does.
     fn open(&self) -> Result<State, Error> {
-        let directory = Directory::new(Files::open(self.directory.path(), true)?);
+        let directory = Directory::new(Files::open_to_read(self.directory.path())?.0);
         let layout = Layout { shards: SHARDS, partitioning: Partitioning::ByRun };
-        let plan = Plan { layout, history: HistoryRetention::Off.into(), read_only: true };
+        let plan = Plan { layout, history: HistoryRetention::Off.into(), read_only: true, beside: false };
         let recovered = recover(&directory, plan)?;
         let mut state = State::new();
         for memory in &recovered.memories {

@@ -128,6 +128,21 @@ pub(crate) fn judge<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest
     Ok(sealing.finish())
 }
 
+/// Decides how far the segments of an opening count that goes on: for a view of one moment, as far as a second reading finds
+/// them, up to the highest version that the first one found. Decision 23 says why that is one.
+///
+/// # Errors
+/// `Corruption` with file and offset, also of what was seen half written; `Io`, also for a file that was replaced.
+pub(crate) fn judge_beside<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest) -> Result<Opening> {
+    let latest = judge(directory, manifest, false)?.latest;
+    let mut opening = judge(directory, manifest, false)?;
+    for segment in &mut opening.sealed {
+        segment.cut = segment.cut.min(latest);
+    }
+    opening.latest = latest;
+    Ok(opening)
+}
+
 /// Writes into the manifest how far every segment counts, and gives back the room that was not used. `last` is the
 /// highest time given out.
 ///

@@ -55,6 +55,8 @@ pub struct RecoveryReport {
     pub latest: Version,
     /// How many shards the last opening had.
     pub previous_shards: u32,
+    /// Who had the database open and may have gone on writing, if it was opened read-only: it is shown as it was a moment before.
+    pub writer: Option<String>,
     /// How long it took.
     pub duration: Duration,
 }
@@ -65,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) layout: Layout,
     pub(crate) history: HistoryPolicy,
     pub(crate) read_only: bool,
+    /// Whether another process writes meanwhile; read-only then.
+    pub(crate) beside: bool,
 }
 
 /// The memory of one of the new shards, and what it was built from.
@@ -130,7 +134,11 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
                 report.latest = report.snapshot.unwrap_or_default();
                 let mut sealed = sealed_before(directory, &manifest)?;
                 if !manifest.closed {
-                    let last = opening::judge(directory, &manifest, true)?;
+                    let last = if plan.beside {
+                        opening::judge_beside(directory, &manifest)?
+                    } else {
+                        opening::judge(directory, &manifest, true)?
+                    };
                     kill_point(KillPoint::RecoveryJudged);
                     report.torn_tails = last.torn.len() as u64;
                     report.latest = report.latest.max(last.latest);
@@ -315,7 +323,11 @@ impl<'a, F: FileSystem> Recovery<'a, F> {
             self.report.records += shard.records;
             self.report.latest = self.report.latest.max(shard.latest);
         }
-        let mut last = self.manifest.clock_reserved.max(self.report.latest);
+        let mut last = self.report.latest;
+        // What another process goes on reserving is no time that has passed here.
+        if !self.plan.beside {
+            last = last.max(self.manifest.clock_reserved);
+        }
         if planted(Bug::ClockBack) {
             last = Version::ZERO;
         }

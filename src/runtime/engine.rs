@@ -38,6 +38,7 @@ const DROP_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Setup {
     pub(crate) path: Option<PathBuf>,
     pub(crate) mode: DurabilityMode,
+    pub(crate) read_only: bool,
     pub(crate) layout: Layout,
     pub(crate) driver: Driver,
     pub(crate) driver_reason: String,

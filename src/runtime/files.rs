@@ -1,6 +1,7 @@
 //! The files of a database on the real file system, and the lock on their directory.
 //!
-//! - One process at a time: a lock on the file `LOCK`, which names its holder.
+//! - One process writes: a lock on the file `LOCK`, which names its holder. Those that only read share it while they read; if
+//!   it is taken, they read beside its holder (decision 23).
 //! - That lock ends with the process, and what it gave to `io_uring` does not: a write may land seconds later. So every
 //!   segment is locked through the open file description it is written through. The kernel keeps that description, and
 //!   with it the lock, until the last request on it has ended.
@@ -26,6 +27,8 @@ const ZEROS: usize = 1 << 20;
 const FENCE_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it looks.
 const FENCE_INTERVAL: Duration = Duration::from_millis(10);
+/// How long readers may take before an opening gives up.
+const READER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// An open, locked directory.
 #[derive(Debug)]
@@ -40,21 +43,13 @@ impl Files {
     ///
     /// # Errors
     /// `Locked` if it is open elsewhere, `Io` if it cannot be made, read or written.
-    pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         refuse_other_than_directory(path)?;
-        if read_only && !path.join(MANIFEST).exists() {
-            return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
+        for directory in [LOG, SNAPSHOTS] {
+            make_directories(&path.join(directory))
+                .map_err(|error| naming("cannot make the directory", path, &error))?;
         }
-        if !read_only {
-            for directory in [LOG, SNAPSHOTS] {
-                make_directories(&path.join(directory))
-                    .map_err(|error| naming("cannot make the directory", path, &error))?;
-            }
-        }
-        let mut lock = lock(path, read_only)?;
-        if read_only {
-            return Ok(Self { path: path.to_owned(), lock: Some(lock) });
-        }
+        let mut lock = lock(path)?;
         let holder = this_process();
         lock.set_len(0)
             .and_then(|()| lock.seek(SeekFrom::Start(0)))
@@ -63,6 +58,23 @@ impl Files {
         let files = Self { path: path.to_owned(), lock: Some(lock) };
         files.sync_directory("").map_err(|error| naming("cannot sync the directory", path, &error))?;
         Ok(files)
+    }
+
+    /// Opens a directory to read it, and keeps out who would write. If somebody writes already, it is opened beside them, and
+    /// they are named.
+    ///
+    /// # Errors
+    /// `InvalidOperation` if there is no database, `Io` if it cannot be read.
+    pub(crate) fn open_to_read(path: &Path) -> Result<(Self, Option<String>)> {
+        refuse_other_than_directory(path)?;
+        let manifest = path.join(MANIFEST);
+        if !manifest.try_exists().map_err(|error| naming("cannot read", &manifest, &error))? {
+            return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
+        }
+        match share_lock(path)? {
+            Ok(lock) => Ok((Self { path: path.to_owned(), lock: Some(lock) }, None)),
+            Err(holder) => Ok((Self::beside(path), Some(holder))),
+        }
     }
 
     /// Opens a new directory for a copy; until that has a manifest, the directory says that it is not finished.
@@ -88,13 +100,13 @@ impl Files {
             File::open(path)?.sync_all()
         };
         match begin() {
-            Ok(()) => Self::open(path, false),
+            Ok(()) => Self::open(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
             Err(error) => Err(naming("cannot write", &manifest, &error)),
         }
     }
 
-    /// A directory that this process has open, to read it once more.
+    /// A directory that somebody has open, to read it beside them.
     pub(crate) fn beside(path: &Path) -> Self {
         Self { path: path.to_owned(), lock: None }
     }
@@ -107,8 +119,13 @@ impl Files {
         if !path.join(LOG).is_dir() && !path.join(SNAPSHOTS).is_dir() {
             return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
         }
-        let lock = if path.join(LOCK).exists() { Some(lock(path, true)?) } else { None };
-        Ok(Self { path: path.to_owned(), lock })
+        if !path.join(LOCK).exists() {
+            return Ok(Self::beside(path));
+        }
+        match share_lock(path)? {
+            Ok(lock) => Ok(Self { path: path.to_owned(), lock: Some(lock) }),
+            Err(holder) => Err(Error::Locked { path: path.to_owned(), holder }),
+        }
     }
 }
 
@@ -120,33 +137,63 @@ fn refuse_other_than_directory(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes the lock of a directory.
-fn lock(path: &Path, read_only: bool) -> Result<File> {
+/// Takes the lock of a directory; waits for those who read it to have read.
+fn lock(path: &Path) -> Result<File> {
     let file = path.join(LOCK);
     let mut lock = OpenOptions::new()
         .read(true)
-        .write(!read_only)
-        .create(!read_only)
+        .write(true)
+        .create(true)
         .truncate(false)
         .open(&file)
-        // A copy without the file cannot be given one where nothing can be written.
-        .or_else(|error| if read_only && error.kind() == NotFound { File::open(path) } else { Err(error) })
         .map_err(|error| naming("cannot open", &file, &error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = lock.read_to_string(&mut holder);
-            let holder = if holder.is_empty() {
-                "unknown".into()
-            } else if holder == this_process() {
-                format!("{holder}, which is this one: share the database by cloning its handle")
-            } else {
-                holder
-            };
-            Err(Error::Locked { path: path.to_owned(), holder })
+    let deadline = Instant::now() + READER_PATIENCE;
+    loop {
+        let failed = match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => {
+                lock.try_lock_shared().and_then(|()| lock.unlock().map_err(TryLockError::Error))
+            }
+            Err(error) => Err(error),
+        };
+        match failed {
+            Ok(()) if Instant::now() < deadline => std::thread::sleep(FENCE_INTERVAL),
+            Ok(()) => {
+                let holder = "those who only read it, for too long".into();
+                return Err(Error::Locked { path: path.to_owned(), holder });
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Locked { path: path.to_owned(), holder: holder_of(&mut lock) });
+            }
+            Err(TryLockError::Error(error)) => return Err(naming("cannot lock", &file, &error)),
         }
+    }
+}
+
+/// Takes the lock together with others who only read; if somebody writes, says who.
+fn share_lock(path: &Path) -> Result<Result<File, String>> {
+    let file = path.join(LOCK);
+    let mut lock = File::open(&file)
+        // A copy without the file cannot be given one where nothing can be written.
+        .or_else(|error| if error.kind() == NotFound { File::open(path) } else { Err(error) })
+        .map_err(|error| naming("cannot open", &file, &error))?;
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(Ok(lock)),
+        Err(TryLockError::WouldBlock) => Ok(Err(holder_of(&mut lock))),
         Err(TryLockError::Error(error)) => Err(naming("cannot lock", &file, &error)),
+    }
+}
+
+/// Who has written its name into a lock.
+fn holder_of(lock: &mut File) -> String {
+    let mut holder = String::new();
+    let _ = lock.read_to_string(&mut holder);
+    if holder.is_empty() {
+        "unknown".into()
+    } else if holder == this_process() {
+        format!("{holder}, which is this one: share the database by cloning its handle")
+    } else {
+        holder
     }
 }
 
@@ -304,9 +351,9 @@ mod tests {
     #[test]
     fn a_directory_that_was_given_back_is_free_while_a_process_is_being_started() {
         let directory = tempfile::tempdir().unwrap();
-        let files = Files::open(directory.path(), false).unwrap();
+        let files = Files::open(directory.path()).unwrap();
         let _copy = files.lock.as_ref().unwrap().try_clone().unwrap();
         drop(files);
-        Files::open(directory.path(), false).expect("nobody has it open");
+        Files::open(directory.path()).expect("nobody has it open");
     }
 }

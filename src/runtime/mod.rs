@@ -19,6 +19,7 @@ pub(crate) mod local;
 pub(crate) mod log_files;
 pub(crate) mod mailbox;
 pub(crate) mod open;
+pub(crate) mod reading;
 pub(crate) mod recovery;
 pub(crate) mod salvage;
 pub(crate) mod segment_file;

@@ -16,7 +16,8 @@ use super::engine::{Engine, Health, Parts, Setup, next_engine_id};
 use super::files::Files;
 use super::keeper::{Disk, Keeper, Task};
 use super::mailbox::mailbox;
-use super::recovery::recover;
+use super::reading::read;
+use super::recovery::{Recovered, recover};
 use super::shard_thread::ShardThread;
 use super::snapshotting::Snapshotter;
 use super::usage::Usage;
@@ -62,36 +63,49 @@ pub(crate) fn open(options: &OpenOptions) -> Result<Engine> {
     tracing::info!(?driver, reason = driver_reason, "the driver of the shards is chosen");
     chosen.prepare()?;
     sys::block_file_size_signal();
-    let directory = match (&options.path, options.mode) {
-        (_, DurabilityMode::InMemory) | (None, _) => None,
-        (Some(path), _) => Some(Directory::new(Files::open(path, options.read_only)?)),
-    };
-    let path = options.path.clone().filter(|_| directory.is_some());
-    let layout = Layout { shards, partitioning: options.partitioning };
+    let path = options.path.clone().filter(|_| options.mode != DurabilityMode::InMemory);
     let ended = options.history_of_ended_runs.unwrap_or(options.history);
     let history = HistoryPolicy { active: options.history, ended, lineage: options.lineage };
-    let plan = Plan { layout, history, read_only: options.read_only };
-    let (memories, clock, disk, recovery) = match directory {
+    let layout = Layout { shards, partitioning: options.partitioning };
+    let Opened { layout, memories, clock, disk, recovery } = match &path {
         None => {
             let memories = (0..shards).map(|_| Memory::new(history)).collect();
-            (memories, Clock::start_after(Version::ZERO), None, RecoveryReport { created: true, ..Default::default() })
+            let recovery = RecoveryReport { created: true, ..Default::default() };
+            Opened { layout, memories, clock: Clock::start_after(Version::ZERO), disk: None, recovery }
         }
-        Some(directory) => {
-            let recovered = recover(&directory, plan)?;
-            let strict = options.mode == DurabilityMode::Strict;
-            let disk = Disk {
-                directory: Arc::new(directory),
-                manifest: recovered.manifest,
-                strict,
-                read_only: options.read_only,
-            };
-            (recovered.memories, recovered.clock, Some(disk), recovered.report)
+        Some(path) if options.read_only => {
+            let (layout, recovered) = read(path, options.shards.map(|_| layout), history)?;
+            Opened::of(layout, recovered, Directory::new(Files::beside(path)), options)
+        }
+        Some(path) => {
+            let directory = Directory::new(Files::open(path)?);
+            let plan = Plan { layout, history, read_only: false, beside: false };
+            Opened::of(layout, recover(&directory, plan)?, directory, options)
         }
     };
     let used = memories.iter().map(|memory| memory.footprint() as u64);
     let usage = Arc::new(Usage::new(options.memory_limit, used));
-    let setup = Setup { path, mode: options.mode, layout, driver, driver_reason, recovery, usage };
+    let (mode, read_only) = (options.mode, options.read_only);
+    let setup = Setup { path, mode, read_only, layout, driver, driver_reason, recovery, usage };
     start(options, setup, memories, Arc::new(clock), disk, chosen)
+}
+
+/// What the engine starts with.
+struct Opened {
+    layout: Layout,
+    memories: Vec<Memory>,
+    clock: Clock,
+    disk: Option<Disk>,
+    recovery: RecoveryReport,
+}
+
+impl Opened {
+    fn of(layout: Layout, recovered: Recovered, directory: Directory<Files>, options: &OpenOptions) -> Self {
+        let Recovered { memories, manifest, clock, report } = recovered;
+        let (strict, read_only) = (options.mode == DurabilityMode::Strict, options.read_only);
+        let disk = Disk { directory: Arc::new(directory), manifest, strict, read_only };
+        Self { layout, memories, clock, disk: Some(disk), recovery: report }
+    }
 }
 
 fn check(options: &OpenOptions) -> Result<usize> {

@@ -288,7 +288,7 @@ mod tests {
     fn damage_all(world: &World, total: &mut BTreeMap<(Kind, Ending), u64>) {
         let mut rng = Rng::new(1);
         let layout = Layout { shards: world.swarm.shards, partitioning: Partitioning::ByRun };
-        let plan = Plan { layout, history: world.swarm.history, read_only: true };
+        let plan = Plan { layout, history: world.swarm.history, read_only: true, beside: false };
         let disk = world.disk.steady_copy();
         let whole = recover(&disk.steady_copy(), plan, Version::next).expect("undamaged, it opens");
         for name in disk.names() {

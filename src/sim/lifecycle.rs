@@ -258,7 +258,7 @@ impl World {
             return;
         }
         let layout = Layout { shards: self.swarm.shards, partitioning: Partitioning::ByRun };
-        let plan = Plan { layout, history: self.swarm.history, read_only: true };
+        let plan = Plan { layout, history: self.swarm.history, read_only: true, beside: false };
         for ending in damage::rehearse(&self.disk, plan, &mut self.rng, 8) {
             *self.damages.entry(ending).or_default() += 1;
         }
@@ -266,7 +266,7 @@ impl World {
 
     fn recover_once(&mut self) -> Result<Recovered> {
         let layout = Layout { shards: self.swarm.shards, partitioning: Partitioning::ByRun };
-        let plan = Plan { layout, history: self.swarm.history, read_only: false };
+        let plan = Plan { layout, history: self.swarm.history, read_only: false, beside: false };
         let skew = *self.rng.pick(&[0, 0, -3_600_000_000_000, 5_000_000]);
         let (now, reservation) = (self.now, self.swarm.reservation);
         recover(&self.disk, plan, |last| {

@@ -25,7 +25,7 @@ const SALT: u64 = 5;
 
 fn open(disk: &Disk) -> Result<Recovered> {
     let layout = Layout { shards: 1, partitioning: Partitioning::ByRun };
-    let plan = Plan { layout, history: HistoryRetention::Forever.into(), read_only: false };
+    let plan = Plan { layout, history: HistoryRetention::Forever.into(), read_only: false, beside: false };
     recover(disk, plan, Version::next)
 }
 

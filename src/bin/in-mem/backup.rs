@@ -7,6 +7,7 @@ use in_mem::blocking::serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::progress::Progress;
 use crate::session::{Place, Session};
 
 const EXAMPLES: &str = "\
@@ -25,7 +26,11 @@ pub(crate) struct Backup {
 
 impl Backup {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
-        let report = session.open(&self.place)?.backup(&self.to)?;
+        let database = session.open(&self.place)?;
+        let progress = Progress::new("copying");
+        let result = database.backup(&self.to);
+        drop(progress);
+        let report = result.map_err(|error| Failure::Failed(error.to_string()))?;
         let seconds = report.duration.as_secs_f64();
         output.record([
             ("version", json!(report.version.get())),

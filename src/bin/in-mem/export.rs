@@ -5,17 +5,20 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use in_mem::blocking::{Database, RunId, serde_json};
 
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::page::page;
 use crate::session::{Place, Session, find_run};
+use crate::{jsonl, otlp};
 
 const EXAMPLES: &str = "\
 Examples:
   in-mem export agents.db nightly > nightly.jsonl
   in-mem export agents.db nightly --output nightly.jsonl
-  in-mem export agents.db nightly --html --with nightly-retry --output nightly.html";
+  in-mem export agents.db nightly --html --with nightly-retry --output nightly.html
+  in-mem export agents.db nightly --otlp-json | curl -H 'content-type: application/json' -d @- localhost:4318/v1/traces";
 
 /// Writes a run in a form for other programs
 #[derive(Debug, Args)]
@@ -39,27 +42,45 @@ pub(crate) struct Export {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct Form {
-    /// Everything the run did, a line of JSON each: what `import` reads (the default)
+    /// Everything the run did, a line of JSON for each commit: what `import` reads (the default)
     #[arg(long)]
     jsonl: bool,
     /// One page for a browser that needs nothing else: what the run did, and its state at every commit
     #[arg(long)]
     html: bool,
+    /// Its traces as spans, for OpenTelemetry collectors: OTLP in its JSON form
+    #[arg(long)]
+    otlp_json: bool,
 }
 
 impl Export {
-    pub(crate) fn run(self, session: &Session, _output: &mut Output) -> Result<(), Failure> {
+    pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
         let database = session.open(&self.place)?;
         let run = find_run(&database, &self.run)?;
-        let other = self.with.as_ref().map(|with| find_run(&database, with)).transpose()?;
-        let _is_jsonl = self.form.jsonl;
-        let mut out: Box<dyn Write> = match &self.output {
-            Some(path) => Box::new(BufWriter::new(File::create_new(path)?)),
-            None => Box::new(io::stdout().lock()),
-        };
-        if self.form.html {
-            out.write_all(page(&database, run, other)?.as_bytes())?;
+        match &self.output {
+            None => self.write(&database, run, output.raw()),
+            Some(path) => {
+                let cannot = |error: io::Error| Failure::Failed(format!("cannot write {}: {error}", path.display()));
+                let mut file = BufWriter::new(File::create_new(path).map_err(cannot)?);
+                self.write(&database, run, &mut file)?;
+                file.into_inner()
+                    .map_err(io::IntoInnerError::into_error)
+                    .and_then(|file| file.sync_all())
+                    .map_err(cannot)
+            }
         }
-        Ok(out.flush()?)
+    }
+
+    fn write(&self, database: &Database, run: RunId, out: &mut dyn Write) -> Result<(), Failure> {
+        if self.form.otlp_json {
+            let document = otlp::document(database, run)?;
+            serde_json::to_writer(&mut *out, &document).map_err(io::Error::from)?;
+            return Ok(out.write_all(b"\n")?);
+        }
+        if self.form.html {
+            let other = self.with.as_ref().map(|with| find_run(database, with)).transpose()?;
+            return Ok(out.write_all(page(database, run, other)?.as_bytes())?);
+        }
+        jsonl::write(database, run, out)
     }
 }

@@ -6,16 +6,30 @@
 //! - Results go to standard output: tables on a terminal, JSON lines elsewhere. Everything else goes to standard error.
 
 mod backup;
+mod change;
 mod diff;
 mod events;
 mod export;
 mod failure;
+mod import;
+mod json;
+mod jsonl;
 mod kv;
+mod otlp;
 mod output;
 mod page;
+mod progress;
+mod replay;
 mod runs;
+mod salvage;
 mod session;
+mod show;
+mod stat;
+mod state;
 mod time;
+mod timeline;
+mod trace;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -45,22 +59,42 @@ struct Tool {
 #[derive(Debug, Subcommand)]
 enum Command {
     Runs(runs::Runs),
+    Show(show::Show),
+    Timeline(timeline::Timeline),
     Events(events::Events),
     Kv(kv::Kv),
+    State(state::State),
+    Json(json::Json),
+    Trace(trace::Trace),
     Diff(diff::Diff),
-    Export(export::Export),
+    Replay(replay::Replay),
+    Verify(verify::Verify),
+    Stat(stat::Stat),
     Backup(backup::Backup),
+    Salvage(salvage::Salvage),
+    Export(export::Export),
+    Import(import::Import),
 }
 
 impl Command {
     fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
         match self {
             Self::Runs(command) => command.run(session, output),
+            Self::Show(command) => command.run(session, output),
+            Self::Timeline(command) => command.run(session, output),
             Self::Events(command) => command.run(session, output),
             Self::Kv(command) => command.run(session, output),
+            Self::State(command) => command.run(session, output),
+            Self::Json(command) => command.run(session, output),
+            Self::Trace(command) => command.run(session, output),
             Self::Diff(command) => command.run(session, output),
-            Self::Export(command) => command.run(session, output),
+            Self::Replay(command) => command.run(session, output),
+            Self::Verify(command) => command.run(session, output),
+            Self::Stat(command) => command.run(session, output),
             Self::Backup(command) => command.run(session, output),
+            Self::Salvage(command) => command.run(output),
+            Self::Export(command) => command.run(session, output),
+            Self::Import(command) => command.run(output),
         }
     }
 }

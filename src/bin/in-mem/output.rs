@@ -8,7 +8,11 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
 use in_mem::blocking::serde_json::{self, Map, Value as Json};
 
+use crate::change::shortened;
 use crate::failure::Failure;
+
+/// A terminal that says it is narrower has not said how wide it is.
+const NARROWEST: u16 = 40;
 
 /// Where results go.
 pub(crate) struct Output {
@@ -48,14 +52,14 @@ impl Output {
         let mut table = Self::table();
         table.set_header(names.map(|name| self.heading(name)));
         for row in rows {
-            table.add_row(row.map(|cell| text(&cell)));
+            table.add_row(row.map(|cell| shortened(&text(&cell))));
         }
         writeln!(self.out, "{table}")?;
         Ok(())
     }
 
     /// One thing with named properties: a line of JSON, or a table of one property a line.
-    pub(crate) fn record<const N: usize>(&mut self, fields: [(&str, Json); N]) -> Result<(), Failure> {
+    pub(crate) fn record<'a>(&mut self, fields: impl IntoIterator<Item = (&'a str, Json)>) -> Result<(), Failure> {
         if self.is_json {
             let object: Map<String, Json> = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             return self.line(&Json::Object(object));
@@ -75,6 +79,11 @@ impl Output {
         Ok(())
     }
 
+    /// For what is neither: bytes as they are.
+    pub(crate) fn raw(&mut self) -> &mut impl Write {
+        &mut self.out
+    }
+
     /// Text as it is.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
         writeln!(self.out, "{text}")?;
@@ -88,7 +97,10 @@ impl Output {
 
     fn table() -> Table {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        if table.width().is_some_and(|width| width < NARROWEST) {
+            table.set_width(NARROWEST);
+        }
         table
     }
 

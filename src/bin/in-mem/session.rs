@@ -1,9 +1,9 @@
 //! The database that a command looks at, and the run that it means.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use in_mem::blocking::{Database, Driver, RunId};
+use in_mem::blocking::{Database, Driver, Error, RunId};
 
 use crate::failure::Failure;
 
@@ -12,7 +12,7 @@ use crate::failure::Failure;
 pub(crate) struct Place {
     /// The directory of the database
     #[arg(value_name = "PATH")]
-    pub(crate) path: std::path::PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 /// What commands share: nothing, or in a shell the open database.
@@ -24,6 +24,11 @@ pub(crate) struct Session {
 impl Session {
     /// Opens a database to read it.
     pub(crate) fn open(&self, place: &Place) -> Result<Database, Failure> {
+        self.try_open(place).map_err(|error| Failure::Failed(error.to_string()))
+    }
+
+    /// The same, for who looks at why that failed.
+    pub(crate) fn try_open(&self, place: &Place) -> Result<Database, Error> {
         match &self.held {
             Some(database) => Ok(database.clone()),
             None => open(&place.path),
@@ -31,10 +36,9 @@ impl Session {
     }
 }
 
-/// Opens a database to read it, whether or not another process has it open.
-pub(crate) fn open(path: &Path) -> Result<Database, Failure> {
-    let builder = Database::builder().path(path).read_only(true).driver(Driver::Threads).spin(None);
-    builder.open().map_err(|error| Failure::Failed(error.to_string()))
+/// Opens a database to read it, whether or not another process has it open. What is kept of it is all that can be, for a copy.
+fn open(path: &Path) -> Result<Database, Error> {
+    Database::builder().path(path).read_only(true).driver(Driver::Threads).spin(None).lineage(true).open()
 }
 
 /// The run that somebody means: by its id, its name, or a part of its id that no other run has.

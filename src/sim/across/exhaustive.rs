@@ -295,7 +295,7 @@ fn scripts(opening: usize, layout: Layout) -> Vec<VecDeque<Deed>> {
 
 /// Recovers a copy of the disk, and says what is there.
 fn recover_copy(disk: &Disk, layout: Layout, history: HistoryRetention, read_only: bool) -> Revisions {
-    let plan = recovery::Plan { layout, history: history.into(), read_only };
+    let plan = recovery::Plan { layout, history: history.into(), read_only, beside: false };
     let recovered = recover(disk, plan, Version::next).expect("nothing fails");
     revisions(&recovered.memories)
 }
@@ -324,7 +324,7 @@ pub(super) fn rehearse(disk: &Disk, layout: Layout, history: HistoryRetention, s
         for (at, end) in (first..calls).step_by(stride).zip(ends.into_iter().cycle()) {
             let disk = disk.clone();
             disk.arm(When::Call(at), Fault::Die { is_after: true });
-            let plan = recovery::Plan { layout, history: history.into(), read_only: false };
+            let plan = recovery::Plan { layout, history: history.into(), read_only: false, beside: false };
             let died = recover(&disk, plan, Version::next);
             assert!(disk.is_dead() && died.is_err(), "it dies at call {at}");
             disk.disarm();

@@ -358,7 +358,7 @@ impl World {
     }
 
     fn recovery_plan(&self) -> recovery::Plan {
-        recovery::Plan { layout: self.layout, history: self.swarm.history.into(), read_only: false }
+        recovery::Plan { layout: self.layout, history: self.swarm.history.into(), read_only: false, beside: false }
     }
 
     /// Whoever opened now would find the same.
