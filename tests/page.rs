@@ -363,20 +363,3 @@ fn record_briefly(db: &Database, steps: u64) -> RunId {
     }
     run.id()
 }
-
-#[test]
-#[ignore = "for looking"]
-fn look() {
-    let place = Place::new();
-    let steps: u64 = std::env::var("STEPS").map_or(20, |steps| steps.parse().unwrap());
-    let start = Instant::now();
-    let a = record(&place.db, "nightly", steps, u64::MAX);
-    let b = record(&place.db, "nightly-retry", steps, steps / 2);
-    println!("recorded in {:?}", start.elapsed());
-    let start = Instant::now();
-    let single = place.export(a, None);
-    println!("exported in {:?}, {} bytes", start.elapsed(), single.metadata().unwrap().len());
-    let pair = place.export(b, Some(a));
-    std::fs::copy(&single, "/tmp/wt-h/target/single.html").unwrap();
-    std::fs::copy(&pair, "/tmp/wt-h/target/pair.html").unwrap();
-}

@@ -80,15 +80,15 @@ class List {
     this.chosen = isChosen ? at : -1;
     if (at === null) return this.draw();
     this.near = at;
-    return this.reveal(at);
+    return this.reveal(at, !isChosen);
   }
 
-  reveal(at, middle = false) {
-    const { height } = this;
-    const [top, sight] = [at * height, this.box.clientHeight];
-    if (middle) this.box.scrollTop = top - sight / 2;
-    else if (top < this.box.scrollTop) this.box.scrollTop = top;
-    else if (top + height > this.box.scrollTop + sight) this.box.scrollTop = top + height - sight;
+  /** Scrolls to an item that is out of sight: to the edge, or to the middle. */
+  reveal(at, toMiddle) {
+    const [top, sight] = [at * this.height, this.box.clientHeight];
+    const [highest, lowest] = [top + this.height - sight, top];
+    if (this.box.scrollTop < highest) this.box.scrollTop = toMiddle ? top - sight / 2 : highest;
+    else if (this.box.scrollTop > lowest) this.box.scrollTop = toMiddle ? top - sight / 2 : lowest;
     this.draw();
   }
 }

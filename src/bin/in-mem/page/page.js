@@ -81,7 +81,7 @@ function showCommit(at) {
   else showKey();
 }
 
-/** How many things each commit did, over the width of the track; errors apart. */
+/** How many things the commits did, over the width of the track, and how many of them were errors. */
 function drawOverview() {
   const canvas = $('overview');
   const { width, height } = canvas.getBoundingClientRect();
@@ -101,10 +101,13 @@ function drawOverview() {
   const most = all.reduce((most, count) => Math.max(most, count), 1);
   const [color, errorColor] = ['color', 'outlineColor'].map((name) => getComputedStyle(canvas)[name]);
   all.forEach((count, column) => {
-    const [left, wide] = [(column * width) / columns, Math.max(1, width / columns - 1)];
+    const [left, wide] = [(column * width) / columns, width / columns - (columns === commits.length ? 1 : 0)];
     const high = count === 0 ? 0 : Math.max(2, Math.sqrt(count / most) * height);
-    context.fillStyle = errors[column] > 0 ? errorColor : color;
+    const red = errors[column] === 0 ? 0 : Math.max(3, (high * errors[column]) / count);
+    context.fillStyle = color;
     context.fillRect(left, height - high, wide, high);
+    context.fillStyle = errorColor;
+    context.fillRect(left, height - red, wide, red);
   });
 }
 
@@ -189,10 +192,10 @@ function spanCells(trace) {
 // Events.
 
 const events = new List($('events'), {
-  row: ({ type, payload, timestamp, commit }, sequence) => [
+  row: ({ type, payload, timestamp }, sequence) => [
     element('span', { class: 'place' }, String(sequence)),
     element('span', { class: 'type' }, type),
-    element('span', { class: 'text' }, plain(payload).slice(0, 300)),
+    element('span', { class: 'text' }, payload.slice(0, 300)),
     element('span', { class: 'when' }, `+${span(Math.max(0, timestamp - view.run.times[0]))}`),
   ],
   look: ({ commit }) => ({ classes: standing(commit) }),
@@ -224,9 +227,9 @@ function entryText(history) {
   return (view.primitive === 'kv' ? value : value.value).slice(0, 300);
 }
 
-function showTabs(box, names, chosen, choose) {
+function showTabs(box, names, chosen, controls, choose) {
   box.replaceChildren(...names.map((name, at) => element('button', {
-    role: 'tab', 'aria-selected': String(at === chosen), tabindex: at === chosen ? '0' : '-1', onclick: () => choose(at),
+    role: 'tab', 'aria-controls': controls(at), 'aria-selected': String(at === chosen), tabindex: at === chosen ? '0' : '-1', onclick: () => choose(at),
   }, name)));
 }
 
@@ -235,7 +238,7 @@ function showState() {
   const all = run.primitives[view.primitive];
   const counts = Object.values(run.primitives).map((keys) => [...keys.values()].filter((history) => history.holdsAt(at)).length);
   const names = Object.keys(PRIMITIVES);
-  showTabs($('primitives'), Object.values(PRIMITIVES).map((name, tab) => `${name} ${counts[tab]}`), names.indexOf(view.primitive), (tab) => {
+  showTabs($('primitives'), Object.values(PRIMITIVES).map((name, tab) => `${name} ${counts[tab]}`), names.indexOf(view.primitive), () => 'entries', (tab) => {
     Object.assign(view, { primitive: names[tab], key: null });
     showState();
     showCommitDetail();
@@ -259,6 +262,8 @@ function showDetail(title, isCommit, ...parts) {
   $('detail').classList.toggle('picked', !isCommit);
   $('detail-body').replaceChildren(...parts);
   $('detail-body').scrollTop = 0;
+  const changed = $('detail-body').querySelector('.changed');
+  if (changed) $('detail-body').scrollTop = changed.getBoundingClientRect().top - $('detail-body').getBoundingClientRect().top - 60;
 }
 
 function facts(facts) {
@@ -307,7 +312,7 @@ function showKey() {
   const changes = element('span', {}, `${last + 1} of ${history.commits.length} `, step('earlier', history.commits[history.changedBy(at) ? last - 1 : last]), ' ', step('later', history.commits[last + 1]));
   const value = history.holdsAt(at) ? history.at(at) : undefined;
   const about = { primitive: PRIMITIVES[primitive], changes, 'last changed by': last < 0 ? null : `commit ${history.commits[last] + 1}`, version: primitive === 'states' && value ? String(value.version) : null };
-  const touched = primitive === 'json' && history.changedBy(at) ? history.values[last].map(({ path }) => path) : [];
+  const touched = primitive === 'json' && history.changedBy(at) ? history.values[last].map(({ change, path }) => (change === 'remove' ? path.slice(0, -1) : path)) : [];
   const tree = value === undefined ? null : primitive === 'json' ? value : parse(primitive === 'kv' ? value : value.value);
   showDetail(key, false, facts(about), value === undefined ? element('p', { class: 'gone' }, 'nothing at this commit') : treeElement(tree, touched));
 }
@@ -378,8 +383,8 @@ function showDifference() {
 
 function goToRow(at) {
   if (at < 0) return;
-  rows.take(at);
   rows.reveal(at, true);
+  rows.take(at);
 }
 
 /** The next row, in a direction, that begins a stretch of rows in which the runs differ. */
@@ -399,7 +404,7 @@ function goTo(at) {
 }
 
 function showView(at, commit) {
-  showTabs($('views'), [...runs.map(({ name }) => name), 'Difference'], at, (tab) => {
+  showTabs($('views'), [...runs.map(({ name }) => name), 'Difference'], at, (tab) => (tab === runs.length ? 'difference' : 'run'), (tab) => {
     showView(tab);
     $('views').children[tab].focus();
   });

@@ -149,19 +149,22 @@ class Run {
 
 /** What was done in a line; of some, with what is there from then on. */
 function summary(deeds, isFull) {
-  const text = (deed) => `${deed.primitive} ${deed.key.slice(0, 80)}${deed.value === null ? ' gone' : isFull(deed) ? ` ${deed.value.slice(0, 80)}` : ''}`;
+  const edit = ({ change, path, value = '' }) => `${change === 'remove' ? '−' : ''}/${path.join('/')} ${value.slice(0, 80)}`;
+  const what = ({ value, edits }) => (edits ? edits.slice(0, 4).map(edit).join(', ') : value.slice(0, 80));
+  const text = (deed) => `${deed.primitive} ${deed.key.slice(0, 80)}${deed.value === null ? ' gone' : isFull(deed) ? ` ${what(deed)}` : ''}`;
   return deeds.slice(0, 12).map(text).concat(deeds.length > 12 ? [`and ${deeds.length - 12} more`] : []).join(' · ');
 }
 
 /** What a trace is about, in a line. */
 function traceTitle({ family, kind, contents }) {
-  const fields = JSON.parse(contents);
+  const fields = parse(contents);
+  const text = (name) => leafText(fields[`"${name}`]);
   switch (family) {
-    case 'ToolCall': return fields.tool_name;
-    case 'Decision': return `${fields.question} → ${fields.chosen}`;
-    case 'Query': return `${fields.query_type}: ${fields.query}`;
-    case 'Thought': return fields.content;
-    case 'Error': return `${fields.error_type}: ${fields.message}`;
-    default: return kind.slice(kind.indexOf(':') + 1);
+    case 'ToolCall': return `${text('tool_name')} ${brief(fields['"arguments'])}`;
+    case 'Decision': return `${text('question')} → ${text('chosen')}`;
+    case 'Query': return `${text('query_type')}: ${text('query')}`;
+    case 'Thought': return text('content');
+    case 'Error': return `${text('error_type')}: ${text('message')}`;
+    default: return `${kind.slice(kind.indexOf(':') + 1)} ${brief(fields['"data'])}`;
   }
 }

@@ -29,9 +29,9 @@ function write(tree) {
   return tree[0] === '#' ? tree.slice(1) : JSON.stringify(tree.slice(1));
 }
 
-/** What a string in JSON text says; any other value as it is. */
-function plain(text) {
-  return text !== null && text[0] === '"' ? JSON.parse(text) : text;
+/** What a string says, without quotation marks; any other leaf as it was written. */
+function leafText(leaf) {
+  return leaf?.[0] === '"' ? leaf.slice(1) : write(leaf);
 }
 
 /** The tree after an edit. What the edit does not touch is shared with the tree before. */
