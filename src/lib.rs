@@ -31,6 +31,10 @@
 //! | tags of a run or a trace | 256, of 1 to 256 bytes |
 //! | shards | 1 to 1024 |
 //!
+//! # Features
+//!
+//! `tool`, on by default: the binary `in-mem` (`docs/TOOL.md`), and the dependencies that only it has. The library is the same without.
+//!
 //! Start with [`Database`] and the modules [`prelude`] and [`primitives`].
 
 // What tests share names the crate as they do.

@@ -72,9 +72,7 @@ async fn write(path: &Path, mode: DurabilityMode, driver: Driver) {
         for shard in 0..SHARDS {
             database.kv().put(chain(shard), "count", count).await.unwrap();
         }
-        if movers.iter().any(tokio::task::JoinHandle::is_finished) {
-            panic!("a mover has failed");
-        }
+        assert!(!movers.iter().any(tokio::task::JoinHandle::is_finished), "a mover has failed");
     }
 }
 

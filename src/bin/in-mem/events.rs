@@ -44,13 +44,15 @@ impl Events {
         let run = find_run(&database, &self.run)?;
         let mut next = self.print(&database, run, self.from, output)?;
         drop(database);
-        while self.follow {
+        if !self.follow {
+            return Ok(());
+        }
+        loop {
             output.finish()?;
             std::thread::sleep(INTERVAL);
             let database = Session::default().open(&self.place)?;
             next = self.print(&database, run, next, output)?;
         }
-        Ok(())
     }
 
     /// Returns the sequence behind the last event.

@@ -1,6 +1,6 @@
 //! `export`: a run in a form for other programs.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
@@ -62,7 +62,8 @@ impl Export {
             Some(path) => {
                 let cannot = |error: io::Error| Failure::Failed(format!("cannot write {}: {error}", path.display()));
                 let mut file = BufWriter::new(File::create_new(path).map_err(cannot)?);
-                self.write(&database, run, &mut file)?;
+                // Half of it would be taken for the whole, and be in the way of the next.
+                self.write(&database, run, &mut file).inspect_err(|_| drop(fs::remove_file(path)))?;
                 file.into_inner()
                     .map_err(io::IntoInnerError::into_error)
                     .and_then(|file| file.sync_all())

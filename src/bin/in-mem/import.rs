@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::jsonl::Recording;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::session::Place;
+use crate::session::{Place, Session};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,11 +48,7 @@ impl Import {
             Recording::read(BufReader::new(file).lines())?
         };
         let run = recording.run;
-        let database =
-            Database::open_with_mode(&self.place.path, MODE).map_err(|error| Failure::Failed(error.to_string()))?;
-        if exists(&database, run)? {
-            return Err(Failure::Usage(format!("the database has this run already: run={run}")));
-        }
+        let database = self.open(run)?;
         let progress = Progress::new("importing");
         let mut importing = Importing { database: &database, run, about: None, traces: HashMap::new() };
         for changes in &recording.commits {
@@ -63,6 +59,21 @@ impl Import {
         database.close().map_err(|error| Failure::Failed(error.to_string()))?;
         drop(progress);
         output.record([("run", json!(run)), ("commits", json!(recording.commits.len()))])
+    }
+
+    /// Opens the database, in the layout that it has.
+    fn open(&self, run: RunId) -> Result<Database, Failure> {
+        let mut builder = Database::builder().path(&self.place.path).durability(MODE).lineage(true);
+        let is_there = std::fs::read_dir(&self.place.path).is_ok_and(|mut entries| entries.next().is_some());
+        if is_there {
+            let found = Session::default().open(&self.place)?;
+            if exists(&found, run)? {
+                return Err(Failure::Usage(format!("the database has this run already: run={run}")));
+            }
+            let info = found.info();
+            builder = builder.shards(info.shards).partitioning(info.partitioning);
+        }
+        builder.open().map_err(|error| Failure::Failed(error.to_string()))
     }
 }
 

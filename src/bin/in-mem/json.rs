@@ -23,7 +23,7 @@ pub(crate) struct Json {
     run: String,
     /// Only this document
     key: Option<String>,
-    /// Only what this JSONPath finds in it
+    /// Only what this path finds in it
     #[arg(long, requires = "key", value_name = "JSONPATH")]
     query: Option<String>,
 }

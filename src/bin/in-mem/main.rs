@@ -6,6 +6,7 @@
 //! - Results go to standard output: tables on a terminal, JSON lines elsewhere. Everything else goes to standard error.
 
 mod backup;
+mod bench;
 mod change;
 mod diff;
 mod events;
@@ -23,6 +24,7 @@ mod replay;
 mod runs;
 mod salvage;
 mod session;
+mod shell;
 mod show;
 mod stat;
 mod state;
@@ -58,6 +60,17 @@ struct Tool {
 /// What the tool can do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Question(Question),
+    Salvage(salvage::Salvage),
+    Import(import::Import),
+    Bench(bench::Bench),
+    Shell(shell::Shell),
+}
+
+/// What can be asked of a database; nothing in it is changed.
+#[derive(Debug, Subcommand)]
+enum Question {
     Runs(runs::Runs),
     Show(show::Show),
     Timeline(timeline::Timeline),
@@ -71,12 +84,22 @@ enum Command {
     Verify(verify::Verify),
     Stat(stat::Stat),
     Backup(backup::Backup),
-    Salvage(salvage::Salvage),
     Export(export::Export),
-    Import(import::Import),
 }
 
 impl Command {
+    fn run(self, output: &mut Output) -> Result<(), Failure> {
+        match self {
+            Self::Question(question) => question.run(&Session::default(), output),
+            Self::Salvage(command) => command.run(output),
+            Self::Import(command) => command.run(output),
+            Self::Bench(command) => command.run(output),
+            Self::Shell(command) => command.run(output),
+        }
+    }
+}
+
+impl Question {
     fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
         match self {
             Self::Runs(command) => command.run(session, output),
@@ -92,9 +115,7 @@ impl Command {
             Self::Verify(command) => command.run(session, output),
             Self::Stat(command) => command.run(session, output),
             Self::Backup(command) => command.run(session, output),
-            Self::Salvage(command) => command.run(output),
             Self::Export(command) => command.run(session, output),
-            Self::Import(command) => command.run(output),
         }
     }
 }
@@ -109,8 +130,9 @@ fn main() -> ExitCode {
         }
     };
     let mut output = Output::new(tool.json);
-    let result = tool.command.run(&Session::default(), &mut output).and_then(|()| output.finish());
-    match result {
+    let result = tool.command.run(&mut output);
+    // What was found is told, whatever came then.
+    match output.finish().and(result) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.exit(),
     }

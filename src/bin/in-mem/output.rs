@@ -3,7 +3,7 @@
 //! - A result is rows under names. As JSON each row is one line, an object of all its names; as a table, one line each.
 //! - Written as it comes, so that a long result begins at once; a table is printed when it is whole.
 
-use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
 use in_mem::blocking::serde_json::{self, Map, Value as Json};
@@ -16,7 +16,7 @@ const NARROWEST: u16 = 40;
 
 /// Where results go.
 pub(crate) struct Output {
-    out: BufWriter<Stdout>,
+    out: Box<dyn Write>,
     is_json: bool,
     is_styled: bool,
 }
@@ -28,7 +28,7 @@ impl Output {
         let is_terminal = stdout.is_terminal();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let is_styled = is_terminal && !no_color;
-        Self { out: BufWriter::new(stdout), is_json: json || !is_terminal, is_styled }
+        Self { out: Box::new(BufWriter::new(stdout)), is_json: json || !is_terminal, is_styled }
     }
 
     /// Whether results are JSON lines.
@@ -80,7 +80,7 @@ impl Output {
     }
 
     /// For what is neither: bytes as they are.
-    pub(crate) fn raw(&mut self) -> &mut impl Write {
+    pub(crate) fn raw(&mut self) -> &mut dyn Write {
         &mut self.out
     }
 
@@ -124,5 +124,51 @@ fn text(value: &Json) -> String {
 
 /// Bytes in hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn printed(is_json: bool, print: impl FnOnce(&mut Output) -> Result<(), Failure>) -> String {
+        let page = Page::default();
+        print(&mut Output { out: Box::new(page.clone()), is_json, is_styled: false }).expect("it is printed");
+        String::from_utf8(page.0.take()).expect("it is text")
+    }
+
+    #[test]
+    fn rows_are_lines_of_json_or_of_a_table() {
+        let rows = || [["a".into(), 1.into()], [vec!["b", "c"].into(), Json::Null]];
+        let json = printed(true, |output| output.rows(["name", "count"], rows()));
+        assert_eq!(json, "{\"name\":\"a\",\"count\":1}\n{\"name\":[\"b\",\"c\"],\"count\":null}\n");
+        let table = printed(false, |output| output.rows(["name", "count"], rows()));
+        let lines: Vec<&str> = table.lines().map(str::trim).collect();
+        assert_eq!(lines, ["name  count", "a     1", "b, c"], "{table}");
+    }
+
+    #[test]
+    fn a_record_is_one_line_of_json_or_a_table_of_its_fields() {
+        let fields = || [("name", "a".into()), ("count", 1.into())];
+        assert_eq!(printed(true, |output| output.record(fields())), "{\"name\":\"a\",\"count\":1}\n");
+        let table = printed(false, |output| output.record(fields()));
+        assert_eq!(table.lines().map(str::trim).collect::<Vec<_>>(), ["name   a", "count  1"], "{table}");
+    }
 }

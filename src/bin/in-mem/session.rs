@@ -22,6 +22,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Opens a database once for many commands.
+    pub(crate) fn hold(place: &Place) -> Result<Self, Failure> {
+        Ok(Self { held: Some(Self::default().open(place)?) })
+    }
+
     /// Opens a database to read it.
     pub(crate) fn open(&self, place: &Place) -> Result<Database, Failure> {
         self.try_open(place).map_err(|error| Failure::Failed(error.to_string()))

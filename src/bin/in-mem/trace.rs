@@ -27,8 +27,8 @@ pub(crate) struct Trace {
     /// Each trace below the one it belongs to
     #[arg(long, conflicts_with_all = ["kind", "tag"])]
     tree: bool,
-    /// Only of this kind: ToolCall, Decision, Query, Thought, Error, Custom or Custom:NAME
-    #[arg(long)]
+    /// Only of one kind
+    #[arg(long, help = "Only of this kind: ToolCall, Decision, Query, Thought, Error, Custom or Custom:NAME")]
     kind: Option<String>,
     /// Only with this tag
     #[arg(long)]

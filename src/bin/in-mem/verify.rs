@@ -4,7 +4,7 @@
 
 use clap::Args;
 use in_mem::blocking::serde_json::{Value as Json, json};
-use in_mem::blocking::{Database, Error, RunId, VerifyProblem};
+use in_mem::blocking::{Database, Error, RunId, VerifyProblem, Version};
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -34,6 +34,21 @@ type Problem = [Json; 4];
 struct Findings {
     problems: Vec<Problem>,
     summary: Vec<(&'static str, u64)>,
+}
+
+impl Findings {
+    fn of_files(&mut self, database: &Database) -> Result<(), Failure> {
+        let report = database.verify()?;
+        self.problems.extend(report.problems.iter().map(problem));
+        self.summary.extend([
+            ("segments", report.segments),
+            ("records", report.records),
+            ("snapshot_files", report.snapshot_files),
+            ("bytes", report.bytes),
+            ("event_logs", report.event_logs),
+        ]);
+        Ok(())
+    }
 }
 
 impl Verify {
@@ -67,20 +82,11 @@ impl Verify {
             Err(error) => return Err(Failure::Failed(error.to_string())),
         };
         let mut findings = Findings::default();
-        let runs = match &self.run {
-            Some(run) => vec![find_run(&database, run)?],
-            None => {
-                let report = database.verify()?;
-                findings.problems.extend(report.problems.iter().map(problem));
-                findings.summary.extend([
-                    ("segments", report.segments),
-                    ("records", report.records),
-                    ("snapshot_files", report.snapshot_files),
-                    ("bytes", report.bytes),
-                    ("event_logs", report.event_logs),
-                ]);
-                database.runs().list_runs()?.into_iter().map(|run| run.run_id).collect()
-            }
+        let runs = if let Some(run) = &self.run {
+            vec![find_run(&database, run)?]
+        } else {
+            findings.of_files(&database)?;
+            database.runs().list_runs()?.into_iter().map(|run| run.run_id).collect()
         };
         let (mut proven, mut unproven) = (0, 0);
         for run in runs {
@@ -92,7 +98,7 @@ impl Verify {
                     proven += report.commits;
                     unproven += report.unproven;
                     if !report.is_valid {
-                        let at = json!(report.first_invalid.map(|version| version.get()));
+                        let at = json!(report.first_invalid.map(Version::get));
                         findings.problems.push([json!("run"), json!(run), at, json!(report.error)]);
                     }
                 }

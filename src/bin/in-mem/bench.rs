@@ -1,0 +1,142 @@
+//! `bench`: how long a put and a get take here, in each durability mode.
+//!
+//! - Writes: into a temporary directory, which is removed at the end.
+//! - A client is a thread that waits for each answer before it asks again: what it waits for is what is measured.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use hdrhistogram::Histogram;
+use in_mem::blocking::serde_json::{Value as Json, json};
+use in_mem::blocking::{Database, DurabilityMode, Error, RunHandle, RunOptions, Value};
+
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::progress::Progress;
+
+const EXAMPLES: &str = "\
+Examples:
+  in-mem bench
+  in-mem bench --directory /mnt/nvme --clients 8 --seconds 5
+  in-mem bench --json | jq 'select(.operation == \"put\") | .p99_us'";
+
+const BUFFERED: DurabilityMode = DurabilityMode::Buffered { flush_interval_ms: 100, max_pending_writes: 10_000 };
+const KEYS: u64 = 10_000;
+
+/// Measures the latency of puts and gets in each durability mode
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Bench {
+    /// Where a temporary directory is made, instead of the system's place for them
+    #[arg(long, value_name = "DIRECTORY")]
+    directory: Option<PathBuf>,
+    /// How many clients ask at the same time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    clients: u32,
+    /// How many seconds each measurement takes
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    seconds: f64,
+    /// How many bytes a value has
+    #[arg(long, default_value_t = 100, value_name = "BYTES")]
+    value_bytes: usize,
+    /// How many shards the database has, instead of half of the cores
+    #[arg(long)]
+    shards: Option<usize>,
+}
+
+type Row = [Json; 10];
+
+impl Bench {
+    pub(crate) fn run(self, output: &mut Output) -> Result<(), Failure> {
+        let directory = match &self.directory {
+            Some(directory) => tempfile::tempdir_in(directory),
+            None => tempfile::tempdir(),
+        };
+        let directory = directory?;
+        let mut rows: Vec<Row> = Vec::new();
+        let modes =
+            [("in_memory", DurabilityMode::InMemory), ("buffered", BUFFERED), ("strict", DurabilityMode::Strict)];
+        let progress = Progress::new("measuring");
+        for (name, mode) in modes {
+            let mut builder = Database::builder().path(directory.path().join(name)).durability(mode);
+            if let Some(shards) = self.shards {
+                builder = builder.shards(shards);
+            }
+            let database = builder.open()?;
+            let value = Value::from("x".repeat(self.value_bytes));
+            let put = |run: &RunHandle, key: &str| run.kv().put(key, value.clone());
+            rows.push(self.measure(&database, name, "put", put)?);
+            rows.push(self.measure(&database, name, "get", |run, key| run.kv().get(key).map(drop))?);
+            database.close()?;
+        }
+        drop(progress);
+        let columns = ["mode", "operation", "clients", "count", "per_second"];
+        let [mode, operation, clients, count, per_second] = columns;
+        output.rows(
+            [mode, operation, clients, count, per_second, "p50_us", "p90_us", "p99_us", "p99.9_us", "max_us"],
+            rows,
+        )
+    }
+
+    fn measure(
+        &self,
+        database: &Database,
+        mode: &str,
+        name: &str,
+        operation: impl Fn(&RunHandle, &str) -> Result<(), Error> + Sync,
+    ) -> Result<Row, Failure> {
+        let begun = Instant::now();
+        let until = begun + Duration::from_secs_f64(self.seconds);
+        let client = || -> Result<Histogram<u64>, Failure> {
+            let run = database.start_run(RunOptions::default())?;
+            let mut latencies = histogram()?;
+            for number in 0_u64.. {
+                let key = format!("key {}", number % KEYS);
+                let asked = Instant::now();
+                if asked >= until {
+                    break;
+                }
+                operation(&run, &key)?;
+                latencies.saturating_record(u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            }
+            Ok(latencies)
+        };
+        let all = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..self.clients).map(|_| scope.spawn(client)).collect();
+            let mut all = histogram()?;
+            for client in clients {
+                let ended = client.join().unwrap_or_else(|_| Err(Failure::Failed("a client panicked".into())));
+                all.add(ended?).map_err(|error| Failure::Failed(error.to_string()))?;
+            }
+            Ok::<_, Failure>(all)
+        })?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let micros = |nanos: u64| json!((Duration::from_nanos(nanos).as_secs_f64() * 1e9).round() / 1e3);
+        let at = |quantile: f64| micros(all.value_at_quantile(quantile));
+        let count = all.len();
+        let per_second = Duration::from_secs(count).as_secs_f64() / seconds;
+        Ok([
+            json!(mode),
+            json!(name),
+            json!(self.clients),
+            json!(count),
+            json!(per_second.round()),
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(0.999),
+            micros(all.max()),
+        ])
+    }
+}
+
+/// Nanoseconds, up to a minute, to three digits.
+fn histogram() -> Result<Histogram<u64>, Failure> {
+    Histogram::new_with_max(60_000_000_000, 3).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "this is no number")?;
+    if seconds > 0.0 && seconds <= 3600.0 { Ok(seconds) } else { Err("above 0, up to 3600".into()) }
+}
