@@ -311,6 +311,60 @@ fn a_fork_is_beside_what_its_parent_did_until_then() {
     assert_eq!(content["runs"][1]["about"]["parent"]["name"], "parent");
 }
 
+/// What comes, changes, goes and comes again, in any order of looking at it; in a run that nobody began.
+#[test]
+fn a_browser_rebuilds_what_was_deleted_and_made_again() {
+    let place = Place::new();
+    let run = place.db.run(RunId::new());
+    let mut seed = 7_u64;
+    let mut next = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for step in 0..700 {
+        let [key, path, choice] = [next(5) / 4, next(3), next(12)];
+        let (key, path) = (format!("key {key}"), ["/a~1b", "/list/0", "/list/-"][path as usize]);
+        let whole =
+            json!({"a/b": step, "list": [step, 1.0, -0.5, u64::MAX, {"<": [null, "\u{2028}\n\"#"]}], "#": "#1"});
+        run.transaction(|txn| match choice {
+            0 => txn.json().delete(&key).map(drop),
+            1 => txn.states().delete(&key).map(drop),
+            2 => txn.kv_delete(&key).map(drop),
+            3 => txn.kv_put(&key, whole.clone()),
+            4 => txn.state_set(&key, f64::NAN).map(drop),
+            _ if !txn.json().exists(&key)? => txn.json().create(&key, whole.clone()).map(drop),
+            5 => txn.json().delete_at(&key, "/list/0").map(drop),
+            6 => txn.json().set(&key, "", whole.clone()).map(drop),
+            _ => {
+                txn.json().set(&key, path, if step % 5 == 0 { whole.clone() } else { step.into() }).map(drop).or(Ok(()))
+            }
+        })
+        .unwrap();
+    }
+    let file = place.export(run.id(), None);
+    let Some(mut browser) = browser() else { return };
+    browser.look(1280, 900, false);
+    browser.open(&file);
+    assert_eq!(browser.text("document.getElementById('name').textContent"), run.id().to_string());
+    // Out of order, so that what is kept from one look to the next is put to the test.
+    let held = "view.run.commits.map((_, at) => (at * 389) % view.run.commits.length).map((at) => {
+        const { kv, states, json } = view.run.primitives;
+        const all = (histories, text) => Object.fromEntries([...histories].filter(([, it]) => it.holdsAt(at)).map(([key, it]) => [key, text(it.at(at))]));
+        return [view.run.commits[at].version, all(kv, (value) => value), all(states, ({ value }) => value), all(json, write)]; })";
+    type Held = (String, BTreeMap<String, String>, BTreeMap<String, String>, BTreeMap<String, String>);
+    let held: Vec<Held> = serde_json::from_value(browser.value(held)).unwrap();
+    assert!(held.len() > 400, "{} commits", held.len());
+    for (version, pairs, states, documents) in held {
+        let then = place.db.replay_run_until(run.id(), Version::from(version.parse::<u64>().unwrap())).unwrap();
+        assert_eq!((pairs, states), (pairs_of(&then), states_of(&then)), "at {version}");
+        let documents: BTreeMap<String, Json> =
+            documents.iter().map(|(key, text)| (key.clone(), serde_json::from_str(text).unwrap())).collect();
+        let json = then.json();
+        let read = |key: String| (key.clone(), json.get(&key, "").unwrap().unwrap());
+        assert_eq!(documents, json.list(None).unwrap().into_iter().map(read).collect(), "at {version}");
+    }
+}
+
 /// A long run: what is looked at is there soon, and the document holds no more than what is in sight.
 #[test]
 fn a_browser_shows_a_run_of_many_steps() {

@@ -163,7 +163,7 @@ function setDomain(inSight) {
   const { run } = view;
   const whole = { commit: [0, run.commits.length], time: [run.times[0], run.times.at(-1)] }[scale];
   const traces = $('extent').value === 'rows' ? inSight : run.roots;
-  const begins = (trace) => (scale === 'commit' ? trace.commit : trace.timestamp - (trace.duration ?? 0) * 1000);
+  const begins = (trace) => (scale === 'commit' ? trace.commit : trace.began);
   const ends = (trace) => (scale === 'commit' ? trace.commit + 1 : trace.timestamp);
   const from = traces.reduce((from, trace) => Math.min(from, begins(trace)), traces.length > 0 ? Infinity : whole[0]);
   const to = $('extent').value === 'rows' ? traces.reduce((to, trace) => Math.max(to, ends(trace)), from) : Math.max(whole[1], from);

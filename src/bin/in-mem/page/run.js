@@ -96,8 +96,8 @@ class Run {
   nest() {
     this.roots = [];
     for (const trace of this.traces) {
-      const start = trace.timestamp - (trace.duration ?? 0) * 1000;
-      Object.assign(trace, { children: [], family: trace.kind.split(':')[0], outcome: trace.outcome ?? 'done' });
+      const start = Math.max(0, trace.timestamp - (trace.duration ?? 0) * 1000);
+      Object.assign(trace, { began: start, children: [], family: trace.kind.split(':')[0], outcome: trace.outcome ?? 'done' });
       trace.extent = { time: [start, trace.timestamp], commit: [trace.commit, trace.commit + 1] };
       const siblings = trace.parent === undefined ? this.roots : this.traces[trace.parent].children;
       trace.depth = trace.parent === undefined ? 0 : this.traces[trace.parent].depth + 1;
