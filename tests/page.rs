@@ -323,7 +323,7 @@ fn a_browser_rebuilds_what_was_deleted_and_made_again() {
     };
     for step in 0..700 {
         let [key, path, choice] = [next(5) / 4, next(3), next(12)];
-        let (key, path) = (format!("key {key}"), ["/a~1b", "/list/0", "/list/-"][path as usize]);
+        let (key, path) = (format!("key {key}"), ["/a~1b", "/list/0", "/list/1/x"][path as usize]);
         let whole =
             json!({"a/b": step, "list": [step, 1.0, -0.5, u64::MAX, {"<": [null, "\u{2028}\n\"#"]}], "#": "#1"});
         run.transaction(|txn| match choice {
@@ -335,6 +335,7 @@ fn a_browser_rebuilds_what_was_deleted_and_made_again() {
             _ if !txn.json().exists(&key)? => txn.json().create(&key, whole.clone()).map(drop),
             5 => txn.json().delete_at(&key, "/list/0").map(drop),
             6 => txn.json().set(&key, "", whole.clone()).map(drop),
+            7 | 8 => txn.json().array_push(&key, "/list", step).map(drop),
             _ => {
                 txn.json().set(&key, path, if step % 5 == 0 { whole.clone() } else { step.into() }).map(drop).or(Ok(()))
             }

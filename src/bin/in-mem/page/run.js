@@ -3,7 +3,7 @@
 // - What has keys is found in the history of its key, by binary search: nothing is copied from one commit to the next.
 // - A document is rebuilt by its edits from the nearest form that is kept: one in so many, once it has been looked at.
 
-const EDITS_BETWEEN_FORMS = 200;
+const EDITS_BETWEEN_FORMS = 50;
 
 /** The place of the last number in a sorted list that is not above the limit; -1: there is none. */
 function lastUpTo(sorted, limit) {
