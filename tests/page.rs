@@ -59,7 +59,7 @@ fn record(db: &Database, name: &str, steps: u64, surprise: u64) -> RunId {
     run.kv().put("precise", i64::MAX).unwrap();
     let mut task = String::new();
     for step in 0..steps {
-        if step % 10 == 0 {
+        if step.is_multiple_of(10) {
             let question = format!("What next, after {step} steps?");
             let options = vec!["search the log".into(), "read the code".into(), "ask".into()];
             let (chosen, reasoning) = ("search the log".into(), Some("the last change was on Friday".into()));
@@ -80,7 +80,7 @@ fn act(run: &RunHandle, task: &str, step: u64, surprised: bool) {
         let thought = TraceType::Thought { content: content.clone(), confidence: Some(0.75) };
         let thought = txn.trace_record_child(task, thought, Value::Null)?;
         let call = TraceType::ToolCall {
-            tool_name: if step % 3 == 0 { "search_log" } else { "read_file" }.into(),
+            tool_name: if step.is_multiple_of(3) { "search_log" } else { "read_file" }.into(),
             arguments: json!({"query": format!("batch {step}"), "limit": 20}).into(),
             result: (step % 7 != 6).then(|| found.into()),
             duration_ms: Some(1 + step % 5),
@@ -88,12 +88,12 @@ fn act(run: &RunHandle, task: &str, step: u64, surprised: bool) {
         txn.trace_record_child(&thought, call, Value::Null)?;
         if step % 13 == 12 {
             let message = format!("no answer after {step} s");
-            let error = TraceType::Error { error_type: "Timeout".into(), message, recoverable: step % 2 == 0 };
+            let error = TraceType::Error { error_type: "Timeout".into(), message, recoverable: step.is_multiple_of(2) };
             txn.trace_record_child(&thought, error, json!({"attempt": 2}))?;
         }
         txn.event_append("tool_called", json!({"step": step, "found": found, "note": NASTY}))?;
         txn.kv_put("last/found", found)?;
-        txn.kv_put(format!("batch/{:05}", step % 1000), json!({"seen": step, "late": step % 4 == 0}))?;
+        txn.kv_put(format!("batch/{:05}", step % 1000), json!({"seen": step, "late": step.is_multiple_of(4)}))?;
         txn.state_set("phase", ["searching", "reading", "asking"][(step / 5 % 3) as usize])?;
         if step >= 50 {
             txn.json().delete_at("plan", "/steps/0")?;
@@ -311,19 +311,22 @@ fn a_fork_is_beside_what_its_parent_did_until_then() {
     assert_eq!(content["runs"][1]["about"]["parent"]["name"], "parent");
 }
 
+/// A version, and the pairs, states and documents at it.
+type Held = (String, BTreeMap<String, String>, BTreeMap<String, String>, BTreeMap<String, String>);
+
 /// What comes, changes, goes and comes again, in any order of looking at it; in a run that nobody began.
 #[test]
 fn a_browser_rebuilds_what_was_deleted_and_made_again() {
     let place = Place::new();
     let run = place.db.run(RunId::new());
-    let mut seed = 7_u64;
-    let mut next = |below: u64| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) % below
+    let mut seed = 7_u32;
+    let mut next = |below: usize| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 16) as usize % below
     };
-    for step in 0..700 {
+    for step in 0..700_u64 {
         let [key, path, choice] = [next(5) / 4, next(3), next(12)];
-        let (key, path) = (format!("key {key}"), ["/a~1b", "/list/0", "/list/1/x"][path as usize]);
+        let (key, path) = (format!("key {key}"), ["/a~1b", "/list/0", "/list/1/x"][path]);
         let whole =
             json!({"a/b": step, "list": [step, 1.0, -0.5, u64::MAX, {"<": [null, "\u{2028}\n\"#"]}], "#": "#1"});
         run.transaction(|txn| match choice {
@@ -336,9 +339,11 @@ fn a_browser_rebuilds_what_was_deleted_and_made_again() {
             5 => txn.json().delete_at(&key, "/list/0").map(drop),
             6 => txn.json().set(&key, "", whole.clone()).map(drop),
             7 | 8 => txn.json().array_push(&key, "/list", step).map(drop),
-            _ => {
-                txn.json().set(&key, path, if step % 5 == 0 { whole.clone() } else { step.into() }).map(drop).or(Ok(()))
-            }
+            _ => txn
+                .json()
+                .set(&key, path, if step.is_multiple_of(5) { whole.clone() } else { step.into() })
+                .map(drop)
+                .or(Ok(())),
         })
         .unwrap();
     }
@@ -352,7 +357,6 @@ fn a_browser_rebuilds_what_was_deleted_and_made_again() {
         const { kv, states, json } = view.run.primitives;
         const all = (histories, text) => Object.fromEntries([...histories].filter(([, it]) => it.holdsAt(at)).map(([key, it]) => [key, text(it.at(at))]));
         return [view.run.commits[at].version, all(kv, (value) => value), all(states, ({ value }) => value), all(json, write)]; })";
-    type Held = (String, BTreeMap<String, String>, BTreeMap<String, String>, BTreeMap<String, String>);
     let held: Vec<Held> = serde_json::from_value(browser.value(held)).unwrap();
     assert!(held.len() > 400, "{} commits", held.len());
     for (version, pairs, states, documents) in held {

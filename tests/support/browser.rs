@@ -1,4 +1,4 @@
-//! A browser without a window, driven over the DevTools protocol: JSON messages, each ended by a zero byte, through two pipes.
+//! A browser without a window, driven over its remote debugging protocol: JSON messages, each ended by a zero byte, through two pipes.
 //!
 //! - Whatever is wrong with the page itself, an exception or a message on its console, fails the test.
 //! - It must ask for nothing but the page: every address it asks for is kept.
@@ -52,33 +52,33 @@ impl Browser {
         });
         let (session, addresses) = (None, Vec::new());
         let mut browser = Self { process, requests, messages, session, last_id: 0, addresses, _profile: profile };
-        let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
-        let session = browser.call("Target.attachToTarget", json!({"targetId": target["targetId"], "flatten": true}));
+        let target = browser.call("Target.createTarget", &json!({"url": "about:blank"}));
+        let session = browser.call("Target.attachToTarget", &json!({"targetId": target["targetId"], "flatten": true}));
         browser.session = session["sessionId"].as_str().map(Into::into);
         for domain in ["Page", "Runtime", "Log", "Network"] {
-            browser.call(&format!("{domain}.enable"), json!({}));
+            browser.call(&format!("{domain}.enable"), &json!({}));
         }
         Some(browser)
     }
 
     /// Opens a file, and waits until it is loaded.
     pub fn open(&mut self, file: &Path) {
-        self.call("Page.navigate", json!({"url": format!("file://{}", file.display())}));
+        self.call("Page.navigate", &json!({"url": format!("file://{}", file.display())}));
         while self.next()["method"] != "Page.loadEventFired" {}
     }
 
     /// How wide and high the window is, and whether the user likes it dark.
     pub fn look(&mut self, width: u32, height: u32, dark: bool) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        self.call("Emulation.setDeviceMetricsOverride", size);
+        self.call("Emulation.setDeviceMetricsOverride", &size);
         let scheme = json!({"name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" }});
-        self.call("Emulation.setEmulatedMedia", json!({"features": [scheme]}));
+        self.call("Emulation.setEmulatedMedia", &json!({"features": [scheme]}));
     }
 
     /// What an expression is, in the page.
     pub fn value(&mut self, expression: &str) -> Json {
         let parameters = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.call("Runtime.evaluate", parameters);
+        let answer = self.call("Runtime.evaluate", &parameters);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
         answer["result"]["value"].clone()
     }
@@ -97,20 +97,20 @@ impl Browser {
         let place = self.value(&place);
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
-            self.call("Input.dispatchMouseEvent", event);
+            self.call("Input.dispatchMouseEvent", &event);
         }
     }
 
     /// Presses a key.
     pub fn press(&mut self, key: &str) {
         for kind in ["rawKeyDown", "keyUp"] {
-            self.call("Input.dispatchKeyEvent", json!({"type": kind, "key": key, "code": key}));
+            self.call("Input.dispatchKeyEvent", &json!({"type": kind, "key": key, "code": key}));
         }
     }
 
     /// What the window shows, as a PNG.
     pub fn screenshot(&mut self) -> Vec<u8> {
-        let answer = self.call("Page.captureScreenshot", json!({"format": "png"}));
+        let answer = self.call("Page.captureScreenshot", &json!({"format": "png"}));
         let digit = |byte| match byte {
             b'A'..=b'Z' => byte - b'A',
             b'a'..=b'z' => byte - b'a' + 26,
@@ -126,7 +126,7 @@ impl Browser {
         bytes.collect()
     }
 
-    fn call(&mut self, method: &str, parameters: Json) -> Json {
+    fn call(&mut self, method: &str, parameters: &Json) -> Json {
         self.last_id += 1;
         let id = self.last_id;
         let mut request = json!({"id": id, "method": method, "params": parameters});

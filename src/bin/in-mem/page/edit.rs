@@ -55,12 +55,12 @@ impl Edits {
 
     fn compare_objects(&mut self, from: &Map<String, Json>, to: &Map<String, Json>) {
         for key in from.keys().filter(|key| !to.contains_key(*key)) {
-            self.below(key, |edits| edits.add(Change::Remove, None));
+            self.below(key.clone(), |edits| edits.add(Change::Remove, None));
         }
         for (key, to) in to {
             match from.get(key) {
-                Some(from) => self.below(key, |edits| edits.compare(from, to)),
-                None => self.below(key, |edits| edits.add(Change::Set, Some(to))),
+                Some(from) => self.below(key.clone(), |edits| edits.compare(from, to)),
+                None => self.below(key.clone(), |edits| edits.add(Change::Set, Some(to))),
             }
         }
     }
@@ -78,13 +78,13 @@ impl Edits {
             // Everything before the place is as it is to be already: it is the one in the new list.
             let (gone, come) = (operation.old_range(), operation.new_range());
             for (was, place) in gone.clone().zip(come.clone()) {
-                self.below(before + place, |edits| edits.compare(&from_rest[was], &to_rest[place]));
+                self.below((before + place).to_string(), |edits| edits.compare(&from_rest[was], &to_rest[place]));
             }
             for place in come.clone().skip(gone.len()) {
-                self.below(before + place, |edits| edits.add(Change::Insert, Some(&to_rest[place])));
+                self.below((before + place).to_string(), |edits| edits.add(Change::Insert, Some(&to_rest[place])));
             }
             for _ in gone.skip(come.len()) {
-                self.below(before + come.end, |edits| edits.add(Change::Remove, None));
+                self.below((before + come.end).to_string(), |edits| edits.add(Change::Remove, None));
             }
         }
     }
@@ -93,8 +93,8 @@ impl Edits {
         self.made.push(Edit { change, path: self.path.clone(), value: value.map(Json::to_string) });
     }
 
-    fn below(&mut self, place: impl ToString, compare: impl FnOnce(&mut Self)) {
-        self.path.push(place.to_string());
+    fn below(&mut self, place: String, compare: impl FnOnce(&mut Self)) {
+        self.path.push(place);
         compare(self);
         self.path.pop();
     }

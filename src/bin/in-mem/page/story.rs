@@ -262,6 +262,7 @@ fn contents(trace_type: &TraceType) -> Result<String> {
     Ok(kept.map(|(name, value)| (name.clone(), value.clone())).collect::<Json>().to_string())
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn as_text<S: Serializer>(version: &Version, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_str(version)
 }
