@@ -168,14 +168,10 @@ impl Drop for Browser {
 }
 
 fn find() -> Option<PathBuf> {
-    if let Some(program) = std::env::var_os("CHROME") {
-        return Some(program.into());
-    }
-    let path = std::env::var_os("PATH")?;
-    let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let programs = ["chromium", "chromium-browser", "google-chrome"];
-    programs
-        .iter()
-        .flat_map(|program| directories.iter().map(move |directory| directory.join(program)))
-        .find(|path| path.is_file())
+    let named = std::env::var_os("CHROME").map(PathBuf::from);
+    let known = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
+    // What only tells how to install one does not say its version.
+    let works =
+        |program: &PathBuf| Command::new(program).arg("--version").output().is_ok_and(|said| said.status.success());
+    named.or_else(|| known.into_iter().find(works))
 }

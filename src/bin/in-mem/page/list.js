@@ -37,7 +37,10 @@ class List {
   draw() {
     const height = this.height;
     const from = Math.max(0, Math.floor(this.box.scrollTop / height) - ROWS_BEYOND_SIGHT);
-    const to = Math.min(this.items.length, Math.ceil((this.box.scrollTop + this.box.clientHeight) / height) + ROWS_BEYOND_SIGHT);
+    const to = Math.min(
+      this.items.length,
+      Math.ceil((this.box.scrollTop + this.box.clientHeight) / height) + ROWS_BEYOND_SIGHT,
+    );
     this.sight(this.items.slice(Math.floor(this.box.scrollTop / height), to - ROWS_BEYOND_SIGHT));
     const rows = [];
     for (let at = from; at < to; at += 1) rows.push(this.rowElement(at, height));
@@ -50,8 +53,17 @@ class List {
   rowElement(at, height) {
     const item = this.items[at];
     const { classes = [], ...attributes } = this.look(item, at);
-    const standing = { role: this.role, 'aria-posinset': at + 1, 'aria-setsize': this.items.length, 'aria-selected': String(at === this.chosen) };
-    const row = element('div', { ...standing, ...attributes, id: `${this.box.id}-${at}`, 'data-at': at }, ...this.row(item, at));
+    const standing = {
+      role: this.role,
+      'aria-posinset': at + 1,
+      'aria-setsize': this.items.length,
+      'aria-selected': String(at === this.chosen),
+    };
+    const row = element(
+      'div',
+      { ...standing, ...attributes, id: `${this.box.id}-${at}`, 'data-at': at },
+      ...this.row(item, at),
+    );
     row.className = ['row', ...classes].join(' ');
     row.style.top = `${at * height}px`;
     return row;
@@ -61,7 +73,12 @@ class List {
     const page = Math.max(1, Math.floor(this.box.clientHeight / this.height) - 1);
     const last = this.items.length - 1;
     const to = {
-      ArrowUp: this.near - 1, ArrowDown: this.near + 1, PageUp: this.near - page, PageDown: this.near + page, Home: 0, End: last,
+      ArrowUp: this.near - 1,
+      ArrowDown: this.near + 1,
+      PageUp: this.near - page,
+      PageDown: this.near + page,
+      Home: 0,
+      End: last,
     }[event.key];
     if (to === undefined || last < 0) return;
     event.preventDefault();

@@ -3,7 +3,10 @@
 const FAMILIES = ['ToolCall', 'Decision', 'Query', 'Thought', 'Error', 'Custom'];
 const PRIMITIVES = { kv: 'KV', states: 'States', json: 'JSON' };
 const OUTCOMES = {
-  unanswered: ['…', 'no result'], recoverable: ['!', 'an error, recoverable'], failed: ['✕', 'an error'], done: ['', 'done'],
+  unanswered: ['…', 'no result'],
+  recoverable: ['!', 'an error, recoverable'],
+  failed: ['✕', 'an error'],
+  done: ['', 'done'],
 };
 
 const $ = (id) => document.getElementById(id);
@@ -22,8 +25,9 @@ function badge(box, text, kind, title = null) {
 }
 
 function showChain(box, { is_valid, length, first_invalid, error }) {
-  const events = `${length} ${length === 1 ? 'event' : 'events'}`;
-  if (is_valid) badge(box, `chain verified · ${events}`, 'good', 'Every event hashes to what its successor and the head say');
+  const events = counted(length, 'event');
+  if (is_valid)
+    badge(box, `chain verified · ${events}`, 'good', 'Every event hashes to what its successor and the head say');
   else badge(box, `chain broken${first_invalid === null ? '' : ` at ${first_invalid}`} · ${events}`, 'bad', error);
 }
 
@@ -40,11 +44,21 @@ function showAbout() {
   if (metadata?.open) metadata.open = false;
   const parent = about?.parent && (about.parent.name ?? about.parent.id);
   const facts = {
-    id, parent, tags: about?.tags.join(', '), began: about && date(about.created_at), updated: about && date(about.updated_at),
-    ended: about?.completed_at && date(about.completed_at), holds: `${commits.length} commits, ${events.length} events, ${traces.length} traces`, metadata,
+    id,
+    parent,
+    tags: about?.tags.join(', '),
+    began: about && date(about.created_at),
+    updated: about && date(about.updated_at),
+    ended: about?.completed_at && date(about.completed_at),
+    holds: [counted(commits.length, 'commit'), counted(events.length, 'event'), counted(traces.length, 'trace')].join(
+      ', ',
+    ),
+    metadata,
   };
   const shown = Object.entries(facts).filter(([, fact]) => fact);
-  $('facts').replaceChildren(...shown.map(([name, fact]) => element('div', {}, element('dt', {}, name), element('dd', {}, fact))));
+  $('facts').replaceChildren(
+    ...shown.map(([name, fact]) => element('div', {}, element('dt', {}, name), element('dd', {}, fact))),
+  );
 }
 
 function showRun(run, at = run.commits.length - 1) {
@@ -68,7 +82,8 @@ function showCommit(at) {
   $('commit').value = view.at + 1;
   $('previous').disabled = view.at === 0;
   $('next').disabled = view.at === run.commits.length - 1;
-  $('position').textContent = `commit ${view.at + 1} of ${run.commits.length} · ${date(run.times[view.at])}${after} · ${changes} changes`;
+  $('position').textContent =
+    `commit ${view.at + 1} of ${run.commits.length} · ${date(run.times[view.at])}${after} · ${counted(changes, 'change')}`;
   $('commit').setAttribute('aria-valuetext', $('position').textContent);
   showState();
   const { events: appended, traces: recorded } = run.commits[view.at];
@@ -145,7 +160,12 @@ function showKinds() {
       showKinds();
       showSpans();
     };
-    return element('button', { class: `kind-${family}`, 'aria-pressed': String(view.families.has(family)), onclick: press }, element('i'), `${family} ${count}`);
+    return element(
+      'button',
+      { class: `kind-${family}`, 'aria-pressed': String(view.families.has(family)), onclick: press },
+      element('i'),
+      `${family} ${count}`,
+    );
   };
   const present = new Set(traces.map(({ family }) => family));
   $('kinds').replaceChildren(...FAMILIES.filter((family) => present.has(family)).map(toggle));
@@ -166,7 +186,10 @@ function setDomain(inSight) {
   const begins = (trace) => (scale === 'commit' ? trace.commit : trace.began);
   const ends = (trace) => (scale === 'commit' ? trace.commit + 1 : trace.timestamp);
   const from = traces.reduce((from, trace) => Math.min(from, begins(trace)), traces.length > 0 ? Infinity : whole[0]);
-  const to = $('extent').value === 'rows' ? traces.reduce((to, trace) => Math.max(to, ends(trace)), from) : Math.max(whole[1], from);
+  const to =
+    $('extent').value === 'rows'
+      ? traces.reduce((to, trace) => Math.max(to, ends(trace)), from)
+      : Math.max(whole[1], from);
   view.domain = [from, Math.max(to, from + 1)];
   const [first, last] = $('axis').children;
   first.textContent = scale === 'commit' ? `commit ${from + 1}` : date(from);
@@ -178,15 +201,25 @@ function setDomain(inSight) {
 
 function spanCells(trace) {
   const [from, to] = view.domain;
-  const [start, end] = trace.extent[$('scale').value].map((place) => Math.max(-0.01, Math.min(1.01, (place - from) / (to - from))) * 100);
+  const [start, end] = trace.extent[$('scale').value].map(
+    (place) => Math.max(-0.01, Math.min(1.01, (place - from) / (to - from))) * 100,
+  );
   const [glyph] = OUTCOMES[trace.outcome];
   const bar = element('i', { class: 'bar' });
   bar.style.left = `${start}%`;
   bar.style.width = `${end - start}%`;
-  const text = element('span', { class: 'label' }, element('b', {}, trace.family), ` ${traceTitle(trace).slice(0, 200)}`);
+  const text = element(
+    'span',
+    { class: 'label' },
+    element('b', {}, trace.family),
+    ` ${traceTitle(trace).slice(0, 200)}`,
+  );
   text.style.paddingInlineStart = `${Math.min(trace.depth, 12) * 0.9}em`;
   const below = trace.troubled ? element('b', { class: 'trouble', title: 'an error below' }, '•') : null;
-  return [element('span', { class: 'what' }, text, below, element('b', { class: 'outcome' }, glyph)), element('span', { class: 'bars' }, bar)];
+  return [
+    element('span', { class: 'what' }, text, below, element('b', { class: 'outcome' }, glyph)),
+    element('span', { class: 'bars' }, bar),
+  ];
 }
 
 // Events.
@@ -209,7 +242,10 @@ const events = new List($('events'), {
 // The state.
 
 const entries = new List($('entries'), {
-  row: ([key, history]) => [element('span', { class: 'key' }, key), element('span', { class: 'text' }, entryText(history))],
+  row: ([key, history]) => [
+    element('span', { class: 'key' }, key),
+    element('span', { class: 'text' }, entryText(history)),
+  ],
   look: ([, history]) => {
     if (!history.changedBy(view.at)) return {};
     return { classes: history.holdsAt(view.at) ? ['changed'] : ['changed', 'gone'] };
@@ -228,29 +264,52 @@ function entryText(history) {
 }
 
 function showTabs(box, names, chosen, controls, choose) {
-  box.replaceChildren(...names.map((name, at) => element('button', {
-    role: 'tab', 'aria-controls': controls(at), 'aria-selected': String(at === chosen), tabindex: at === chosen ? '0' : '-1', onclick: () => choose(at),
-  }, name)));
+  box.replaceChildren(
+    ...names.map((name, at) =>
+      element(
+        'button',
+        {
+          role: 'tab',
+          'aria-controls': controls(at),
+          'aria-selected': String(at === chosen),
+          tabindex: at === chosen ? '0' : '-1',
+          onclick: () => choose(at),
+        },
+        name,
+      ),
+    ),
+  );
 }
 
 function showState() {
   const { run, at } = view;
   const all = run.primitives[view.primitive];
-  const counts = Object.values(run.primitives).map((keys) => [...keys.values()].filter((history) => history.holdsAt(at)).length);
+  const counts = Object.values(run.primitives).map(
+    (keys) => [...keys.values()].filter((history) => history.holdsAt(at)).length,
+  );
   const names = Object.keys(PRIMITIVES);
-  showTabs($('primitives'), Object.values(PRIMITIVES).map((name, tab) => `${name} ${counts[tab]}`), names.indexOf(view.primitive), () => 'entries', (tab) => {
-    Object.assign(view, { primitive: names[tab], key: null });
-    showState();
-    showCommitDetail();
-    if (view.primitive === 'json' && entries.items.length > 0) entries.take(Math.max(0, entries.near));
-    $('primitives').children[tab].focus();
-  });
+  showTabs(
+    $('primitives'),
+    Object.values(PRIMITIVES).map((name, tab) => `${name} ${counts[tab]}`),
+    names.indexOf(view.primitive),
+    () => 'entries',
+    (tab) => {
+      Object.assign(view, { primitive: names[tab], key: null });
+      showState();
+      showCommitDetail();
+      if (view.primitive === 'json' && entries.items.length > 0) entries.take(Math.max(0, entries.near));
+      $('primitives').children[tab].focus();
+    },
+  );
   const [filter, changedOnly] = [$('filter').value, $('changed-only').checked];
-  const isShown = ([key, history]) => (history.changedBy(at) || (!changedOnly && history.holdsAt(at))) && key.includes(filter);
+  const isShown = ([key, history]) =>
+    (history.changedBy(at) || (!changedOnly && history.holdsAt(at))) && key.includes(filter);
   const top = $('entries').scrollTop;
   entries.fill([...all].filter(isShown), 'Nothing here at this commit.');
   $('entries').scrollTop = top;
-  const wanted = entries.items.findIndex(([key, history]) => (view.key === null ? history.changedBy(at) : key === view.key));
+  const wanted = entries.items.findIndex(([key, history]) =>
+    view.key === null ? history.changedBy(at) : key === view.key,
+  );
   if (wanted >= 0) entries.show(wanted, view.key !== null);
 }
 
@@ -263,7 +322,9 @@ function showDetail(title, isCommit, ...parts) {
   $('detail-body').replaceChildren(...parts);
   $('detail-body').scrollTop = 0;
   const changed = $('detail-body').querySelector('.changed');
-  if (changed) $('detail-body').scrollTop = changed.getBoundingClientRect().top - $('detail-body').getBoundingClientRect().top - 60;
+  if (changed)
+    $('detail-body').scrollTop =
+      changed.getBoundingClientRect().top - $('detail-body').getBoundingClientRect().top - 60;
 }
 
 function facts(facts) {
@@ -278,7 +339,10 @@ function deedElement({ primitive, key, value, edits }, isOther = false) {
   else if (edits) {
     for (const { change, path, value: text } of edits) {
       const place = path.length === 0 ? 'the document' : `/${path.join('/')}`;
-      box.append(element('p', { class: 'edit' }, `${change} ${place}`), ...(text === undefined ? [] : [treeElement(parse(text))]));
+      box.append(
+        element('p', { class: 'edit' }, `${change} ${place}`),
+        ...(text === undefined ? [] : [treeElement(parse(text))]),
+      );
     }
   } else box.append(treeElement(parse(value)));
   return box;
@@ -292,15 +356,41 @@ function showCommitDetail() {
 }
 
 function showEvent({ type, payload, timestamp, commit }, sequence) {
-  showDetail(`Event ${sequence}`, false, facts({ type, at: date(timestamp), commit: String(commit + 1) }), treeElement(parse(payload)));
+  showDetail(
+    `Event ${sequence}`,
+    false,
+    facts({ type, at: date(timestamp), commit: String(commit + 1) }),
+    treeElement(parse(payload)),
+  );
 }
 
 function showTrace(trace) {
   const { family, kind, id, outcome, duration, timestamp, commit, parent, tags = [], contents, metadata } = trace;
   const above = view.run.traces[parent];
-  const link = above && element('button', { class: 'link', onclick: () => spans.choose(above) }, `${above.family} ${traceTitle(above).slice(0, 60)}`);
-  const about = { kind, outcome: OUTCOMES[outcome][1], at: date(timestamp), took: duration === undefined ? null : span(duration * 1000), commit: String(commit + 1), tags: tags.join(', '), under: link ?? null, id };
-  showDetail(family, false, facts(about), treeElement(parse(contents)), ...(metadata === undefined ? [] : [element('h3', {}, 'metadata'), treeElement(parse(metadata))]));
+  const link =
+    above &&
+    element(
+      'button',
+      { class: 'link', onclick: () => spans.choose(above) },
+      `${above.family} ${traceTitle(above).slice(0, 60)}`,
+    );
+  const about = {
+    kind,
+    outcome: OUTCOMES[outcome][1],
+    at: date(timestamp),
+    took: duration === undefined ? null : span(duration * 1000),
+    commit: String(commit + 1),
+    tags: tags.join(', '),
+    under: link ?? null,
+    id,
+  };
+  showDetail(
+    family,
+    false,
+    facts(about),
+    treeElement(parse(contents)),
+    ...(metadata === undefined ? [] : [element('h3', {}, 'metadata'), treeElement(parse(metadata))]),
+  );
 }
 
 /** What a key holds at this commit, and which other commits changed it. */
@@ -308,91 +398,35 @@ function showKey() {
   const { primitive, key, at, run } = view;
   const history = run.primitives[primitive].get(key);
   const last = lastUpTo(history.commits, at);
-  const step = (name, commit) => element('button', { class: 'link', disabled: commit === undefined, onclick: () => showCommit(commit) }, name);
-  const changes = element('span', {}, `${last + 1} of ${history.commits.length} `, step('earlier', history.commits[history.changedBy(at) ? last - 1 : last]), ' ', step('later', history.commits[last + 1]));
+  const step = (name, commit) =>
+    element('button', { class: 'link', disabled: commit === undefined, onclick: () => showCommit(commit) }, name);
+  const changes = element(
+    'span',
+    {},
+    `${last + 1} of ${history.commits.length} `,
+    step('earlier', history.commits[history.changedBy(at) ? last - 1 : last]),
+    ' ',
+    step('later', history.commits[last + 1]),
+  );
   const value = history.holdsAt(at) ? history.at(at) : undefined;
-  const about = { primitive: PRIMITIVES[primitive], changes, 'last changed by': last < 0 ? null : `commit ${history.commits[last] + 1}`, version: primitive === 'states' && value ? String(value.version) : null };
-  const touched = primitive === 'json' && history.changedBy(at) ? history.values[last].map(({ change, path }) => (change === 'remove' ? path.slice(0, -1) : path)) : [];
-  const tree = value === undefined ? null : primitive === 'json' ? value : parse(primitive === 'kv' ? value : value.value);
-  showDetail(key, false, facts(about), value === undefined ? element('p', { class: 'gone' }, 'nothing at this commit') : treeElement(tree, touched));
-}
-
-// Two runs side by side.
-
-const rows = new List($('rows'), {
-  row: (row) => sideTexts(row).map((text, side) => {
-    const at = [row.a, row.b][side];
-    return element('span', { class: 'side' }, at === null ? null : element('span', { class: 'place' }, String(at + 1)), ` ${text}`);
-  }),
-  look: (row, at) => ({ classes: [kindOf(row), ...(at === content.comparison.divergence ? ['divergence'] : [])], 'aria-description': kindOf(row) }),
-  choose: ({ a, b }) => showSides(a, b),
-});
-
-function kindOf({ a, b, same = false }) {
-  return same ? 'same' : a === null ? 'added' : b === null ? 'removed' : 'modified';
-}
-
-/** What two commits did, in a line each: what only one of them did first. */
-function sideTexts({ a, b }) {
-  const deeds = [a, b].map((at, side) => (at === null ? [] : runs[side].deeds(at)));
-  const known = deeds.map((deeds) => new Set(deeds.map((deed) => JSON.stringify(deed))));
-  return deeds.map((deeds, side) => {
-    const isOther = (deed) => a !== null && b !== null && !known[1 - side].has(JSON.stringify(deed));
-    return summary([...deeds.filter(isOther), ...deeds.filter((deed) => !isOther(deed))], isOther);
-  });
-}
-
-const differences = new List($('differences'), {
-  row: ({ primitive, key, path, a, b }) => [
-    element('b', { class: 'sign' }, a === null ? '+' : b === null ? '−' : '~'),
-    element('span', { class: 'key' }, `${primitive} ${key}${path ?? ''}`),
-    element('span', { class: 'text' }, a?.slice(0, 300) ?? ''), element('span', { class: 'text' }, b?.slice(0, 300) ?? ''),
-  ],
-  look: (entry) => ({ classes: [kindOf(entry)] }),
-  choose({ primitive, key, path, a, b }) {
-    for (const [side, value] of [[$('side-a'), a], [$('side-b'), b]]) {
-      const shown = value === null ? element('p', { class: 'gone' }, 'nothing') : treeElement(parse(value));
-      side.replaceChildren(element('h3', {}, element('span', { class: 'primitive' }, primitive), ` ${key}${path ?? ''}`), shown);
-    }
-  },
-});
-
-function showSides(...places) {
-  const deeds = places.map((at, side) => (at === null ? [] : runs[side].deeds(at)));
-  const known = deeds.map((deeds) => new Set(deeds.map((deed) => JSON.stringify(deed))));
-  [$('side-a'), $('side-b')].forEach((box, side) => {
-    if (places[side] === null) return box.replaceChildren(element('p', { class: 'gone' }, 'no commit here'));
-    const look = element('button', { class: 'link', onclick: () => showView(side, places[side]) }, `commit ${places[side] + 1} of ${runs[side].name}`);
-    box.replaceChildren(element('h3', {}, look));
-    return appendSome(box, deeds[side], (deed) => deedElement(deed, !known[1 - side].has(JSON.stringify(deed))));
-  });
-}
-
-function showDifference() {
-  const { rows: all, divergence, entries } = content.comparison;
-  $('run').hidden = true;
-  $('difference').hidden = false;
-  const [first, second] = $('names').children;
-  [first.textContent, second.textContent] = runs.map(({ name }) => name);
-  $('parting').textContent = divergence === null ? 'both did the same' : `parted after ${divergence} commits`;
-  for (const id of ['to-divergence', 'previous-difference', 'next-difference']) $(id).hidden = divergence === null;
-  rows.fill(all);
-  differences.fill(entries, 'Nothing.');
-  goToRow(divergence ?? 0);
-}
-
-function goToRow(at) {
-  if (at < 0) return;
-  rows.reveal(at, true);
-  rows.take(at);
-}
-
-/** The next row, in a direction, that begins a stretch of rows in which the runs differ. */
-function nextDifference(direction) {
-  const { rows: all } = content.comparison;
-  const begins = (at) => !all[at].same && (at === 0 || all[at - 1].same);
-  for (let at = rows.chosen + direction; at >= 0 && at < all.length; at += direction) if (begins(at)) return at;
-  return -1;
+  const about = {
+    primitive: PRIMITIVES[primitive],
+    changes,
+    'last changed by': last < 0 ? null : `commit ${history.commits[last] + 1}`,
+    version: primitive === 'states' && value ? String(value.version) : null,
+  };
+  const touched =
+    primitive === 'json' && history.changedBy(at)
+      ? history.values[last].map(({ change, path }) => (change === 'remove' ? path.slice(0, -1) : path))
+      : [];
+  const tree =
+    value === undefined ? null : primitive === 'json' ? value : parse(primitive === 'kv' ? value : value.value);
+  showDetail(
+    key,
+    false,
+    facts(about),
+    value === undefined ? element('p', { class: 'gone' }, 'nothing at this commit') : treeElement(tree, touched),
+  );
 }
 
 // What somebody does.
@@ -404,10 +438,16 @@ function goTo(at) {
 }
 
 function showView(at, commit) {
-  showTabs($('views'), [...runs.map(({ name }) => name), 'Difference'], at, (tab) => (tab === runs.length ? 'difference' : 'run'), (tab) => {
-    showView(tab);
-    $('views').children[tab].focus();
-  });
+  showTabs(
+    $('views'),
+    [...runs.map(({ name }) => name), 'Difference'],
+    at,
+    (tab) => (tab === runs.length ? 'difference' : 'run'),
+    (tab) => {
+      showView(tab);
+      $('views').children[tab].focus();
+    },
+  );
   $('about').hidden = at === runs.length;
   if (at === runs.length) showDifference();
   else showRun(runs[at], commit);
@@ -440,6 +480,8 @@ function listen() {
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawOverview);
 }
 
-$('views').hidden = content.comparison === null;
-listen();
-showView(content.comparison === null ? 0 : runs.length);
+document.addEventListener('DOMContentLoaded', () => {
+  $('views').hidden = content.comparison === null;
+  listen();
+  showView(content.comparison === null ? 0 : runs.length);
+});

@@ -97,7 +97,12 @@ class Run {
     this.roots = [];
     for (const trace of this.traces) {
       const start = Math.max(0, trace.timestamp - (trace.duration ?? 0) * 1000);
-      Object.assign(trace, { began: start, children: [], family: trace.kind.split(':')[0], outcome: trace.outcome ?? 'done' });
+      Object.assign(trace, {
+        began: start,
+        children: [],
+        family: trace.kind.split(':')[0],
+        outcome: trace.outcome ?? 'done',
+      });
       trace.extent = { time: [start, trace.timestamp], commit: [trace.commit, trace.commit + 1] };
       const siblings = trace.parent === undefined ? this.roots : this.traces[trace.parent].children;
       trace.depth = trace.parent === undefined ? 0 : this.traces[trace.parent].depth + 1;
@@ -136,23 +141,34 @@ class Run {
       ...Object.entries(states).map(([name, cell]) => deed('state', name, cell && cell.value)),
       ...Object.entries(json).map(([key, edits]) => ({ ...deed('json', key, JSON.stringify(edits)), edits })),
       ...events.map((sequence) => this.events[sequence]).map(({ type, payload }) => deed('event', type, payload)),
-      ...traces.map((place) => this.traces[place]).map((trace) => deed(trace.family, traceTitle(trace), trace.contents)),
+      ...traces
+        .map((place) => this.traces[place])
+        .map((trace) => deed(trace.family, traceTitle(trace), trace.contents)),
     ];
   }
 
   /** How many those are. */
   size(at) {
     const { kv = {}, states = {}, json = {}, run, events, traces } = this.commits[at];
-    return [kv, states, json].reduce((sum, keys) => sum + Object.keys(keys).length, (run ? 1 : 0) + events.length + traces.length);
+    return [kv, states, json].reduce(
+      (sum, keys) => sum + Object.keys(keys).length,
+      (run ? 1 : 0) + events.length + traces.length,
+    );
   }
 }
 
 /** What was done in a line; of some, with what is there from then on. */
 function summary(deeds, isFull) {
-  const edit = ({ change, path, value = '' }) => `${change === 'remove' ? '−' : ''}/${path.join('/')} ${value.slice(0, 80)}`;
+  const edit = ({ change, path, value = '' }) =>
+    `${change === 'remove' ? '−' : ''}/${path.join('/')} ${value.slice(0, 80)}`;
   const what = ({ value, edits }) => (edits ? edits.slice(0, 4).map(edit).join(', ') : value.slice(0, 80));
-  const text = (deed) => `${deed.primitive} ${deed.key.slice(0, 80)}${deed.value === null ? ' gone' : isFull(deed) ? ` ${what(deed)}` : ''}`;
-  return deeds.slice(0, 12).map(text).concat(deeds.length > 12 ? [`and ${deeds.length - 12} more`] : []).join(' · ');
+  const text = (deed) =>
+    `${deed.primitive} ${deed.key.slice(0, 80)}${deed.value === null ? ' gone' : isFull(deed) ? ` ${what(deed)}` : ''}`;
+  return deeds
+    .slice(0, 12)
+    .map(text)
+    .concat(deeds.length > 12 ? [`and ${deeds.length - 12} more`] : [])
+    .join(' · ');
 }
 
 /** What a trace is about, in a line. */
@@ -160,11 +176,17 @@ function traceTitle({ family, kind, contents }) {
   const fields = parse(contents);
   const text = (name) => leafText(fields[`"${name}`]);
   switch (family) {
-    case 'ToolCall': return `${text('tool_name')} ${brief(fields['"arguments'])}`;
-    case 'Decision': return `${text('question')} → ${text('chosen')}`;
-    case 'Query': return `${text('query_type')}: ${text('query')}`;
-    case 'Thought': return text('content');
-    case 'Error': return `${text('error_type')}: ${text('message')}`;
-    default: return `${kind.slice(kind.indexOf(':') + 1)} ${brief(fields['"data'])}`;
+    case 'ToolCall':
+      return `${text('tool_name')} ${brief(fields['"arguments'])}`;
+    case 'Decision':
+      return `${text('question')} → ${text('chosen')}`;
+    case 'Query':
+      return `${text('query_type')}: ${text('query')}`;
+    case 'Thought':
+      return text('content');
+    case 'Error':
+      return `${text('error_type')}: ${text('message')}`;
+    default:
+      return `${kind.slice(kind.indexOf(':') + 1)} ${brief(fields['"data'])}`;
   }
 }

@@ -23,7 +23,9 @@ function isLeaf(tree) {
 function write(tree) {
   if (Array.isArray(tree)) return `[${tree.map(write).join(',')}]`;
   if (!isLeaf(tree)) {
-    return `{${Object.entries(tree).map(([name, item]) => `${JSON.stringify(name.slice(1))}:${write(item)}`).join(',')}}`;
+    return `{${Object.entries(tree)
+      .map(([name, item]) => `${JSON.stringify(name.slice(1))}:${write(item)}`)
+      .join(',')}}`;
   }
   if (typeof tree !== 'string') return String(tree);
   return tree[0] === '#' ? tree.slice(1) : JSON.stringify(tree.slice(1));
@@ -77,7 +79,17 @@ function appendSome(box, items, make) {
   box.append(...items.slice(0, SHOWN.items).map(make));
   const rest = items.slice(SHOWN.items);
   if (rest.length === 0) return;
-  const more = element('button', { class: 'more', onclick: () => { more.remove(); appendSome(box, rest, make); } }, `… ${rest.length} more`);
+  const more = element(
+    'button',
+    {
+      class: 'more',
+      onclick: () => {
+        more.remove();
+        appendSome(box, rest, make);
+      },
+    },
+    `… ${rest.length} more`,
+  );
   box.append(more);
 }
 
@@ -93,7 +105,9 @@ function brief(tree, depth = 0) {
   const [open, close] = Array.isArray(tree) ? '[]' : '{}';
   const items = itemsOf(tree);
   if (depth === 2 && items.length > 0) return `${open}…${close}`;
-  const shown = items.slice(0, 8).map(([name, item]) => (Array.isArray(tree) ? '' : `${name}: `) + brief(item, depth + 1));
+  const shown = items
+    .slice(0, 8)
+    .map(([name, item]) => (Array.isArray(tree) ? '' : `${name}: `) + brief(item, depth + 1));
   return open + shown.concat(items.length > 8 ? ['…'] : []).join(', ') + close;
 }
 
@@ -111,10 +125,16 @@ function treeElement(tree, touched = [], name = null) {
   }
   const items = itemsOf(tree);
   const size = Array.isArray(tree) ? `[ ${items.length} ]` : `{ ${items.length} }`;
-  const branch = element('details', { class: `branch${changed}` }, element('summary', {}, label, element('span', { class: 'count' }, size)));
+  const branch = element(
+    'details',
+    { class: `branch${changed}` },
+    element('summary', {}, label, element('span', { class: 'count' }, size)),
+  );
   const below = (step) => touched.filter((path) => path[0] === step).map((path) => path.slice(1));
   const fill = () => appendSome(branch, items, ([step, item]) => treeElement(item, below(step), step));
-  branch.addEventListener('toggle', () => { if (branch.children.length === 1) fill(); });
+  branch.addEventListener('toggle', () => {
+    if (branch.children.length === 1) fill();
+  });
   if (items.length <= 20 || touched.length > 0) {
     branch.open = true;
     fill();
@@ -129,6 +149,16 @@ function date(micros) {
 
 /** A time in microseconds, in the unit that fits. */
 function span(micros) {
-  const [unit, size] = [['d', 864e8], ['h', 36e8], ['min', 6e7], ['s', 1e6], ['ms', 1e3]].find(([, size]) => micros >= size) ?? ['µs', 1];
+  const [unit, size] = [
+    ['d', 864e8],
+    ['h', 36e8],
+    ['min', 6e7],
+    ['s', 1e6],
+    ['ms', 1e3],
+  ].find(([, size]) => micros >= size) ?? ['µs', 1];
   return `${+(micros / size).toPrecision(3)} ${unit}`;
+}
+
+function counted(count, what) {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
