@@ -258,6 +258,43 @@ fn wrong_usage_and_what_cannot_be_read_have_codes_of_their_own() {
     assert!(!nothing.exists());
 }
 
+/// As somebody who may write nowhere, if that can be had: who is root is made nobody. `None` if the tool cannot be reached then.
+fn as_reader(arguments: &[&str]) -> Option<Output> {
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65_534;
+    let mut command = command(arguments);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.output().ok()
+}
+
+#[test]
+fn who_may_only_read_can_look_and_who_may_not_is_told() {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+    let (directory, path) = with_sample();
+    let permit = |path: &Path, mode: u32| set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    permit(directory.path(), 0o755);
+    let database = Database::open(&path).unwrap();
+    for entry in [Path::new(&path).to_owned()].into_iter().chain(files(Path::new(&path)).into_keys()) {
+        permit(&entry, if entry.is_dir() { 0o555 } else { 0o444 });
+    }
+    let Some(looked) = as_reader(&["runs", &path]) else {
+        println!("skipped: another user cannot start the tool here");
+        return;
+    };
+    assert_eq!(looked.status.code(), Some(0), "{}", String::from_utf8_lossy(&looked.stderr));
+    assert_eq!(lines_of(&String::from_utf8(looked.stdout).unwrap()).len(), 3);
+    permit(Path::new(&path), 0o000);
+    let refused = as_reader(&["runs", &path]).unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.to_lowercase().contains("permission denied") && said.contains(&path), "{said}");
+    permit(Path::new(&path), 0o755);
+    drop(database);
+}
+
 #[test]
 fn a_backup_and_a_salvage_are_databases() {
     let (_directory, path) = with_sample();
@@ -291,7 +328,13 @@ fn what_was_exported_can_be_imported() {
     let (directory, path) = with_sample();
     let to = directory.path().join("imported.db");
     let to = to.to_str().unwrap();
-    for run in ["nightly", "ended"] {
+    let database = Database::open(&path).unwrap();
+    let fork = database.fork_run(RUN, None, "fork").unwrap();
+    fork.kv().put("goal", "another one").unwrap();
+    database.runs().add_tags("fork", vec!["forked".into()]).unwrap();
+    database.runs().pause_run("fork").unwrap();
+    database.close().unwrap();
+    for run in ["nightly", "fork", "ended"] {
         let file = directory.path().join(format!("{run}.jsonl"));
         let file = file.to_str().unwrap();
         assert_eq!(text(&["export", &path, run, "--output", file], 0), "");
@@ -304,6 +347,7 @@ fn what_was_exported_can_be_imported() {
     }
     assert_eq!(lines(&["runs", to, "--status", "failed"])[0]["name"], "ended");
     assert_eq!(lines(&["show", to, "ended"])[0]["error"], "out of tokens");
+    assert_eq!(lines(&["show", to, "fork"])[0]["parent"], json!(RUN));
     let tree = lines(&["trace", to, "nightly", "--tree"]);
     assert_eq!(tree[0]["children"].as_array().unwrap().len(), 1, "traces keep their parents");
     assert_eq!(lines(&["verify", to])[0]["sound"], true);
@@ -311,7 +355,7 @@ fn what_was_exported_can_be_imported() {
     let whole = text(&["export", &path, "retry"], 0);
     std::fs::write(&cut_off, whole.lines().take(3).collect::<Vec<_>>().join("\n")).unwrap();
     assert_eq!(tool(&["import", to, cut_off.to_str().unwrap()]).status.code(), Some(2));
-    assert_eq!(lines(&["runs", to]).len(), 2, "nothing of it was written");
+    assert_eq!(lines(&["runs", to]).len(), 3, "nothing of it was written");
 }
 
 #[test]

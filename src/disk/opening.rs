@@ -172,3 +172,140 @@ pub(crate) fn seal<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest,
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::collections::BTreeMap;
+    use std::io;
+    use std::ops::Range;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::base::options::Partitioning;
+    use crate::format::record::{self, CommitBody, Position, RecordHeader, TransactionId};
+
+    const CAPACITY: u64 = 4 * BLOCK as u64;
+
+    /// Two logs that another process writes to: what is read is as it was at that moment, and each reading is a later one.
+    struct Moving {
+        moments: Vec<BTreeMap<String, Vec<u8>>>,
+        readings: Cell<usize>,
+    }
+
+    impl Moving {
+        /// At each moment, the versions that each of the logs holds.
+        fn new(moments: &[[&[u64]; 2]]) -> Self {
+            let of_moment = |versions: &[&[u64]; 2]| {
+                let logs = (0..).zip(versions).map(|(shard, versions)| {
+                    let id = SegmentId { incarnation: 1, shard, index: 0 };
+                    (id.file_name(), log(id, versions))
+                });
+                logs.collect()
+            };
+            Self { moments: moments.iter().map(of_moment).collect(), readings: Cell::default() }
+        }
+    }
+
+    fn log(id: SegmentId, versions: &[u64]) -> Vec<u8> {
+        let header = SegmentHeader { id, database: [0; 16], salt: 7, capacity: CAPACITY, strict: true };
+        let mut bytes = header.to_block();
+        for version in versions {
+            let place = Position::new(0, bytes.len() as u64);
+            let mut batch = Vec::new();
+            let record = RecordHeader::commit(Version::from(*version), TransactionId::default());
+            record::stage(&mut batch, record, &CommitBody::of(Vec::<u8>::new())).unwrap();
+            record::seal(&mut batch, place, place, header.salt);
+            bytes.extend(batch);
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        }
+        bytes.resize(usize::try_from(CAPACITY).unwrap(), 0);
+        bytes
+    }
+
+    const WRITES: &str = "who reads beside a writer changes nothing";
+
+    impl FileSystem for Moving {
+        type File = String;
+
+        fn path(&self, name: &str) -> PathBuf {
+            name.into()
+        }
+
+        fn list(&self, _: &str) -> io::Result<Vec<String>> {
+            Ok(self.moments[0].keys().cloned().collect())
+        }
+
+        fn open(&self, file: &str) -> io::Result<String> {
+            Ok(file.rsplit('/').next().unwrap_or_default().into())
+        }
+
+        fn read(&self, file: &String) -> io::Result<Vec<u8>> {
+            let moment = self.readings.replace(self.readings.get() + 1);
+            Ok(self.moments[moment][file].clone())
+        }
+
+        fn length(&self, _: &String) -> io::Result<u64> {
+            Ok(CAPACITY)
+        }
+
+        fn fence(&self, _: &str) -> io::Result<()> {
+            unreachable!("{WRITES}")
+        }
+
+        fn create(&self, _: &str, _: u64) -> io::Result<String> {
+            unreachable!("{WRITES}")
+        }
+
+        fn drop_cache(&self, _: &String) {
+            unreachable!("{WRITES}")
+        }
+
+        fn read_at(&self, _: &String, _: Range<u64>) -> io::Result<Vec<u8>> {
+            unreachable!("a segment is read whole")
+        }
+
+        fn write_at(&self, _: &String, _: &[u8], _: u64) -> io::Result<()> {
+            unreachable!("{WRITES}")
+        }
+
+        fn write_zeros(&self, _: &String, _: Range<u64>) -> io::Result<()> {
+            unreachable!("{WRITES}")
+        }
+
+        fn sync(&self, _: &String) -> io::Result<()> {
+            unreachable!("{WRITES}")
+        }
+
+        fn truncate(&self, _: &str, _: u64) -> io::Result<()> {
+            unreachable!("{WRITES}")
+        }
+
+        fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+            unreachable!("{WRITES}")
+        }
+
+        fn remove(&self, _: &str) -> io::Result<()> {
+            unreachable!("{WRITES}")
+        }
+
+        fn sync_directory(&self, _: &str) -> io::Result<()> {
+            unreachable!("{WRITES}")
+        }
+    }
+
+    /// While the logs are read one after the other, 20 is committed on shard 0 and 21, which follows from it, on shard 1; and so
+    /// are 30 and 31 while they are read again. The first reading has 21 without 20, the second 31 without 30.
+    #[test]
+    fn a_view_beside_a_writer_has_nothing_without_what_it_follows_from() {
+        let moments: [[&[u64]; 2]; 4] =
+            [[&[10], &[]], [&[10, 20], &[21]], [&[10, 20], &[21]], [&[10, 20, 30], &[21, 31]]];
+        let directory = Directory::new(Moving::new(&moments));
+        let manifest = Manifest { segments: vec![0..1; 2], ..Manifest::new([0; 16], 1, 2, Partitioning::ByRun) };
+        let opening = judge_beside(&directory, &manifest).unwrap();
+        let block = BLOCK as u64;
+        let found: Vec<_> = opening.sealed.iter().map(|segment| (segment.end / block, segment.cut.get())).collect();
+        assert_eq!(found, [(3, 21), (3, 21)], "10 and 20, 21 and not 31");
+        assert_eq!(opening.latest.get(), 21);
+    }
+}

@@ -86,24 +86,25 @@ impl Bench {
         name: &str,
         operation: impl Fn(&RunHandle, &str) -> Result<(), Error> + Sync,
     ) -> Result<Row, Failure> {
+        let start = |_| database.start_run(RunOptions::default());
+        let runs = (0..self.clients).map(start).collect::<Result<Vec<RunHandle>, Error>>()?;
         let begun = Instant::now();
         let until = begun + Duration::from_secs_f64(self.seconds);
-        let client = || -> Result<Histogram<u64>, Failure> {
-            let run = database.start_run(RunOptions::default())?;
+        let client = |run: &RunHandle| -> Result<Histogram<u64>, Failure> {
             let mut latencies = histogram()?;
             for number in 0_u64.. {
                 let key = format!("key {}", number % KEYS);
                 let asked = Instant::now();
-                if asked >= until {
+                if asked >= until && number > 0 {
                     break;
                 }
-                operation(&run, &key)?;
+                operation(run, &key)?;
                 latencies.saturating_record(u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX));
             }
             Ok(latencies)
         };
         let all = std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..self.clients).map(|_| scope.spawn(client)).collect();
+            let clients: Vec<_> = runs.iter().map(|run| scope.spawn(|| client(run))).collect();
             let mut all = histogram()?;
             for client in clients {
                 let ended = client.join().unwrap_or_else(|_| Err(Failure::Failed("a client panicked".into())));

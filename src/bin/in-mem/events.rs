@@ -6,10 +6,11 @@ use clap::Args;
 use in_mem::blocking::serde_json::{Value as Json, json};
 use in_mem::blocking::{Database, Event, RunId};
 
+use crate::change::shortened;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, hex};
 use crate::session::{Place, Session, find_run};
-use crate::time::time;
+use crate::time::{date, time};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,7 +43,7 @@ impl Events {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
         let database = session.open(&self.place)?;
         let run = find_run(&database, &self.run)?;
-        let mut next = self.print(&database, run, self.from, output)?;
+        let mut next = self.print(&database, run, self.from, false, output)?;
         drop(database);
         if !self.follow {
             return Ok(());
@@ -51,17 +52,30 @@ impl Events {
             output.finish()?;
             std::thread::sleep(INTERVAL);
             let database = Session::default().open(&self.place)?;
-            next = self.print(&database, run, next, output)?;
+            next = self.print(&database, run, next, true, output)?;
         }
     }
 
-    /// Returns the sequence behind the last event.
-    fn print(&self, database: &Database, run: RunId, from: u64, output: &mut Output) -> Result<u64, Failure> {
+    /// Prints what is there from a sequence on; `is_more`: below what was printed before. Returns the sequence behind the last.
+    fn print(
+        &self,
+        database: &Database,
+        run: RunId,
+        from: u64,
+        is_more: bool,
+        output: &mut Output,
+    ) -> Result<u64, Failure> {
         let events = database.events().stream(run, from).collect::<Result<Vec<Event>, _>>()?;
         let next = events.last().map_or(from, |event| event.sequence + 1);
         let is_meant = |event: &&Event| self.event_type.as_ref().is_none_or(|meant| *meant == event.event_type);
-        let rows: Vec<_> = events.iter().filter(is_meant).map(|event| row(output, event)).collect();
-        if !rows.is_empty() || from == self.from {
+        let mut meant = events.iter().filter(is_meant);
+        if is_more && !output.is_json() {
+            meant.try_for_each(|event| {
+                let line = format!("{} {} {}", event.sequence, event.event_type, event.payload);
+                output.text(&format!(" {}  {}", date(event.timestamp), shortened(&line)))
+            })?;
+        } else {
+            let rows: Vec<_> = meant.map(|event| row(output, event)).collect();
             output.rows(["sequence", "type", "timestamp", "payload", "hash"], rows)?;
         }
         Ok(next)
@@ -69,8 +83,10 @@ impl Events {
 }
 
 fn row(output: &Output, event: &Event) -> [Json; 5] {
-    let hash = crate::output::hex(&event.hash);
-    let hash = if output.is_json() { hash } else { hash[..8].to_owned() };
+    let mut hash = hex(&event.hash);
+    if !output.is_json() {
+        hash.truncate(8);
+    }
     let at = time(output, event.timestamp);
     [json!(event.sequence), json!(event.event_type), at, event.payload.to_json(), json!(hash)]
 }

@@ -1,8 +1,6 @@
 //! Why a command did not end well, and its exit code.
 
-use std::fmt;
 use std::io;
-use std::process::ExitCode;
 
 use in_mem::blocking::{Error, serde_json};
 
@@ -20,31 +18,20 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) const FINDING: u8 = 1;
-    pub(crate) const USAGE: u8 = 2;
-    pub(crate) const FAILED: u8 = 3;
-
-    /// Says what went wrong, and how the process ends.
-    pub(crate) fn exit(self) -> ExitCode {
-        match &self {
-            Self::Usage(_) | Self::Failed(_) => eprintln!("in-mem: {self}"),
-            Self::Finding | Self::NobodyReads => {}
-        }
-        match self {
-            Self::Finding => Self::FINDING.into(),
-            Self::Usage(_) => Self::USAGE.into(),
-            Self::Failed(_) => Self::FAILED.into(),
-            Self::NobodyReads => ExitCode::SUCCESS,
+    /// Says what went wrong, if that is not printed already.
+    pub(crate) fn say(&self) {
+        if let Self::Usage(what) | Self::Failed(what) = self {
+            eprintln!("in-mem: {what}");
         }
     }
-}
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// How the process ends.
+    pub(crate) const fn code(&self) -> u8 {
         match self {
-            Self::Finding => f.write_str("something was found"),
-            Self::Usage(what) | Self::Failed(what) => f.write_str(what),
-            Self::NobodyReads => f.write_str("nobody reads the output"),
+            Self::NobodyReads => 0,
+            Self::Finding => 1,
+            Self::Usage(_) => 2,
+            Self::Failed(_) => 3,
         }
     }
 }

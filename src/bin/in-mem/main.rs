@@ -35,7 +35,6 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use failure::Failure;
@@ -121,19 +120,16 @@ impl Question {
 }
 
 fn main() -> ExitCode {
-    let tool = match Tool::try_parse() {
-        Ok(tool) => tool,
-        Err(error) => {
-            let is_question = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            let _ = error.print();
-            return if is_question { ExitCode::SUCCESS } else { Failure::USAGE.into() };
-        }
-    };
+    // Wrong usage ends here, with the same code as a failure of that kind.
+    let tool = Tool::parse();
     let mut output = Output::new(tool.json);
     let result = tool.command.run(&mut output);
     // What was found is told, whatever came then.
     match output.finish().and(result) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.exit(),
+        Err(failure) => {
+            failure.say();
+            failure.code().into()
+        }
     }
 }

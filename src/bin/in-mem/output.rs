@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
 use in_mem::blocking::serde_json::{self, Map, Value as Json};
 
-use crate::change::shortened;
+use crate::change::{shortened, visible};
 use crate::failure::Failure;
 
 /// A terminal that says it is narrower has not said how wide it is.
@@ -66,7 +66,7 @@ impl Output {
         }
         let mut table = Self::table();
         for (name, value) in fields {
-            table.add_row([self.heading(name), Cell::new(text(&value))]);
+            table.add_row([self.heading(name), Cell::new(visible(&text(&value)))]);
         }
         writeln!(self.out, "{table}")?;
         Ok(())
@@ -168,6 +168,8 @@ mod tests {
     fn a_record_is_one_line_of_json_or_a_table_of_its_fields() {
         let fields = || [("name", "a".into()), ("count", 1.into())];
         assert_eq!(printed(true, |output| output.record(fields())), "{\"name\":\"a\",\"count\":1}\n");
+        let escape = printed(false, |output| output.record([("name", "\u{1b}[2J".into())]));
+        assert!(escape.contains("\\u{1b}[2J"), "{escape}");
         let table = printed(false, |output| output.record(fields()));
         assert_eq!(table.lines().map(str::trim).collect::<Vec<_>>(), ["name   a", "count  1"], "{table}");
     }

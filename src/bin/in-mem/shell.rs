@@ -55,9 +55,9 @@ impl Shell {
                 Ok(line) => {
                     editor.add_history_entry(&line).map_err(cannot)?;
                     match self.answer(&line, &mut session, output) {
-                        Ok(Some(())) | Err(Failure::Finding) => {}
+                        Ok(Some(())) => {}
                         Ok(None) => return Ok(()),
-                        Err(failure) => eprintln!("{failure}"),
+                        Err(failure) => failure.say(),
                     }
                 }
                 Err(ReadlineError::Interrupted) => {}
