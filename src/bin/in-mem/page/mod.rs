@@ -14,8 +14,13 @@ use self::story::Story;
 
 const HTML: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str =
-    concat!(include_str!("values.js"), include_str!("run.js"), include_str!("list.js"), include_str!("page.js"));
+const SCRIPT: &str = concat!(
+    include_str!("values.js"),
+    include_str!("run.js"),
+    include_str!("list.js"),
+    include_str!("page.js"),
+    include_str!("difference.js")
+);
 
 /// What the page shows.
 #[derive(Serialize)]
