@@ -235,9 +235,18 @@ fn a_browser_shows_what_the_run_held_at_every_commit() {
     assert_eq!(browser.value("view.at"), 5);
     browser.click("#close");
     assert_eq!(browser.text("document.getElementById('detail-title').textContent"), "What commit 6 did");
+    browser.value("showChain(document.getElementById('chain'), { is_valid: false, length: 20, first_invalid: 3 })");
+    assert_eq!(browser.text("document.getElementById('chain').textContent"), "chain broken at 3 · 20 events");
+    browser.value("showAbout()");
     assert_eq!(browser.value("document.scripts.length"), 2);
     assert_eq!(browser.addresses, [format!("file://{}", file.display())]);
     save(&mut browser, "run");
+    browser.look(400, 900, true);
+    assert_eq!(
+        browser.value("(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.documentElement)"),
+        0
+    );
+    save(&mut browser, "narrow");
 }
 
 /// The keys and values in the list of the state; of long ones, the beginning. What the commit emptied is not among them.
