@@ -18,6 +18,7 @@ mod jsonl;
 mod kv;
 mod otlp;
 mod output;
+mod page;
 mod progress;
 mod replay;
 mod runs;
