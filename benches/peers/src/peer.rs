@@ -35,8 +35,11 @@ pub(crate) trait Peer: Send + Sync {
     fn get(&self, key: &str) -> Result<Option<usize>>;
 }
 
-/// How to open a store in an empty directory; `None` if it has nothing of this durability.
+/// A store, if it has anything of the durability that was asked for.
+pub(crate) type Opened = Option<Box<dyn Peer>>;
+
+/// How to open a store in an empty directory.
 pub(crate) struct Entrant {
     pub(crate) name: &'static str,
-    pub(crate) open: fn(&Path, Durability) -> Result<Option<Box<dyn Peer>>>,
+    pub(crate) open: fn(&Path, Durability) -> Result<Opened>,
 }

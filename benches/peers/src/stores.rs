@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heed::types::{Bytes, Str};
 use redb::ReadableDatabase;
 use rusqlite::OptionalExtension;
 
-use crate::peer::{Durability, Entrant, Peer, Result};
+use crate::peer::{Durability, Entrant, Opened, Peer, Result};
 
 pub(crate) const ALL: [Entrant; 6] = [
     Entrant { name: "BTreeMap behind a lock", open: map },
@@ -19,21 +19,21 @@ pub(crate) const ALL: [Entrant; 6] = [
     Entrant { name: "sled", open: sled },
 ];
 
-struct Map(RwLock<BTreeMap<String, Box<[u8]>>>);
+struct Map(Mutex<BTreeMap<String, Box<[u8]>>>);
 
-fn map(_: &Path, durability: Durability) -> Result<Option<Box<dyn Peer>>> {
-    let map: Box<dyn Peer> = Box::new(Map(RwLock::default()));
+fn map(_: &Path, durability: Durability) -> Result<Opened> {
+    let map: Box<dyn Peer> = Box::new(Map(Mutex::default()));
     Ok((durability == Durability::None).then_some(map))
 }
 
 impl Peer for Map {
     fn put(&self, key: &str, value: &[u8]) -> Result<()> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key.into(), value.into());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.into(), value.into());
         Ok(())
     }
 
     fn get(&self, key: &str) -> Result<Option<usize>> {
-        Ok(self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).map(|value| value.len()))
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).map(|value| value.len()))
     }
 }
 
@@ -44,7 +44,7 @@ struct Redb {
     durability: redb::Durability,
 }
 
-fn redb(path: &Path, durability: Durability) -> Result<Option<Box<dyn Peer>>> {
+fn redb(path: &Path, durability: Durability) -> Result<Opened> {
     let durability = match durability {
         Durability::None => redb::Durability::None,
         Durability::Process => return Ok(None),
@@ -77,7 +77,7 @@ struct Fjall {
     is_synced: bool,
 }
 
-fn fjall(path: &Path, durability: Durability) -> Result<Option<Box<dyn Peer>>> {
+fn fjall(path: &Path, durability: Durability) -> Result<Opened> {
     if durability == Durability::None {
         return Ok(None);
     }
@@ -103,7 +103,7 @@ impl Peer for Fjall {
 /// One connection: writers take turns, as they do within the library.
 struct Sqlite(Mutex<rusqlite::Connection>);
 
-fn sqlite(path: &Path, durability: Durability) -> Result<Option<Box<dyn Peer>>> {
+fn sqlite(path: &Path, durability: Durability) -> Result<Opened> {
     let connection = rusqlite::Connection::open(path.join("sqlite"))?;
     let synchronous = match durability {
         Durability::None => "OFF",
@@ -141,7 +141,7 @@ struct Lmdb {
     pairs: heed::Database<Str, Bytes>,
 }
 
-fn lmdb(path: &Path, durability: Durability) -> Result<Option<Box<dyn Peer>>> {
+fn lmdb(path: &Path, durability: Durability) -> Result<Opened> {
     const ROOM: usize = 4 << 30;
     let path = path.join("lmdb");
     std::fs::create_dir(&path)?;
@@ -179,7 +179,7 @@ struct Sled {
     is_synced: bool,
 }
 
-fn sled(path: &Path, durability: Durability) -> Result<Option<Box<dyn Peer>>> {
+fn sled(path: &Path, durability: Durability) -> Result<Opened> {
     if durability == Durability::None {
         return Ok(None);
     }
