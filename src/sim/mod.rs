@@ -158,7 +158,7 @@ impl Total {
 
 #[test]
 fn strict() {
-    let total = run_seeds("strict", Mode::Strict, 200);
+    let total = run_seeds("strict", Mode::Strict, 100);
     if seeds::number("SIM_SEED").is_none() {
         hit_the_rest(total.hits);
     }
@@ -184,12 +184,12 @@ fn hit_the_rest(mut hits: BTreeSet<Site>) {
 
 #[test]
 fn buffered() {
-    run_seeds("buffered", Mode::Buffered, 200);
+    run_seeds("buffered", Mode::Buffered, 100);
 }
 
 #[test]
 fn in_memory() {
-    run_seeds("in_memory", Mode::InMemory, 100);
+    run_seeds("in_memory", Mode::InMemory, 50);
 }
 
 #[test]

@@ -48,17 +48,17 @@ fn run_seeds(test: &str, mode: Mode, count: u64) {
 
 #[test]
 fn strict() {
-    run_seeds("strict", Mode::Strict, 100);
+    run_seeds("strict", Mode::Strict, 60);
 }
 
 #[test]
 fn buffered() {
-    run_seeds("buffered", Mode::Buffered, 100);
+    run_seeds("buffered", Mode::Buffered, 60);
 }
 
 #[test]
 fn in_memory() {
-    run_seeds("in_memory", Mode::InMemory, 100);
+    run_seeds("in_memory", Mode::InMemory, 60);
 }
 
 #[test]
