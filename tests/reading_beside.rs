@@ -4,16 +4,15 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Child;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use in_mem::prelude::*;
 use in_mem::{Driver, SnapshotConfig};
-use support::{MODES, directory, on_tokio, open, part, spawn_part};
+use support::{MODES, directory, files, on_tokio, open, part, spawn_part};
 
 const SHARDS: usize = 4;
 const ACCOUNTS: i64 = 8;
@@ -154,19 +153,6 @@ fn a_buffered_writer_is_seen_at_one_moment() {
 
 async fn reader(path: &Path) -> Result<Database> {
     Database::builder().path(path).read_only(true).driver(Driver::Threads).open().await
-}
-
-/// Every file with its length and the time of its last change.
-fn files(path: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(path).unwrap().map(Result::unwrap) {
-        let about = entry.metadata().unwrap();
-        found.insert(entry.path(), (about.len(), about.modified().unwrap()));
-        if about.is_dir() {
-            found.extend(files(&entry.path()));
-        }
-    }
-    found
 }
 
 #[test]

@@ -3,16 +3,14 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::SystemTime;
 
 use in_mem::RunStatus;
 use in_mem::blocking::prelude::*;
 use in_mem::blocking::serde_json::{Value as Json, from_str, json};
-use support::directory;
+use support::{directory, files};
 
 const COMMANDS: [&str; 18] = [
     "runs", "show", "timeline", "events", "kv", "state", "json", "trace", "diff", "replay", "verify", "stat", "backup",
@@ -97,19 +95,6 @@ fn sample(path: &Path) {
     database.kv().put(ended.run_id, "k", 1).unwrap();
     database.runs().fail_run("ended", "out of tokens").unwrap();
     database.close().unwrap();
-}
-
-/// Every file with its length and the time of its last change.
-fn files(path: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(path).unwrap().map(Result::unwrap) {
-        let about = entry.metadata().unwrap();
-        found.insert(entry.path(), (about.len(), about.modified().unwrap()));
-        if about.is_dir() {
-            found.extend(files(&entry.path()));
-        }
-    }
-    found
 }
 
 /// A directory with a sample in it, and the sample's path.

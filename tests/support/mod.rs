@@ -8,6 +8,7 @@ pub mod placement;
 pub mod seccomp;
 pub mod steps;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,20 @@ use in_mem::prelude::*;
 /// A directory on a real file system, removed when dropped; where another user has built the test, in `TMPDIR`.
 pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).or_else(|_| tempfile::tempdir()).expect("a directory is made")
+}
+
+/// Every file with its length and the time of its last change.
+pub fn files(path: &Path) -> BTreeMap<PathBuf, (u64, SystemTime)> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(path).expect("it is listed") {
+        let entry = entry.expect("it is listed");
+        let about = entry.metadata().expect("it is there");
+        found.insert(entry.path(), (about.len(), about.modified().expect("a time")));
+        if about.is_dir() {
+            found.extend(files(&entry.path()));
+        }
+    }
+    found
 }
 
 /// The buffered mode most tests use.

@@ -9,7 +9,7 @@ use in_mem::blocking::{Database, Event, RunId};
 use crate::change::shortened;
 use crate::failure::Failure;
 use crate::output::{Output, hex};
-use crate::session::{Place, Session, find_run};
+use crate::session::{Place, Session};
 use crate::time::{date, time};
 
 const EXAMPLES: &str = "\
@@ -41,8 +41,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
-        let database = session.open(&self.place)?;
-        let run = find_run(&database, &self.run)?;
+        let (database, run) = session.open_run(&self.place, &self.run)?;
         let mut next = self.print(&database, run, self.from, false, output)?;
         drop(database);
         if !self.follow {

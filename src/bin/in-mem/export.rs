@@ -55,8 +55,7 @@ struct Form {
 
 impl Export {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
-        let database = session.open(&self.place)?;
-        let run = find_run(&database, &self.run)?;
+        let (database, run) = session.open_run(&self.place, &self.run)?;
         match &self.output {
             None => self.write(&database, run, output.raw()),
             Some(path) => {

@@ -5,7 +5,7 @@ use in_mem::blocking::serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::session::{Place, Session, find_run};
+use crate::session::{Place, Session};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,8 +30,7 @@ pub(crate) struct Json {
 
 impl Json {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
-        let database = session.open(&self.place)?;
-        let run = find_run(&database, &self.run)?;
+        let (database, run) = session.open_run(&self.place, &self.run)?;
         let documents = database.json();
         if let (Some(key), Some(query)) = (&self.key, &self.query) {
             return documents.query(run, key, query)?.iter().try_for_each(|found| output.line(found));

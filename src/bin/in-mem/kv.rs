@@ -1,12 +1,12 @@
 //! `kv`: the key-value pairs of a run, now and in its past.
 
 use clap::{Args, Subcommand};
+use in_mem::blocking::Value;
 use in_mem::blocking::serde_json::json;
-use in_mem::blocking::{Value, Version};
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::session::{Place, Session, find_run};
+use crate::session::{Place, Session};
 use crate::time::moment;
 
 const EXAMPLES: &str = "\
@@ -56,24 +56,20 @@ enum Question {
 
 impl Kv {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
-        let database = session.open(&self.place)?;
-        let run = find_run(&database, &self.run)?;
+        let (database, run) = session.open_run(&self.place, &self.run)?;
         match self.question {
             Question::Get { key, at } => {
                 let found = match at {
-                    None => database.kv().get_versioned(run, &key)?.map(|found| (found.value, Some(found.version))),
-                    Some(at) => {
-                        let view = database.snapshot_at(run, at.into())?;
-                        view.kv().get_versioned(&key)?.map(|found| (found.value, Some(found.version)))
-                    }
+                    None => database.kv().get_versioned(run, &key)?,
+                    Some(at) => database.snapshot_at(run, at.into())?.kv().get_versioned(&key)?,
                 };
-                let Some((value, version)) = found else {
+                let Some(found) = found else {
                     return Err(Failure::Usage(format!("there is no such key: key={key:?}")));
                 };
                 output.record([
                     ("key", json!(key)),
-                    ("value", value.to_json()),
-                    ("version", json!(version.map(Version::get))),
+                    ("value", found.value.to_json()),
+                    ("version", json!(found.version.get())),
                 ])
             }
             Question::List { prefix, at } => {

@@ -7,7 +7,7 @@ use in_mem::blocking::serde_json::{Value as Json, json};
 use crate::change::{run_json, trace_json};
 use crate::failure::Failure;
 use crate::output::{Output, hex};
-use crate::session::{Place, Session, find_run};
+use crate::session::{Place, Session};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,12 +29,7 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
-        let database = session.open(&self.place)?;
-        let run = find_run(&database, &self.run)?;
-        let view = match self.until {
-            Some(until) => database.replay_run_until(run, until.into())?,
-            None => database.replay_run(run)?,
-        };
+        let view = session.replay(&self.place, &self.run, self.until)?;
         let held = held(&view)?;
         output.rows(["primitive", "key", "value"], held)?;
         if output.is_json() {

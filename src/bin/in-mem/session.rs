@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use in_mem::blocking::{Database, Driver, Error, RunId};
+use in_mem::blocking::{Database, Driver, Error, ReplayView, RunId};
 
 use crate::failure::Failure;
 
@@ -32,7 +32,23 @@ impl Session {
         self.try_open(place).map_err(|error| Failure::Failed(error.to_string()))
     }
 
-    /// The same, for who looks at why that failed.
+    /// Opens a database to read one of its runs.
+    pub(crate) fn open_run(&self, place: &Place, which: &str) -> Result<(Database, RunId), Failure> {
+        let database = self.open(place)?;
+        let run = find_run(&database, which)?;
+        Ok((database, run))
+    }
+
+    /// Rebuilds a run from its history, up to a version if one is given.
+    pub(crate) fn replay(&self, place: &Place, which: &str, until: Option<u64>) -> Result<ReplayView, Failure> {
+        let (database, run) = self.open_run(place, which)?;
+        Ok(match until {
+            Some(until) => database.replay_run_until(run, until.into())?,
+            None => database.replay_run(run)?,
+        })
+    }
+
+    /// Opens a database, for who looks at why that failed.
     pub(crate) fn try_open(&self, place: &Place) -> Result<Database, Error> {
         match &self.held {
             Some(database) => Ok(database.clone()),

@@ -6,7 +6,7 @@ use in_mem::blocking::serde_json::{Value as Json, json};
 use crate::change::run_json;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::session::{Place, Session, find_run};
+use crate::session::{Place, Session};
 use crate::time::time;
 
 const EXAMPLES: &str = "\
@@ -26,8 +26,7 @@ pub(crate) struct Show {
 
 impl Show {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
-        let database = session.open(&self.place)?;
-        let run = find_run(&database, &self.run)?;
+        let (database, run) = session.open_run(&self.place, &self.run)?;
         let about = database.runs().get_run(run)?;
         let children = database.runs().children(run).map_or(0, |children| children.len());
         let times = ["created_at", "updated_at", "completed_at"];

@@ -5,7 +5,7 @@ use in_mem::blocking::serde_json::json;
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::session::{Place, Session, find_run};
+use crate::session::{Place, Session};
 use crate::time::time;
 
 const EXAMPLES: &str = "\
@@ -30,8 +30,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
-        let database = session.open(&self.place)?;
-        let run = find_run(&database, &self.run)?;
+        let (database, run) = session.open_run(&self.place, &self.run)?;
         let view = match self.at {
             Some(at) => database.snapshot_at(run, at.into())?,
             None => database.snapshot_now(run)?,

@@ -6,7 +6,7 @@ use in_mem::blocking::serde_json::json;
 use crate::change::{change_cells, change_json};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::session::{Place, Session, find_run};
+use crate::session::{Place, Session};
 use crate::time::moment;
 
 const EXAMPLES: &str = "\
@@ -29,12 +29,7 @@ pub(crate) struct Timeline {
 
 impl Timeline {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
-        let database = session.open(&self.place)?;
-        let run = find_run(&database, &self.run)?;
-        let view = match self.until {
-            Some(until) => database.replay_run_until(run, until.into())?,
-            None => database.replay_run(run)?,
-        };
+        let view = session.replay(&self.place, &self.run, self.until)?;
         let mut rows = Vec::new();
         for step in view.steps() {
             for change in &step.changes {

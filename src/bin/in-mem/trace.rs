@@ -7,7 +7,7 @@ use in_mem::blocking::{Trace as Recorded, TraceTree};
 use crate::change::{shortened, trace_json, trace_line};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::session::{Place, Session, find_run};
+use crate::session::{Place, Session};
 use crate::time::{date, time};
 
 const EXAMPLES: &str = "\
@@ -37,8 +37,7 @@ pub(crate) struct Trace {
 
 impl Trace {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
-        let database = session.open(&self.place)?;
-        let run = find_run(&database, &self.run)?;
+        let (database, run) = session.open_run(&self.place, &self.run)?;
         let traces = database.traces();
         if self.tree {
             for root in traces.get_roots(run)? {
