@@ -74,8 +74,7 @@ impl Intents {
 
     /// Whether any commit may still come at or below a version.
     pub(crate) fn is_in_doubt(&self, version: Version) -> bool {
-        let mut all = self.writes.values().chain(self.deleted.values());
-        all.any(|(_, timestamp)| *timestamp <= version)
+        self.lowest().is_some_and(|lowest| lowest <= version)
     }
 
     /// Grants a prepared part its intents.

@@ -153,10 +153,7 @@ impl Shard {
         if subscription.is_live || !subscription.is_drained() {
             return Ok(());
         }
-        let Place::Change(above) = &subscription.place else {
-            subscription.is_live = true;
-            return Ok(());
-        };
+        let Place::Change(above) = &subscription.place else { return Ok(()) };
         // A delete of that version may be forgotten, too, when only a part of it was told.
         let version = above.whole();
         let (changes, is_all) = match &subscription.topic {
