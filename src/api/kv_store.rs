@@ -15,9 +15,10 @@ use super::scan::{Scan, ScanOptions};
 use super::scope::Scope;
 use super::transaction::Transaction;
 use crate::base::error::{Error, Result};
+use crate::base::key::Name;
 use crate::base::limits::{TRANSACTION_OPERATIONS, check_key, check_value};
 use crate::base::run_id::RunId;
-use crate::base::value::{Text, Value};
+use crate::base::value::Value;
 use crate::base::version::{Version, Versioned};
 use crate::primitive::command::{Command, KvCommand, KvScan};
 use crate::primitive::output::Reply;
@@ -139,7 +140,7 @@ impl RunKv {
         let values = self.op(checked, KvCommand::GetMany { keys }, read!(Values(values) => values));
         values.then(move |values| {
             let pairs = names.into_iter().zip(values);
-            Ok(pairs.filter_map(|(key, value)| Some((key.to_string(), value?))).collect())
+            Ok(pairs.filter_map(|(key, value)| Some((key.as_str().to_owned(), value?))).collect())
         })
     }
 
@@ -205,7 +206,7 @@ impl RunKv {
     /// All written or none.
     pub fn put_many<K: AsRef<str>, V: Into<Value>>(&self, pairs: impl IntoIterator<Item = (K, V)>) -> Op<()> {
         let mut checked = Ok(());
-        let mut all: Vec<(Text, Value)> = Vec::new();
+        let mut all: Vec<(Name, Value)> = Vec::new();
         for (key, value) in pairs {
             let (key, value) = (key.as_ref(), value.into());
             checked = checked.and_then(|()| check_key("key", key)).and_then(|()| check_value(&value));
@@ -317,12 +318,12 @@ impl RunKv {
     }
 }
 
-fn check_keys<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> (Result<()>, Vec<Text>) {
+fn check_keys<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> (Result<()>, Vec<Name>) {
     let mut checked = Ok(());
     let mut all = Vec::new();
     for key in keys {
         checked = checked.and_then(|()| check_key("key", key.as_ref()));
-        all.push(Text::from(key.as_ref()));
+        all.push(Name::from(key.as_ref()));
     }
     (checked.and_then(|()| check_count(all.len())), all)
 }

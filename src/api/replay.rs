@@ -20,7 +20,7 @@ use super::trace_store::RunTraces;
 use super::transacting::Transacting;
 use crate::base::error::{Error, Result};
 use crate::base::event::Event;
-use crate::base::key::{Space, unit_name};
+use crate::base::key::{Name, Space, unit_name};
 use crate::base::run::RunMetadata;
 use crate::base::run_id::RunId;
 use crate::base::state::State;
@@ -214,7 +214,7 @@ impl ReplayView {
     }
 
     fn step_of(&self, (version, writes): &(Version, Vec<Write>)) -> Step {
-        let document = |name: &[u8]| self.replayed.memory.at(&self.run(), Space::Json, name, *version);
+        let document = |name: &Name| self.replayed.memory.at(&self.run(), Space::Json, name, *version);
         let changes = left_by(writes).filter_map(|write| match write {
             Write::EditJson { name, .. } => change_of(name, document(name)?.stored.as_ref()?),
             Write::Put { name, stored, .. } => change_of(name, stored),

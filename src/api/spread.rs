@@ -11,10 +11,9 @@ use futures::future::try_join_all;
 
 use super::transacting::{Bounds, Transacting, until_it_wins};
 use crate::base::error::Result;
-use crate::base::key::Space;
+use crate::base::key::{Name, Space};
 use crate::base::options::Partitioning;
 use crate::base::run_id::RunId;
-use crate::base::value::Text;
 use crate::primitive::command::{Command, JsonCommand, KvCommand, StateCommand};
 use crate::primitive::output::{Output, Reply};
 use crate::runtime::engine::Engine;
@@ -57,7 +56,7 @@ pub(crate) fn spread(engine: &Engine, run: RunId, command: &Command) -> Option<S
         let piece = |shard| Piece { shard, command: command.clone(), places: Vec::new() };
         Some(Spread { pieces: (0..layout.shards).map(piece).collect(), merge, is_read: true })
     };
-    let shard_of = |key: &Text| layout.shard_of_key(&run, Space::Kv, key.as_bytes());
+    let shard_of = |key: &Name| layout.shard_of_key(&run, Space::Kv, key.as_bytes());
     match command {
         Command::Kv(KvCommand::GetMany { keys }) => {
             let pieces = by_shard(keys.iter().cloned(), shard_of, |keys| KvCommand::GetMany { keys });
@@ -68,7 +67,7 @@ pub(crate) fn spread(engine: &Engine, run: RunId, command: &Command) -> Option<S
             Some(Spread { pieces, merge: Merge::Sum, is_read: false })
         }
         Command::Kv(KvCommand::PutMany { pairs }) => {
-            let of_pair = |(key, _): &(Text, _)| shard_of(key);
+            let of_pair = |(key, _): &(Name, _)| shard_of(key);
             let pieces = by_shard(pairs.iter().cloned(), of_pair, |pairs| KvCommand::PutMany { pairs });
             Some(Spread { pieces, merge: Merge::Unit, is_read: false })
         }

@@ -11,10 +11,11 @@ use super::database::Database;
 use super::op::{Op, read};
 use super::scope::Scope;
 use crate::base::error::{Error, Result};
+use crate::base::key::Name;
 use crate::base::limits::{check_key, check_value};
 use crate::base::run_id::RunId;
 use crate::base::state::State;
-use crate::base::value::{Text, Value};
+use crate::base::value::Value;
 use crate::primitive::command::{Command, StateCommand};
 use crate::primitive::output::Reply;
 
@@ -89,8 +90,8 @@ impl RunStates {
     }
 
     /// The same, without copying what is read.
-    fn look(&self, name: &Text) -> Op<Option<Arc<State>>> {
-        self.op(check_name(name), StateCommand::Read { name: name.clone() }, read!(State(state) => state))
+    fn look(&self, name: &Name) -> Op<Option<Arc<State>>> {
+        self.op(check_name(name.as_str()), StateCommand::Read { name: name.clone() }, read!(State(state) => state))
     }
 
     /// Writes a cell, whether or not there is one. Returns its new version. Never conflicts.
@@ -117,8 +118,8 @@ impl RunStates {
         self.swap(name.as_ref().into(), expected, value.into())
     }
 
-    fn swap(&self, name: Text, expected: u64, value: Value) -> Op<u64> {
-        let checked = check_write(&name, &value);
+    fn swap(&self, name: Name, expected: u64, value: Value) -> Op<u64> {
+        let checked = check_write(name.as_str(), &value);
         let command = StateCommand::CompareAndSwap { name, expected, value };
         self.op(checked, command, read!(Count(version) => version))
     }
@@ -160,7 +161,7 @@ impl RunStates {
     }
 
     fn change<T, F>(&self, name: &str, initial: Option<Arc<State>>, f: F) -> Transition<T, F> {
-        let name = Text::from(name);
+        let name = Name::from(name);
         let step = Step::Reading(self.look(&name));
         Transition { states: self.clone(), name, initial, f, lost: 0, step }
     }
@@ -225,7 +226,7 @@ fn check_write(name: &str, value: &Value) -> Result<()> {
 #[must_use = "a transition does nothing until it is awaited"]
 pub struct Transition<T, F> {
     states: RunStates,
-    name: Text,
+    name: Name,
     /// What the function sees if there is no cell.
     initial: Option<Arc<State>>,
     f: F,

@@ -7,29 +7,11 @@
 //! - The slot of a key, and so its shard, depends on the partition key alone, by a hash that never changes.
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 use super::limits::SLOTS;
+pub(crate) use super::name::{Name, NameBuffer};
 use super::primitive::Primitive;
 use super::run_id::RunId;
-
-/// The name of something within a space.
-pub(crate) type Name = SmallVec<[u8; 16]>;
-
-/// Names on disk: as bytes, which are taken whole and not one by one.
-pub(crate) mod name_bytes {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::Name;
-
-    pub(crate) fn serialize<S: Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(name)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
-        <&[u8]>::deserialize(deserializer).map(Name::from_slice)
-    }
-}
 
 /// The spaces of a run. The numbers are a disk format: they never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -150,17 +132,17 @@ pub(crate) fn unit_name() -> Name {
 
 /// Appends a text to a composite name: every zero byte becomes 0x00 0xff, the end is 0x00 0x00. The order is that of
 /// the texts, and no text's form is a prefix of another's.
-pub(crate) fn push_text(name: &mut Name, text: &str) {
+pub(crate) fn push_text(name: &mut NameBuffer, text: &str) {
     push_bytes(name, text.as_bytes());
 }
 
 /// Appends the bytes of a text, which may be none in what was read from a disk.
-pub(crate) fn push_bytes(name: &mut Name, text: &[u8]) {
-    for &byte in text {
-        name.push(byte);
-        if byte == 0 {
-            name.push(0xff);
+pub(crate) fn push_bytes(name: &mut NameBuffer, text: &[u8]) {
+    for (at, run) in text.split(|byte| *byte == 0).enumerate() {
+        if at > 0 {
+            name.extend_from_slice(&[0, 0xff]);
         }
+        name.extend_from_slice(run);
     }
     name.extend_from_slice(&[0, 0]);
 }
@@ -194,23 +176,25 @@ fn take_text(rest: &mut std::slice::Iter<'_, u8>) -> Option<String> {
 
 /// A composite name of a text and a number.
 pub(crate) fn text_number_name(text: &str, number: u64) -> Name {
-    let mut name = text_prefix(text);
-    name.extend_from_slice(&number.to_be_bytes());
-    name
+    text_name(text, &number.to_be_bytes())
 }
 
 /// The start of every composite name that begins with this text.
 pub(crate) fn text_prefix(text: &str) -> Name {
-    let mut name = Name::new();
+    text_name(text, &[])
+}
+
+/// A composite name of a text and something that has a fixed length.
+pub(crate) fn text_name(text: &str, end: &[u8]) -> Name {
+    let mut name = NameBuffer::new();
     push_text(&mut name, text);
-    name
+    name.extend_from_slice(end);
+    Name::from_slice(&name)
 }
 
 /// A composite name of two numbers.
 pub(crate) fn number_pair_name(first: u64, second: u64) -> Name {
-    let mut name = number_name(first);
-    name.extend_from_slice(&second.to_be_bytes());
-    name
+    Name::from_slice(&(u128::from(first) << 64 | u128::from(second)).to_be_bytes())
 }
 
 /// The number that ends a name.
@@ -228,9 +212,9 @@ pub(crate) fn run_at_end(name: &[u8]) -> Option<RunId> {
 /// The smallest name that is greater than every name with this prefix; `None` if there is none.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Name> {
     let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
-    let mut end = Name::from_slice(&prefix[..=last]);
+    let mut end = NameBuffer::from_slice(&prefix[..=last]);
     end[last] += 1;
-    Some(end)
+    Some(Name::from_slice(&end))
 }
 
 /// The slot of a run.
@@ -240,7 +224,7 @@ pub(crate) fn run_slot(run: &RunId) -> u64 {
 
 /// The slot of a key, where keys of one run are spread.
 pub(crate) fn key_slot(run: &RunId, space: Space, name: &[u8]) -> u64 {
-    let mut bytes = Name::from_slice(run.as_bytes());
+    let mut bytes = NameBuffer::from_slice(run.as_bytes());
     bytes.push(space as u8);
     bytes.extend_from_slice(name);
     partition_hash(&bytes) % SLOTS

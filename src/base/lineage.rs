@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::key::{Name, Space, name_bytes};
+use super::key::{Name, Space};
 use super::limits;
 use super::run_id::RunId;
 use super::version::Version;
@@ -21,20 +21,9 @@ const SOURCE_BYTES: usize = 64;
 pub(crate) enum Source {
     /// A key, or (space `JsonPath`) a place in a JSON document: the version of the commit that wrote what it held; zero if it
     /// held nothing.
-    Key {
-        space: Space,
-        #[serde(with = "name_bytes")]
-        name: Name,
-        version: Version,
-    },
+    Key { space: Space, name: Name, version: Version },
     /// Everything from a name up to and without another, as it was at a version.
-    Range {
-        space: Space,
-        #[serde(with = "name_bytes")]
-        from: Name,
-        to: Option<Name>,
-        at: Version,
-    },
+    Range { space: Space, from: Name, to: Option<Name>, at: Version },
 }
 
 impl Source {
@@ -42,7 +31,7 @@ impl Source {
         SOURCE_BYTES
             + match self {
                 Self::Key { name, .. } => name.len(),
-                Self::Range { from, to, .. } => from.len() + to.as_ref().map_or(0, Name::len),
+                Self::Range { from, to, .. } => from.len() + to.as_ref().map_or(0, |to| to.len()),
             }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod kill_point;
 pub(crate) mod limits;
 pub(crate) mod lineage;
 pub(crate) mod metrics;
+pub(crate) mod name;
 pub(crate) mod options;
 pub(crate) mod planted;
 pub(crate) mod primitive;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Event, EventHead};
 use super::json::Document;
 use super::json::edit::Edit;
-use super::key::{Name, Space, name_bytes, number_name};
+use super::key::{Name, Space, number_name};
 use super::options::HistoryRetention;
 use super::run::{RunMetadata, RunStatus};
 use super::run_id::RunId;
@@ -36,7 +36,7 @@ pub(crate) enum Stored {
     Retention(HistoryRetention),
     Json(Arc<Document>),
     #[serde(skip)]
-    EventHead(EventHead),
+    EventHead(Arc<EventHead>),
     #[serde(skip)]
     Count(u64),
     #[serde(skip)]
@@ -94,30 +94,13 @@ impl Stored {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Write {
     /// The key holds this from now on, until it expires.
-    Put {
-        run: RunId,
-        space: Space,
-        #[serde(with = "name_bytes")]
-        name: Name,
-        stored: Stored,
-        expires: Option<Version>,
-    },
+    Put { run: RunId, space: Space, name: Name, stored: Stored, expires: Option<Version> },
     /// The key holds nothing from now on.
-    Delete {
-        run: RunId,
-        space: Space,
-        #[serde(with = "name_bytes")]
-        name: Name,
-    },
+    Delete { run: RunId, space: Space, name: Name },
     /// The run and everything in it is gone for good.
     DeleteRun { run: RunId },
     /// A JSON document is changed in these places, one after the other.
-    EditJson {
-        run: RunId,
-        #[serde(with = "name_bytes")]
-        name: Name,
-        edits: Vec<Edit>,
-    },
+    EditJson { run: RunId, name: Name, edits: Vec<Edit> },
 }
 
 impl Write {

@@ -16,7 +16,7 @@ use crate::base::commit_digest::CommitDigest;
 use crate::base::error::Result;
 use crate::base::json::edit::Edit;
 use crate::base::json::path::Path;
-use crate::base::key::{Name, Space, prefix_end, push_bytes, push_text};
+use crate::base::key::{Name, NameBuffer, Space, prefix_end, push_bytes, push_text};
 use crate::base::lineage::ReadSet;
 use crate::base::planted::{Bug, planted};
 use crate::base::run_id::RunId;
@@ -99,12 +99,12 @@ impl<'a> Access<'a> {
     }
 
     /// What a key holds.
-    pub(crate) fn get(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<Stored> {
+    pub(crate) fn get(&mut self, run: RunId, space: Space, name: &Name) -> Option<Stored> {
         self.get_versioned(run, space, name).map(|(stored, _)| stored)
     }
 
     /// What a key holds, and the version of the commit that wrote it (the snapshot's, for the transaction's own).
-    pub(crate) fn get_versioned(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<(Stored, Version)> {
+    pub(crate) fn get_versioned(&mut self, run: RunId, space: Space, name: &Name) -> Option<(Stored, Version)> {
         if self.part.is_deleted(run) {
             return None;
         }
@@ -119,7 +119,7 @@ impl<'a> Access<'a> {
 
     /// What a JSON document's key holds, and the version of the commit that wrote it: a read of what is noted beside it with
     /// `note_path` or `note_key`.
-    pub(crate) fn look(&mut self, run: RunId, name: &[u8]) -> Option<(Stored, Version)> {
+    pub(crate) fn look(&mut self, run: RunId, name: &Name) -> Option<(Stored, Version)> {
         let space = Space::Json;
         if self.part.is_deleted(run) {
             return None;
@@ -129,7 +129,7 @@ impl<'a> Access<'a> {
             return Some((stored.clone(), self.part.snapshot));
         }
         if self.part.is_tracking() {
-            let name = Name::from_slice(name);
+            let name = name.clone();
             self.part.note_look(run, space, (Bound::Included(name.clone()), Bound::Included(name)));
         }
         self.look_back(run, space);
@@ -138,7 +138,7 @@ impl<'a> Access<'a> {
 
     /// A JSON document will be edited. What comes of that is all that the transaction sees of it from then on, so that
     /// everything must be in it that is committed at or below the snapshot, at siblings too.
-    pub(crate) fn note_edit(&mut self, run: RunId, document: &[u8]) {
+    pub(crate) fn note_edit(&mut self, run: RunId, document: &Name) {
         if !planted(Bug::EditedInDoubt) {
             let snapshot = self.part.snapshot;
             self.meet(self.intents.and_then(|intents| intents.writer_of(run, Space::Json, document, snapshot)));
@@ -146,21 +146,23 @@ impl<'a> Access<'a> {
     }
 
     /// The path of a JSON document is read: what it holds, and that it is there.
-    pub(crate) fn note_path(&mut self, run: RunId, document: &[u8], path: &Path) {
+    pub(crate) fn note_path(&mut self, run: RunId, document: &Name, path: &Path) {
         let is_noted = self.part.is_tracking() || !self.intents.is_none_or(Intents::is_empty);
         if !is_noted || planted(Bug::PathsNotNoted) {
             return;
         }
         let space = Space::JsonPath;
-        let mut name = Name::new();
-        push_bytes(&mut name, document);
+        let mut path_name = NameBuffer::new();
+        push_bytes(&mut path_name, document);
         for segment in path.segments() {
+            let name = Name::from_slice(&path_name);
+            self.meet(self.intents.and_then(|intents| intents.writer_of(run, space, &name, self.part.snapshot)));
             if !planted(Bug::AncestorsNotNoted) {
                 self.part.note_read(run, space, &name);
             }
-            self.meet(self.intents.and_then(|intents| intents.writer_of(run, space, &name, self.part.snapshot)));
-            push_text(&mut name, segment);
+            push_text(&mut path_name, segment);
         }
+        let name = Name::from_slice(&path_name);
         let is_narrow = planted(Bug::DescendantsNotNoted);
         let range =
             if is_narrow { (Bound::Included(name.clone()), Bound::Included(name)) } else { Scan::prefix(&name).range };
@@ -168,8 +170,8 @@ impl<'a> Access<'a> {
     }
 
     /// Whether there is a JSON document is read.
-    pub(crate) fn note_key(&mut self, run: RunId, document: &[u8]) {
-        let name = Name::from_slice(document);
+    pub(crate) fn note_key(&mut self, run: RunId, document: &Name) {
+        let name = document.clone();
         self.note_marks(run, Space::JsonKey, (Bound::Included(name.clone()), Bound::Included(name)));
     }
 
@@ -182,7 +184,7 @@ impl<'a> Access<'a> {
         self.blocked = self.blocked.or(met);
     }
 
-    fn find(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<(Stored, Version)> {
+    fn find(&mut self, run: RunId, space: Space, name: &Name) -> Option<(Stored, Version)> {
         let found = self.memory.look_up(&run, space, name, self.part.snapshot);
         self.seen = self.seen.max(
             found.map_or_else(|deleted| deleted, |found| found.map_or(Version::ZERO, |revision| revision.version)),
@@ -204,7 +206,7 @@ impl<'a> Access<'a> {
         !self.part.is_tracking() || !self.memory.is_collected(&run, space, self.part.snapshot)
     }
 
-    fn meet_writer(&mut self, run: RunId, space: Space, name: &[u8]) {
+    fn meet_writer(&mut self, run: RunId, space: Space, name: &Name) {
         self.look_back(run, space);
         self.meet(self.intents.and_then(|intents| intents.writer_of(run, space, name, self.part.snapshot)));
     }
@@ -279,7 +281,7 @@ impl<'a> Access<'a> {
     }
 
     /// All revisions of a key that a reader at the snapshot may know of: version, and what it held.
-    pub(crate) fn revisions(&mut self, run: RunId, space: Space, name: &[u8]) -> Vec<(Version, Option<Stored>)> {
+    pub(crate) fn revisions(&mut self, run: RunId, space: Space, name: &Name) -> Vec<(Version, Option<Stored>)> {
         self.part.note_read(run, space, name);
         self.meet_writer(run, space, name);
         if self.is_deleted(run) {
@@ -319,7 +321,7 @@ impl<'a> Access<'a> {
     }
 
     /// Whether a commit that a reader at the snapshot may know of wrote a key at a version, or deleted it.
-    pub(crate) fn was_written(&mut self, run: RunId, space: Space, name: &[u8], version: Version) -> bool {
+    pub(crate) fn was_written(&mut self, run: RunId, space: Space, name: &Name, version: Version) -> bool {
         self.meet_writer(run, space, name);
         let mut versions = self.memory.revisions(&run, space, name).map(|revision| revision.version);
         let was_written = version <= self.part.snapshot && versions.any(|written| written == version);
@@ -527,7 +529,7 @@ mod tests {
             memory.push(RUN, Space::Kv, name(newcomer), revision, Version::from(10)).unwrap();
             part.validate(&memory, Version::from(21)).err().map(|conflict| conflict.key)
         };
-        let get = |key: &'static str| move |access: &mut Access<'_>| drop(access.get(RUN, Space::Kv, key.as_bytes()));
+        let get = |key: &'static str| move |access: &mut Access<'_>| drop(access.get(RUN, Space::Kv, &key.into()));
         assert_eq!(check(&get("a"), "a").as_deref(), Some("a"));
         assert_eq!(check(&get("a"), "b"), None);
         assert_eq!(check(&get("b"), "b").as_deref(), Some("b"), "an absent key that somebody filled");

@@ -38,7 +38,7 @@ pub(crate) struct Obstacle {
 }
 
 impl Obstacle {
-    fn new(holder: TransactionNumber, run: RunId, space: Space, name: &[u8]) -> Self {
+    fn new(holder: TransactionNumber, run: RunId, space: Space, name: &Name) -> Self {
         Self { holder, key: (run, space, Name::from_slice(name)) }
     }
 
@@ -126,7 +126,7 @@ impl Intents {
         &self,
         run: RunId,
         space: Space,
-        name: &[u8],
+        name: &Name,
         snapshot: Version,
     ) -> Option<TransactionNumber> {
         if self.is_empty() {
@@ -178,7 +178,7 @@ impl Intents {
         };
         let of_range = |(run, space, range): &(RunId, Space, NameRange)| {
             let holder = self.writer_in(*run, *space, range, Version::MAX)?;
-            Some(Obstacle::new(holder, *run, *space, &[]))
+            Some(Obstacle::new(holder, *run, *space, &Name::new()))
         };
         part.reads().iter().find_map(of_key).or_else(|| part.ranges().iter().find_map(of_range))
     }
@@ -207,7 +207,7 @@ impl Intents {
             let scanner = || self.ranges.iter().find(|(_, in_run, ..)| in_run == run).map(|(holder, ..)| *holder);
             let deleter = self.deleted.get(run).map(|(holder, _)| *holder);
             let holder = deleter.or_else(writer).or_else(reader).or_else(scanner)?;
-            Some(Obstacle::new(holder, *run, Space::Run, &[]))
+            Some(Obstacle::new(holder, *run, Space::Run, &Name::new()))
         })
     }
 

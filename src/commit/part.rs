@@ -40,13 +40,15 @@ pub(crate) struct Part {
     earliest_expiry: Version,
     writes: Vec<Write>,
     weight: usize,
-    overlay: BTreeMap<Key, Overlaid>,
+    /// Where it stands in `overlaid` what a key will hold.
+    overlay: BTreeMap<Key, usize>,
+    overlaid: Vec<Overlaid>,
     /// Traces recorded in this part, by run: the count itself is kept when they are applied.
     recorded: BTreeMap<RunId, u64>,
     /// Runs deleted in this part.
     deleted: BTreeSet<RunId>,
     /// What the overlay held before the operation that may have to be taken back.
-    journal: Option<Vec<(Key, Option<Overlaid>)>>,
+    journal: Option<Vec<(Key, Option<usize>)>>,
 }
 
 /// What a part was like before an operation.
@@ -59,6 +61,7 @@ pub(crate) struct Savepoint {
 /// What it takes to take an operation back.
 #[derive(Debug)]
 struct Undo {
+    overlaid: usize,
     reads: usize,
     ranges: usize,
     looks: usize,
@@ -82,6 +85,7 @@ impl Part {
             writes: Vec::new(),
             weight: 0,
             overlay: BTreeMap::new(),
+            overlaid: Vec::new(),
             recorded: BTreeMap::new(),
             deleted: BTreeSet::new(),
             journal: None,
@@ -158,9 +162,9 @@ impl Part {
         self.earliest_expiry
     }
 
-    pub(super) fn note_read(&mut self, run: RunId, space: Space, name: &[u8]) {
+    pub(super) fn note_read(&mut self, run: RunId, space: Space, name: &Name) {
         if self.tracking {
-            self.reads.push((run, space, Name::from_slice(name)));
+            self.reads.push((run, space, name.clone()));
         }
     }
 
@@ -180,11 +184,11 @@ impl Part {
         self.earliest_expiry = self.earliest_expiry.min(expires);
     }
 
-    pub(super) fn overlaid(&self, run: RunId, space: Space, name: &[u8]) -> Option<&Overlaid> {
+    pub(super) fn overlaid(&self, run: RunId, space: Space, name: &Name) -> Option<&Overlaid> {
         if self.overlay.is_empty() {
             return None;
         }
-        self.overlay.get(&(run, space, Name::from_slice(name)))
+        self.overlay.get(&(run, space, name.clone())).map(|at| &self.overlaid[*at])
     }
 
     /// What the overlay holds of one space of one run.
@@ -192,7 +196,7 @@ impl Part {
         self.overlay
             .range((run, space, Name::new())..)
             .take_while(move |((other, in_space, _), _)| *other == run && *in_space == space)
-            .map(|((_, _, name), overlaid)| (name, overlaid))
+            .map(|((_, _, name), at)| (name, &self.overlaid[*at]))
             .collect::<Vec<_>>()
             .into_iter()
     }
@@ -202,9 +206,13 @@ impl Part {
             return;
         }
         let key = (run, space, name);
-        let before = self.overlay.insert(key.clone(), overlaid);
+        let at = self.overlaid.len();
+        self.overlaid.push(overlaid);
         if let Some(journal) = &mut self.journal {
+            let before = self.overlay.insert(key.clone(), at);
             journal.push((key, before));
+        } else {
+            self.overlay.insert(key, at);
         }
     }
 
@@ -245,6 +253,7 @@ impl Part {
     pub(crate) fn savepoint(&mut self, journal: bool) -> Savepoint {
         self.journal = journal.then(Vec::new);
         let undo = journal.then(|| Undo {
+            overlaid: self.overlaid.len(),
             reads: self.reads.len(),
             ranges: self.ranges.len(),
             looks: self.looks.len(),
@@ -275,6 +284,7 @@ impl Part {
                 None => self.overlay.remove(&key),
             };
         }
+        self.overlaid.truncate(undo.overlaid);
         self.reads.truncate(undo.reads);
         self.ranges.truncate(undo.ranges);
         self.looks.truncate(undo.looks);
@@ -290,7 +300,7 @@ impl Part {
     /// # Errors
     /// The conflict: what was read, and the version of the commit that won.
     pub(crate) fn validate(&self, memory: &Memory, version: Version) -> Result<(), Conflict> {
-        let lost = |run: RunId, space: Space, name: &[u8], winner: Option<Version>| Conflict {
+        let lost = |run: RunId, space: Space, name: &Name, winner: Option<Version>| Conflict {
             run,
             primitive: space.primitive(),
             key: space.show(name),
@@ -304,7 +314,7 @@ impl Part {
         }
         for (run, space, range) in self.ranges.iter().filter(|_| !planted(Bug::RangesNotValidated)) {
             if let Some(deleted) = memory.deleted(run).filter(|deleted| *deleted > self.snapshot) {
-                return Err(lost(*run, *space, &[], Some(deleted)));
+                return Err(lost(*run, *space, &Name::new(), Some(deleted)));
             }
             if let Some((name, newest)) = memory.newer_in_range(run, *space, range, self.snapshot) {
                 return Err(lost(*run, *space, name, Some(newest)));
@@ -321,7 +331,7 @@ impl Part {
         for write in &self.writes {
             let run = write.run();
             if let Some(deleted) = memory.deleted(&run).filter(|deleted| *deleted > self.snapshot) {
-                return Err(lost(run, Space::Run, &[], Some(deleted)));
+                return Err(lost(run, Space::Run, &Name::new(), Some(deleted)));
             }
         }
         if !is_in_time(version, self.earliest_expiry) {

@@ -18,7 +18,7 @@ use crate::base::commit_digest::CommitDigest;
 use crate::base::error::{Error, Result};
 use crate::base::event::EventHead;
 use crate::base::json::edit::Edit;
-use crate::base::key::{Name, Space, name_bytes};
+use crate::base::key::{Name, Space};
 use crate::base::lineage::ReadSet;
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
@@ -67,7 +67,6 @@ pub(crate) enum Piece {
 /// A name and its revisions, nearly always one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Entry {
-    #[serde(serialize_with = "name_bytes::serialize")]
     pub(crate) name: Name,
     pub(crate) kept: SmallVec<[Kept; 1]>,
 }
@@ -130,7 +129,10 @@ pub(crate) enum Held {
 impl From<Stored> for Held {
     fn from(stored: Stored) -> Self {
         match stored {
-            Stored::EventHead(EventHead { len, timestamp, hash }) => Self::EventHead { len, timestamp, hash },
+            Stored::EventHead(head) => {
+                let EventHead { len, timestamp, hash } = *head;
+                Self::EventHead { len, timestamp, hash }
+            }
             Stored::Count(count) => Self::Count(count),
             Stored::Marker => Self::Marker,
             stored => Self::Stored(stored),
@@ -143,7 +145,7 @@ impl Held {
     pub(crate) fn into_stored(self, before: Option<&Stored>) -> Option<Stored> {
         Some(match self {
             Self::Stored(stored) => stored,
-            Self::EventHead { len, timestamp, hash } => Stored::EventHead(EventHead { len, timestamp, hash }),
+            Self::EventHead { len, timestamp, hash } => Stored::EventHead(Arc::new(EventHead { len, timestamp, hash })),
             Self::Count(count) => Stored::Count(count),
             Self::Marker => Stored::Marker,
             Self::Edited(edits) => {

@@ -16,7 +16,7 @@ use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
 use crate::base::trace::Trace;
-use crate::base::value::{Text, Value};
+use crate::base::value::Value;
 use crate::base::version::Version;
 
 /// What a shard can be asked to do to a run.
@@ -34,25 +34,25 @@ pub(crate) enum Command {
 #[derive(Clone, Debug)]
 pub(crate) enum KvCommand {
     /// -> `Value`
-    Get { key: Text },
+    Get { key: Name },
     /// -> `Versioned`
-    GetVersioned { key: Text },
+    GetVersioned { key: Name },
     /// -> `Values`
-    GetMany { keys: Vec<Text> },
+    GetMany { keys: Vec<Name> },
     /// -> `Flag`
-    Exists { key: Text },
+    Exists { key: Name },
     /// -> `History`
-    History { key: Text },
+    History { key: Name },
     /// -> `Unit`
-    Put { key: Text, value: Value, ttl: Option<Duration> },
+    Put { key: Name, value: Value, ttl: Option<Duration> },
     /// -> `Unit`
-    PutMany { pairs: Vec<(Text, Value)> },
+    PutMany { pairs: Vec<(Name, Value)> },
     /// -> `Flag`: whether there was something
-    Delete { key: Text },
+    Delete { key: Name },
     /// -> `Count`: how many there were
-    DeleteMany { keys: Vec<Text> },
+    DeleteMany { keys: Vec<Name> },
     /// -> `Unit`; the reply's version is the new one. `expected: None` means that the key must not exist.
-    CompareAndPut { key: Text, expected: Option<Version>, value: Value },
+    CompareAndPut { key: Name, expected: Option<Version>, value: Value },
     /// -> `Texts`
     List { prefix: Option<String> },
     /// -> `Pairs`
@@ -103,19 +103,19 @@ pub(crate) enum EventCommand {
 #[derive(Clone, Debug)]
 pub(crate) enum StateCommand {
     /// -> `Count`: the new version; `AlreadyExists`
-    Init { name: Text, value: Value },
+    Init { name: Name, value: Value },
     /// -> `State`
-    Read { name: Text },
+    Read { name: Name },
     /// -> `Count`: the new version
-    Set { name: Text, value: Value },
+    Set { name: Name, value: Value },
     /// -> `Count`: the new version. `expected: 0` means that the cell must not exist; `VersionMismatch`
-    CompareAndSwap { name: Text, expected: u64, value: Value },
+    CompareAndSwap { name: Name, expected: u64, value: Value },
     /// -> `Number`: the new value; an absent cell counts as 0
-    Increment { name: Text, by: i64 },
+    Increment { name: Name, by: i64 },
     /// -> `Flag`: whether there was one
-    Delete { name: Text },
+    Delete { name: Name },
     /// -> `Flag`
-    Exists { name: Text },
+    Exists { name: Name },
     /// -> `Texts`
     List,
 }
@@ -149,29 +149,29 @@ pub(crate) enum TraceCommand {
 #[derive(Clone, Debug)]
 pub(crate) enum JsonCommand {
     /// -> `Json`
-    Get { key: Text, path: Path },
+    Get { key: Name, path: Path },
     /// -> `Version`: of the commit that changed the document last
-    Version { key: Text },
+    Version { key: Name },
     /// -> `Flag`
-    Exists { key: Text },
+    Exists { key: Name },
     /// -> `Texts`
     List { prefix: Option<String> },
     /// -> `Unit`; `AlreadyExists`
-    Create { key: Text, document: Json },
+    Create { key: Name, document: Json },
     /// -> `Unit`; `KeyNotFound` if there is nothing that it could be in. The whole of a document is made if need be.
-    Set { key: Text, path: Path, value: Json },
+    Set { key: Name, path: Path, value: Json },
     /// -> `Unit`; `VersionMismatch` unless the document has that version
-    CompareAndSet { key: Text, expected: Version, path: Path, value: Json },
+    CompareAndSet { key: Name, expected: Version, path: Path, value: Json },
     /// -> `Unit`; `KeyNotFound`, `InvalidOperation` if a test fails
-    Patch { key: Text, operations: Vec<JsonOperation> },
+    Patch { key: Name, operations: Vec<JsonOperation> },
     /// -> `Unit`; `KeyNotFound` if there is no document
-    Merge { key: Text, patch: Json },
+    Merge { key: Name, patch: Json },
     /// -> `Unit`; `KeyNotFound`, `InvalidOperation` if there is no array
-    Push { key: Text, path: Path, value: Json },
+    Push { key: Name, path: Path, value: Json },
     /// -> `Flag`: whether there was something
-    DeleteAt { key: Text, path: Path },
+    DeleteAt { key: Name, path: Path },
     /// -> `Flag`: whether there was one
-    Delete { key: Text },
+    Delete { key: Name },
 }
 
 /// One operation of a JSON Patch (RFC 6902).
@@ -269,7 +269,7 @@ pub(crate) enum RunFilter {
 
 impl Command {
     /// The one key it names, if its place may depend on that.
-    pub(crate) const fn key(&self) -> Option<(Space, &Text)> {
+    pub(crate) const fn key(&self) -> Option<(Space, &Name)> {
         match self {
             Self::Kv(command) => match command {
                 KvCommand::Get { key }

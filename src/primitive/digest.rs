@@ -180,12 +180,12 @@ fn effects(writes: &[Write], version: Version, run: RunId) -> SmallVec<[(Space, 
     let mut effects: SmallVec<[(Space, &[u8], Effect<'_>); 1]> = SmallVec::new();
     for (space, name, write) in keyed {
         let before = match effects.last() {
-            Some((last_space, last, _)) if (*last_space, *last) == (space, name.as_slice()) => {
+            Some((last_space, last, _)) if (*last_space, *last) == (space, name.as_bytes()) => {
                 effects.pop().map(|(.., effect)| effect)
             }
             _ => None,
         };
-        effects.push((space, name.as_slice(), after(before, write, version)));
+        effects.push((space, name.as_bytes(), after(before, write, version)));
     }
     effects
 }

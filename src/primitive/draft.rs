@@ -24,7 +24,7 @@ use crate::commit::access::Access;
 pub(super) struct Draft<'a, 'm> {
     access: &'a mut Access<'m>,
     run: RunId,
-    key: Text,
+    key: Name,
     /// Nothing if there is no document.
     document: Option<Document>,
     edits: Vec<Edit>,
@@ -33,22 +33,22 @@ pub(super) struct Draft<'a, 'm> {
 }
 
 impl<'a, 'm> Draft<'a, 'm> {
-    pub(super) fn open(access: &'a mut Access<'m>, run: RunId, key: Text) -> Self {
-        access.note_edit(run, key.as_bytes());
+    pub(super) fn open(access: &'a mut Access<'m>, run: RunId, key: Name) -> Self {
+        access.note_edit(run, &key);
         let document = look(access, run, &key).map(|(document, _)| document.draft());
         Self { access, run, key, document, edits: Vec::new(), is_whole: false }
     }
 
     /// The draft of a document that must be there.
-    pub(super) fn open_existing(access: &'a mut Access<'m>, run: RunId, key: Text) -> Result<Self> {
-        access.note_key(run, key.as_bytes());
+    pub(super) fn open_existing(access: &'a mut Access<'m>, run: RunId, key: Name) -> Result<Self> {
+        access.note_key(run, &key);
         let mut draft = Self::open(access, run, key);
         if draft.document.is_none() { Err(draft.missing(&Path::default())) } else { Ok(draft) }
     }
 
     /// Notes that a path is read.
     fn note(&mut self, path: &Path) {
-        self.access.note_path(self.run, self.key.as_bytes(), path);
+        self.access.note_path(self.run, &self.key, path);
     }
 
     /// What is at a path.
@@ -203,7 +203,7 @@ impl<'a, 'm> Draft<'a, 'm> {
 
     /// Writes what has changed, if anything has.
     pub(super) fn write(self) -> Result<Output> {
-        let name = Name::from_slice(self.key.as_bytes());
+        let name = Name::from_slice(&self.key);
         match self.document {
             Some(document) if self.is_whole => {
                 let stored = Stored::Json(Arc::new(Document::new(document.root)));

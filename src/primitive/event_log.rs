@@ -60,7 +60,7 @@ fn head(access: &mut Access<'_>, run: RunId) -> EventHead {
     }
     match access.get(run, Space::EventHead, &unit_name()) {
         None => EventHead::default(),
-        Some(Stored::EventHead(head)) => head,
+        Some(Stored::EventHead(head)) => *head,
         Some(other) => unreachable!("the head of a log is a head, not {other:?}"),
     }
 }
@@ -396,7 +396,7 @@ mod tests {
         let mut harness = log(&["a", "b"]);
         let first = all(&mut harness)[0].clone();
         let head = EventHead { len: 1, timestamp: first.timestamp, hash: first.hash };
-        harness.tamper(Space::EventHead, unit_name(), Some(Stored::EventHead(head)));
+        harness.tamper(Space::EventHead, unit_name(), Some(Stored::EventHead(Arc::new(head))));
         assert_invalid(&mut harness, 1, 1, "goes on behind its stored length");
     }
 

@@ -18,7 +18,8 @@ use crate::base::event::EventHead;
 use crate::base::json::Document;
 use crate::base::json::edit::Edit;
 use crate::base::key::{
-    Name, Space, number_at_end, number_pair_name, push_bytes, push_text, text_number_name, text_prefix, unit_name,
+    Name, NameBuffer, Space, number_at_end, number_pair_name, push_bytes, push_text, text_name, text_number_name,
+    unit_name,
 };
 use crate::base::planted::{Bug, planted};
 use crate::base::run::RunMetadata;
@@ -36,13 +37,13 @@ use super::trace_store::parse_id;
 /// Where derived entries go.
 trait Target {
     /// What a key holds before the write.
-    fn current(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<Stored>;
+    fn current(&mut self, run: RunId, space: Space, name: &Name) -> Option<Stored>;
     /// A key holds this from now on; `None` is a delete.
     fn set(&mut self, run: RunId, space: Space, name: Name, stored: Option<Stored>);
     /// The run has one more trace.
     fn count_trace(&mut self, run: RunId);
     /// Whether there is a JSON document before the write.
-    fn holds_document(&mut self, run: RunId, name: &[u8]) -> bool;
+    fn holds_document(&mut self, run: RunId, name: &Name) -> bool;
     /// Somebody wrote there.
     fn mark(&mut self, run: RunId, space: Space, name: Name);
 }
@@ -202,7 +203,7 @@ pub(crate) fn delete_run(access: &mut Access<'_>, run: RunId) -> Result<()> {
 }
 
 /// What a JSON document's key holds with these edits.
-pub(crate) fn edited(memory: &Memory, run: &RunId, name: &[u8], edits: &[Edit]) -> Option<Stored> {
+pub(crate) fn edited(memory: &Memory, run: &RunId, name: &Name, edits: &[Edit]) -> Option<Stored> {
     let Some(Stored::Json(document)) = &memory.at(run, Space::Json, name, Version::MAX)?.stored else { return None };
     document.edited(edits.to_vec()).ok().map(|document| Stored::Json(Arc::new(document)))
 }
@@ -225,7 +226,7 @@ impl Commit<'_> {
 
 impl Target for Commit<'_> {
     /// That the run is deleted does not count: of several logs, one may say so before another has told what was there.
-    fn current(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<Stored> {
+    fn current(&mut self, run: RunId, space: Space, name: &Name) -> Option<Stored> {
         self.memory.newest(&run, space, name)?.stored.clone()
     }
 
@@ -242,7 +243,7 @@ impl Target for Commit<'_> {
         self.set(run, Space::TraceCount, unit_name(), Some(Stored::Count(count + 1)));
     }
 
-    fn holds_document(&mut self, run: RunId, name: &[u8]) -> bool {
+    fn holds_document(&mut self, run: RunId, name: &Name) -> bool {
         self.current(run, Space::Json, name).is_some()
     }
 
@@ -256,7 +257,7 @@ impl Target for Commit<'_> {
 struct Overlay<'a, 'm>(&'a mut Access<'m>);
 
 impl Target for Overlay<'_, '_> {
-    fn current(&mut self, run: RunId, space: Space, name: &[u8]) -> Option<Stored> {
+    fn current(&mut self, run: RunId, space: Space, name: &Name) -> Option<Stored> {
         self.0.get(run, space, name)
     }
 
@@ -270,7 +271,7 @@ impl Target for Overlay<'_, '_> {
     }
 
     /// Looked at, not read: to read it would make every two edits of a document conflict.
-    fn holds_document(&mut self, run: RunId, name: &[u8]) -> bool {
+    fn holds_document(&mut self, run: RunId, name: &Name) -> bool {
         self.0.look(run, name).is_some()
     }
 
@@ -280,13 +281,13 @@ impl Target for Overlay<'_, '_> {
 }
 
 /// Everything that follows from a key of a run holding something from now on.
-fn derive(target: &mut impl Target, run: RunId, name: &[u8], stored: &Stored) {
+fn derive(target: &mut impl Target, run: RunId, name: &Name, stored: &Stored) {
     match stored {
         Stored::Event(event) => {
             let entry = text_number_name(&event.event_type, event.sequence);
             target.set(run, Space::EventType, entry, Some(Stored::Marker));
             let head = EventHead { len: event.sequence + 1, timestamp: event.timestamp, hash: event.hash };
-            target.set(run, Space::EventHead, unit_name(), Some(Stored::EventHead(head)));
+            target.set(run, Space::EventHead, unit_name(), Some(Stored::EventHead(Arc::new(head))));
         }
         Stored::Trace(trace) => {
             let Some(number) = number_at_end(name) else { unreachable!("a trace's name is its number") };
@@ -323,24 +324,24 @@ fn derive(target: &mut impl Target, run: RunId, name: &[u8], stored: &Stored) {
 }
 
 /// Marks a whole document as written, and if it was made or deleted, its key.
-fn mark_document(target: &mut impl Target, run: RunId, document: &[u8], is_made_or_deleted: bool) {
-    let mut name = Name::new();
+fn mark_document(target: &mut impl Target, run: RunId, document: &Name, is_made_or_deleted: bool) {
+    let mut name = NameBuffer::new();
     push_bytes(&mut name, document);
-    target.mark(run, Space::JsonPath, name);
+    target.mark(run, Space::JsonPath, Name::from_slice(&name));
     if is_made_or_deleted && !planted(Bug::KeysNotMarked) {
         target.mark(run, Space::JsonKey, Name::from_slice(document));
     }
 }
 
 /// Marks the path that an edit writes.
-fn mark_edit(target: &mut impl Target, run: RunId, document: &[u8], edit: &Edit) {
-    let mut name = Name::new();
+fn mark_edit(target: &mut impl Target, run: RunId, document: &Name, edit: &Edit) {
+    let mut name = NameBuffer::new();
     push_bytes(&mut name, document);
     for segment in edit.written() {
         push_text(&mut name, segment);
     }
     if !planted(Bug::EditsNotMarked) {
-        target.mark(run, Space::JsonPath, name);
+        target.mark(run, Space::JsonPath, Name::from_slice(&name));
     }
 }
 
@@ -361,18 +362,15 @@ fn trace_entries(number: u64, trace: &Trace) -> SmallVec<[(Space, Name); 4]> {
 
 /// The entries by which a run is found in its shard's directory.
 fn directory_entries(run: RunId, metadata: &RunMetadata) -> BTreeSet<(Space, Name)> {
-    let entry = |space: Space, mut name: Name| {
-        name.extend_from_slice(run.as_bytes());
-        (space, name)
-    };
+    let of_text = |space: Space, text: &str| (space, text_name(text, run.as_bytes()));
     let mut entries = BTreeSet::from([
-        entry(Space::RunAll, Name::new()),
-        entry(Space::RunStatus, text_prefix(metadata.status.as_str())),
+        (Space::RunAll, Name::from_slice(run.as_bytes())),
+        of_text(Space::RunStatus, metadata.status.as_str()),
     ]);
     if let Some(parent) = metadata.parent_run {
-        entries.insert(entry(Space::RunChild, Name::from_slice(parent.as_bytes())));
+        entries.insert((Space::RunChild, Name::from_slice(&[*parent.as_bytes(), *run.as_bytes()].concat())));
     }
-    entries.extend(metadata.tags.iter().map(|tag| entry(Space::RunTag, text_prefix(tag))));
+    entries.extend(metadata.tags.iter().map(|tag| of_text(Space::RunTag, tag)));
     entries
 }
 
@@ -390,7 +388,7 @@ mod tests {
     use crate::base::json::path::Path;
     use crate::base::options::HistoryRetention;
     use crate::base::run::RunStatus;
-    use crate::base::value::{Text, Value};
+    use crate::base::value::Value;
     use crate::commit::part::Part;
 
     const PARENT: &str = "00000000000003e8";
@@ -522,7 +520,7 @@ mod tests {
         for _ in 0..200 {
             let run = RunId::from_bytes([u8::try_from(numbers.below(8)).unwrap() + 1; 16]);
             let key =
-                |numbers: &mut Numbers| Text::from(format!("{:04}", numbers.below(40)).repeat(1 + numbers.below(7)));
+                |numbers: &mut Numbers| Name::from(format!("{:04}", numbers.below(40)).repeat(1 + numbers.below(7)));
             let number = numbers.below(1_000) as u64 + 1;
             let command: Command = match numbers.below(12) {
                 0 => KvCommand::Delete { key: key(numbers) }.into(),

@@ -19,20 +19,19 @@ use crate::base::json::{Document, Json};
 use crate::base::key::Name;
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
-use crate::base::value::Text;
 use crate::base::version::Version;
 use crate::commit::access::{Access, Scan};
 
 pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: JsonCommand) -> Result<Output> {
     match command {
         JsonCommand::Get { key, path } => {
-            access.note_path(run, key.as_bytes(), &path);
+            access.note_path(run, &key, &path);
             let found = look(access, run, &key);
             Ok(Output::Json(found.and_then(|(document, _)| document.root.at(path.segments()).cloned())))
         }
         JsonCommand::Version { key } => Ok(Output::Version(version(access, run, &key))),
         JsonCommand::Exists { key } => {
-            access.note_key(run, key.as_bytes());
+            access.note_key(run, &key);
             Ok(Output::Flag(look(access, run, &key).is_some()))
         }
         JsonCommand::List { prefix } => {
@@ -107,7 +106,7 @@ fn change(access: &mut Access<'_>, run: RunId, command: JsonCommand) -> Result<O
         JsonCommand::Delete { key } | JsonCommand::DeleteAt { key, .. } => {
             let is_there = version(access, run, &key).is_some();
             if is_there {
-                index::delete_json(access, run, Name::from_slice(key.as_bytes()))?;
+                index::delete_json(access, run, key.clone())?;
             }
             Ok(Output::Flag(is_there))
         }
@@ -116,16 +115,16 @@ fn change(access: &mut Access<'_>, run: RunId, command: JsonCommand) -> Result<O
 }
 
 /// A document as a command sees it. What is read of it is noted by whoever reads it.
-pub(super) fn look(access: &mut Access<'_>, run: RunId, key: &Text) -> Option<(Arc<Document>, Version)> {
-    access.look(run, key.as_bytes()).map(|(stored, version)| match stored {
+pub(super) fn look(access: &mut Access<'_>, run: RunId, key: &Name) -> Option<(Arc<Document>, Version)> {
+    access.look(run, key).map(|(stored, version)| match stored {
         Stored::Json(document) => (document, version),
         other => unreachable!("a document's key holds a document, not {other:?}"),
     })
 }
 
 /// The version of a document as a whole.
-fn version(access: &mut Access<'_>, run: RunId, key: &Text) -> Option<Version> {
-    access.note_path(run, key.as_bytes(), &Path::default());
+fn version(access: &mut Access<'_>, run: RunId, key: &Name) -> Option<Version> {
+    access.note_path(run, key, &Path::default());
     look(access, run, key).map(|(_, version)| version)
 }
 
@@ -342,7 +341,7 @@ mod tests {
                 Self::Push(place) => push(place),
                 Self::Delete(place) => delete_at(place),
                 Self::Merge(place) => {
-                    let wrap = |inner, segment: &Text| json!({segment.as_str(): inner});
+                    let wrap = |inner, segment: &crate::base::value::Text| json!({segment.as_str(): inner});
                     merge(path(place).segments().iter().rev().fold(json!(value), wrap))
                 }
             }

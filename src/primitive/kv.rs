@@ -14,7 +14,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::{Name, Space, prefix_end};
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
-use crate::base::value::{Text, Value};
+use crate::base::value::Value;
 use crate::base::version::{Version, Versioned};
 use crate::commit::access::{Access, Scan};
 
@@ -22,7 +22,7 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: KvCommand) -
     match command {
         KvCommand::Get { key } => Ok(Output::Value(get(access, run, &key))),
         KvCommand::GetVersioned { key } => {
-            let found = access.get_versioned(run, Space::Kv, key.as_bytes());
+            let found = access.get_versioned(run, Space::Kv, &key);
             let versioned = found.map(|(stored, version)| Box::new(Versioned { value: value_of(stored), version }));
             Ok(Output::Versioned(versioned))
         }
@@ -66,31 +66,31 @@ pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: KvCommand) -
     }
 }
 
-fn get(access: &mut Access<'_>, run: RunId, key: &Text) -> Option<Value> {
-    access.get(run, Space::Kv, key.as_bytes()).map(value_of)
+fn get(access: &mut Access<'_>, run: RunId, key: &Name) -> Option<Value> {
+    access.get(run, Space::Kv, key).map(value_of)
 }
 
-fn exists(access: &mut Access<'_>, run: RunId, key: &Text) -> bool {
-    access.get(run, Space::Kv, key.as_bytes()).is_some()
+fn exists(access: &mut Access<'_>, run: RunId, key: &Name) -> bool {
+    access.get(run, Space::Kv, key).is_some()
 }
 
-fn history(access: &mut Access<'_>, run: RunId, key: &Text) -> Vec<Versioned<Option<Value>>> {
-    let revisions = access.revisions(run, Space::Kv, key.as_bytes()).into_iter();
+fn history(access: &mut Access<'_>, run: RunId, key: &Name) -> Vec<Versioned<Option<Value>>> {
+    let revisions = access.revisions(run, Space::Kv, key).into_iter();
     revisions.map(|(version, stored)| Versioned { value: stored.map(value_of), version }).collect()
 }
 
-fn put(access: &mut Access<'_>, run: RunId, key: &Text, value: Value, expires: Option<Version>) -> Result<()> {
-    index::put(access, run, Space::Kv, Name::from_slice(key.as_bytes()), Stored::Value(value), expires)
+fn put(access: &mut Access<'_>, run: RunId, key: &Name, value: Value, expires: Option<Version>) -> Result<()> {
+    index::put(access, run, Space::Kv, key.clone(), Stored::Value(value), expires)
 }
 
 /// Deletes what there is of these keys and says how many that were.
-fn delete_many(access: &mut Access<'_>, run: RunId, keys: &[Text]) -> Result<u64> {
+fn delete_many(access: &mut Access<'_>, run: RunId, keys: &[Name]) -> Result<u64> {
     writable(access, run)?;
-    let distinct: BTreeSet<&str> = keys.iter().map(Text::as_str).collect();
+    let distinct: BTreeSet<&Name> = keys.iter().collect();
     let mut count = 0;
     for key in distinct {
-        if access.get(run, Space::Kv, key.as_bytes()).is_some() {
-            access.delete(run, Space::Kv, Name::from_slice(key.as_bytes()))?;
+        if access.get(run, Space::Kv, key).is_some() {
+            access.delete(run, Space::Kv, key.clone())?;
             count += 1;
         }
     }
@@ -100,12 +100,12 @@ fn delete_many(access: &mut Access<'_>, run: RunId, keys: &[Text]) -> Result<u64
 fn compare_and_put(
     access: &mut Access<'_>,
     run: RunId,
-    key: &Text,
+    key: &Name,
     expected: Option<Version>,
     value: Value,
 ) -> Result<Output> {
     writable(access, run)?;
-    let actual = access.get_versioned(run, Space::Kv, key.as_bytes()).map(|(_, version)| version);
+    let actual = access.get_versioned(run, Space::Kv, key).map(|(_, version)| version);
     if actual != expected {
         let number = |version: Option<Version>| version.map_or(0, Version::get);
         return Err(Error::VersionMismatch { expected: number(expected), actual: number(actual) });
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn deletes_count_distinct_keys_that_were_there_and_absent_ones_write_nothing() {
         let mut harness = with(&["a", "b", "c"]);
-        let keys = ["a", "x", "a", "c"].map(Text::from).to_vec();
+        let keys = ["a", "x", "a", "c"].map(Name::from).to_vec();
         assert_eq!(harness.run(KvCommand::DeleteMany { keys }).unwrap(), Output::Count(2));
         let mut part = harness.begin();
         assert_eq!(harness.step(&mut part, KvCommand::Delete { key: "a".into() }).unwrap(), Output::Flag(false));
@@ -274,9 +274,9 @@ mod tests {
     #[test]
     fn many_are_put_and_got_in_the_order_asked_for_and_the_last_of_one_key_counts() {
         let mut harness = Harness::new();
-        let pairs = [("a", 1), ("b", 2), ("a", 3)].map(|(key, value)| (Text::from(key), Value::from(value)));
+        let pairs = [("a", 1), ("b", 2), ("a", 3)].map(|(key, value)| (Name::from(key), Value::from(value)));
         harness.run(KvCommand::PutMany { pairs: pairs.to_vec() }).unwrap();
-        let keys = ["b", "x", "a", "b"].map(Text::from).to_vec();
+        let keys = ["b", "x", "a", "b"].map(Name::from).to_vec();
         let two = Some(Value::from(2));
         let expected = vec![two.clone(), None, Some(Value::from(3)), two];
         assert_eq!(harness.run(KvCommand::GetMany { keys }).unwrap(), Output::Values(expected));

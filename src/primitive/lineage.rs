@@ -14,7 +14,7 @@ use super::output::Output;
 use super::trace_store::{format_id, parse_id};
 use crate::base::error::{Error, Result};
 use crate::base::json::path::Path;
-use crate::base::key::{Name, Space, leading_texts, number_at_end, number_name, prefix_end, unit_name};
+use crate::base::key::{Name, NameBuffer, Space, leading_texts, number_at_end, number_name, prefix_end, unit_name};
 use crate::base::lineage::{ReadSet, Source};
 use crate::base::primitive::Primitive;
 use crate::base::run_id::RunId;
@@ -104,7 +104,7 @@ impl<'a> Reading<'a> {
         let source = match space {
             Space::JsonPath => {
                 let document = leading_texts(&from).into_iter().next().unwrap_or_default();
-                self.held(run, space, (Space::Json, document.as_bytes()), &from)
+                self.held(run, space, (Space::Json, &Name::from(document.as_str())), &from)
             }
             Space::JsonKey if to.as_ref() == Some(&next_name(&from)) => {
                 self.held(run, Space::Json, (Space::Json, &from), &from)
@@ -115,7 +115,7 @@ impl<'a> Reading<'a> {
     }
 
     /// A source that holds what a key held.
-    fn held(&self, run: RunId, space: Space, (held_in, key): (Space, &[u8]), name: &Name) -> Source {
+    fn held(&self, run: RunId, space: Space, (held_in, key): (Space, &Name), name: &Name) -> Source {
         let snapshot = self.part.snapshot;
         let revision = self.memory.at(&run, held_in, key, snapshot);
         let version = revision.filter(|revision| revision.live_at(snapshot).is_some());
@@ -126,9 +126,9 @@ impl<'a> Reading<'a> {
 
 /// The first name behind another one.
 fn next_name(name: &Name) -> Name {
-    let mut next = name.clone();
+    let mut next = NameBuffer::from_slice(name);
     next.push(0);
-    next
+    Name::from_slice(&next)
 }
 
 /// What the commit read that wrote a key at a version.

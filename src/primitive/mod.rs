@@ -126,9 +126,10 @@ mod tests {
     use super::*;
     use crate::base::json::Json;
     use crate::base::json::path::Path;
+    use crate::base::key::Name;
     use crate::base::run::RunStatus;
     use crate::base::trace::TraceType;
-    use crate::base::value::{Text, Value};
+    use crate::base::value::Value;
 
     fn status_to(to: RunStatus) -> RunCommand {
         RunCommand::UpdateStatus { to, error: None }
@@ -140,7 +141,7 @@ mod tests {
 
     /// Every command that writes into a run, even where it happens to have nothing to write.
     fn writes() -> Vec<Command> {
-        let (key, name, value) = (Text::from("k"), Text::from("c"), Value::from(0));
+        let (key, name, value) = (Name::from("k"), Name::from("c"), Value::from(0));
         vec![
             put("k").into(),
             KvCommand::PutMany { pairs: vec![] }.into(),

@@ -59,27 +59,27 @@ impl Model {
     fn kv(&mut self, command: &KvCommand, moment: Moment) -> Result<Output, &'static str> {
         let version = |pair: &Pair| Version::from(pair.version.unwrap_or(moment.snapshot));
         Ok(match command {
-            KvCommand::Get { key } => Output::Value(self.pair(key, moment).map(|pair| pair.value.clone())),
+            KvCommand::Get { key } => Output::Value(self.pair(key.as_str(), moment).map(|pair| pair.value.clone())),
             KvCommand::GetVersioned { key } => Output::Versioned(
-                self.pair(key, moment)
+                self.pair(key.as_str(), moment)
                     .map(|pair| Box::new(Versioned { value: pair.value.clone(), version: version(pair) })),
             ),
             KvCommand::Put { key, value, ttl } => {
                 let expires = ttl.map_or(u64::MAX, |ttl| Version::from(moment.now).after(ttl).get());
-                self.pairs.insert(key.to_string(), Pair { value: value.clone(), version: None, expires });
+                self.pairs.insert(key.as_str().into(), Pair { value: value.clone(), version: None, expires });
                 Output::Unit
             }
             KvCommand::Delete { key } => {
-                let found = self.pair(key, moment).is_some();
+                let found = self.pair(key.as_str(), moment).is_some();
                 self.pairs.remove(key.as_str());
                 Output::Flag(found)
             }
             KvCommand::CompareAndPut { key, expected, value } => {
-                if self.pair(key, moment).map(version) != *expected {
+                if self.pair(key.as_str(), moment).map(version) != *expected {
                     return Err("version mismatch");
                 }
                 let pair = Pair { value: value.clone(), version: None, expires: u64::MAX };
-                self.pairs.insert(key.to_string(), pair);
+                self.pairs.insert(key.as_str().into(), pair);
                 Output::Unit
             }
             KvCommand::Scan(scan) => {
@@ -119,7 +119,7 @@ impl Model {
         let mut write = |value: &Value| {
             let updated_at = Version::from(moment.now).as_micros();
             let state = Arc::new(State { value: value.clone(), version: version + 1, updated_at });
-            self.cells.insert(name.to_string(), (Some(state), version + 1));
+            self.cells.insert(name.as_str().into(), (Some(state), version + 1));
             Output::Count(version + 1)
         };
         match command {
@@ -137,7 +137,7 @@ impl Model {
                 Ok(Output::Number(after))
             }
             StateCommand::Delete { .. } => {
-                self.cells.insert(name.to_string(), (None, version));
+                self.cells.insert(name.as_str().into(), (None, version));
                 Ok(Output::Flag(state.is_some()))
             }
             StateCommand::Exists { .. } => Ok(Output::Flag(state.is_some())),
@@ -212,7 +212,7 @@ enum Group {
 /// A compare-and-put that expects something expects the version there is.
 fn expecting_what_is_there(mut command: Command, model: &Model, moment: Moment) -> Command {
     if let Command::Kv(KvCommand::CompareAndPut { key, expected: Some(expected), .. }) = &mut command
-        && let Some(pair) = model.pair(key, moment)
+        && let Some(pair) = model.pair(key.as_str(), moment)
     {
         *expected = Version::from(pair.version.unwrap_or(moment.snapshot));
     }

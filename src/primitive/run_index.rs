@@ -168,7 +168,7 @@ fn holds_anything(access: &mut Access<'_>, run: RunId) -> bool {
 
 /// The run that holds a name.
 fn holder(access: &mut Access<'_>, name: &str) -> Option<RunId> {
-    access.get(RunId::DIRECTORY, Space::RunName, name.as_bytes()).map(|stored| match stored {
+    access.get(RunId::DIRECTORY, Space::RunName, &name.into()).map(|stored| match stored {
         Stored::RunId(id) => id,
         other => unreachable!("a run's name holds a run's id, not {other:?}"),
     })

@@ -12,7 +12,7 @@ use crate::base::key::{Name, Space};
 use crate::base::run_id::RunId;
 use crate::base::state::State;
 use crate::base::stored::Stored;
-use crate::base::value::{Text, Value};
+use crate::base::value::Value;
 use crate::commit::access::{Access, Scan};
 
 pub(super) fn execute(access: &mut Access<'_>, run: RunId, command: StateCommand) -> Result<Output> {
@@ -56,8 +56,8 @@ struct Cell {
 }
 
 impl Cell {
-    fn read(access: &mut Access<'_>, run: RunId, name: &Text) -> Self {
-        match access.get(run, Space::State, name.as_bytes()) {
+    fn read(access: &mut Access<'_>, run: RunId, name: &Name) -> Self {
+        match access.get(run, Space::State, name) {
             None => Self { state: None, version: 0 },
             Some(Stored::State(state)) => Self { version: state.version, state: Some(state) },
             Some(Stored::DeletedState(version)) => Self { state: None, version },
@@ -66,7 +66,7 @@ impl Cell {
     }
 
     /// Writes the cell and says its new version.
-    fn write(self, access: &mut Access<'_>, run: RunId, name: &Text, value: Value) -> Result<u64> {
+    fn write(self, access: &mut Access<'_>, run: RunId, name: &Name, value: Value) -> Result<u64> {
         let version = self.version + 1;
         let state = Arc::new(State { value, version, updated_at: access.now().as_micros() });
         put(access, run, name, Stored::State(state))?;
@@ -74,11 +74,11 @@ impl Cell {
     }
 }
 
-fn put(access: &mut Access<'_>, run: RunId, name: &Text, stored: Stored) -> Result<()> {
-    index::put(access, run, Space::State, Name::from_slice(name.as_bytes()), stored, None)
+fn put(access: &mut Access<'_>, run: RunId, name: &Name, stored: Stored) -> Result<()> {
+    index::put(access, run, Space::State, name.clone(), stored, None)
 }
 
-fn increment(access: &mut Access<'_>, run: RunId, name: &Text, by: i64) -> Result<Output> {
+fn increment(access: &mut Access<'_>, run: RunId, name: &Name, by: i64) -> Result<Output> {
     writable(access, run)?;
     let cell = Cell::read(access, run, name);
     let refused = |why: &str| Error::InvalidOperation(format!("{why}: run={run} name={:?}", name.as_str()));
@@ -91,7 +91,7 @@ fn increment(access: &mut Access<'_>, run: RunId, name: &Text, by: i64) -> Resul
     Ok(Output::Number(after))
 }
 
-fn delete(access: &mut Access<'_>, run: RunId, name: &Text) -> Result<Output> {
+fn delete(access: &mut Access<'_>, run: RunId, name: &Name) -> Result<Output> {
     writable(access, run)?;
     let cell = Cell::read(access, run, name);
     if cell.state.is_none() {

@@ -44,7 +44,7 @@ pub(crate) enum Names {
 impl Names {
     fn include(&self, name: &[u8]) -> bool {
         match self {
-            Self::One(one) => one.as_slice() == name,
+            Self::One(one) => one.as_bytes() == name,
             Self::Prefix(prefix) => name.starts_with(prefix),
         }
     }

@@ -103,7 +103,7 @@ impl World {
             let node = &self.nodes[Home::of_run(run, shards)];
             let state = chain.last();
             for name in state.cells.keys() {
-                let kept = node.shard.memory().revisions(run, Space::State, name.as_bytes()).count() as u64;
+                let kept = node.shard.memory().revisions(run, Space::State, &name.as_str().into()).count() as u64;
                 let most = match state.retention(self.swarm.history) {
                     HistoryRetention::Off | HistoryRetention::For(_) => 1,
                     HistoryRetention::Commits(count) => count.max(1),

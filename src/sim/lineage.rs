@@ -10,7 +10,6 @@ use super::world::World;
 use crate::base::key::{Name, Space, number_at_end};
 use crate::base::lineage::Source;
 use crate::base::run_id::RunId;
-use crate::base::value::Text;
 use crate::base::version::Version;
 use crate::primitive::command::{Command, KvCommand, RunCommand, StateCommand};
 use crate::store::memory::Memory;
@@ -30,7 +29,7 @@ impl Reads {
             if matches!(command, Command::Run(RunCommand::Delete)) {
                 return;
             }
-            let keyed = |(space, key): (Space, &Text)| (run, space, Name::from_slice(key.as_bytes()));
+            let keyed = |(space, key): (Space, &Name)| (run, space, key.clone());
             let own: Vec<Key> = writes_of(command).into_iter().map(keyed).collect();
             read.extend(reads_of(command).into_iter().map(keyed).filter(|key| !written.contains(key)));
             written.extend(own);
@@ -42,7 +41,7 @@ impl Reads {
 }
 
 /// The pairs and cells that a command reads, whatever it finds.
-fn reads_of(command: &Command) -> Vec<(Space, &Text)> {
+fn reads_of(command: &Command) -> Vec<(Space, &Name)> {
     match command {
         Command::Kv(
             KvCommand::Get { key }
@@ -68,7 +67,7 @@ fn reads_of(command: &Command) -> Vec<(Space, &Text)> {
 }
 
 /// The pairs and cells that a command may write.
-fn writes_of(command: &Command) -> Vec<(Space, &Text)> {
+fn writes_of(command: &Command) -> Vec<(Space, &Name)> {
     match command {
         Command::Kv(KvCommand::Put { key, .. }) => vec![(Space::Kv, key)],
         Command::Kv(KvCommand::PutMany { pairs }) => pairs.iter().map(|(key, _)| (Space::Kv, key)).collect(),

@@ -9,10 +9,11 @@ use super::rng::Rng;
 use super::swarm::{Swarm, some_history};
 use crate::base::json::Json;
 use crate::base::json::path::Path;
+use crate::base::key::Name;
 use crate::base::run::RunStatus;
 use crate::base::run_id::RunId;
 use crate::base::trace::{Trace, TraceType};
-use crate::base::value::{Text, Value};
+use crate::base::value::Value;
 use crate::base::version::Version;
 use crate::primitive::command::{
     Command, EventCommand, JsonCommand, JsonOperation, KvCommand, KvScan, NewRun, RunCommand, RunFilter, StateCommand,
@@ -64,11 +65,11 @@ impl Mix<'_> {
         format!("k{}", self.rng.below(self.swarm.keys))
     }
 
-    fn key(&mut self) -> Text {
+    fn key(&mut self) -> Name {
         self.text().into()
     }
 
-    fn keys(&mut self) -> Vec<Text> {
+    fn keys(&mut self) -> Vec<Name> {
         (0..self.rng.below(4)).map(|_| self.key()).collect()
     }
 

@@ -40,6 +40,10 @@ pub(crate) struct Chain {
     older: Option<Box<Past>>,
 }
 
+/// A node of the maps that hold names and chains has room for eleven: together they stay below a kilobyte, above which
+/// allocators take a slower way.
+const _: () = assert!(size_of::<Chain>() <= 64);
+
 #[derive(Clone, Debug, Default)]
 struct Past {
     revisions: Vec<Revision>,

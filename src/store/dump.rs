@@ -158,9 +158,9 @@ fn names_behind(
     after: Option<&Name>,
     keep: impl Fn(&Chain) -> SmallVec<[Kept; 1]>,
 ) -> Vec<Entry> {
-    let behind = || (after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_slice())), Bound::Unbounded);
-    let mut present = table.spaces[space.index()].range::<[u8], _>(behind()).peekable();
-    let mut buried = table.buried_in(space).into_iter().flat_map(|names| names.range::<[u8], _>(behind())).peekable();
+    let behind = || (after.map_or(Bound::Unbounded, |after| Bound::Excluded(after)), Bound::Unbounded);
+    let mut present = table.spaces[space.index()].range::<Name, _>(behind()).peekable();
+    let mut buried = table.buried_in(space).into_iter().flat_map(|names| names.range::<Name, _>(behind())).peekable();
     let (mut names, mut revisions, mut bytes) = (Vec::new(), 0, 0);
     while revisions < PIECE_REVISIONS && bytes < PIECE_BYTES {
         let is_buried_next = match (present.peek(), buried.peek()) {

@@ -50,7 +50,7 @@ pub(crate) struct RunTable {
 }
 
 impl RunTable {
-    fn chain(&self, space: Space, name: &[u8]) -> Option<&Chain> {
+    fn chain(&self, space: Space, name: &Name) -> Option<&Chain> {
         self.spaces[space.index()].get(name).or_else(|| self.buried_in(space)?.get(name))
     }
 
@@ -59,7 +59,7 @@ impl RunTable {
     }
 
     /// Somebody writes a key that is kept for its history only.
-    fn unearth(&mut self, space: Space, name: &[u8]) {
+    fn unearth(&mut self, space: Space, name: &Name) {
         if let Some(buried) = self.buried.get_mut(&space)
             && let Some((name, chain)) = buried.remove_entry(name)
         {
@@ -68,7 +68,7 @@ impl RunTable {
     }
 
     /// Puts a key that held nothing from `gone_at` on out of the way.
-    fn bury(&mut self, space: Space, name: &[u8], gone_at: Version) {
+    fn bury(&mut self, space: Space, name: &Name, gone_at: Version) {
         if let Some((name, chain)) = self.spaces[space.index()].remove_entry(name) {
             self.buried_until = self.buried_until.max(gone_at);
             self.buried.entry(space).or_default().insert(name, chain);
@@ -140,7 +140,7 @@ impl Memory {
     }
 
     /// The revision that a reader at this version sees, deletes included.
-    pub(crate) fn at(&self, run: &RunId, space: Space, name: &[u8], snapshot: Version) -> Option<&Revision> {
+    pub(crate) fn at(&self, run: &RunId, space: Space, name: &Name, snapshot: Version) -> Option<&Revision> {
         self.look_up(run, space, name, snapshot).unwrap_or_default()
     }
 
@@ -149,7 +149,7 @@ impl Memory {
         &self,
         run: &RunId,
         space: Space,
-        name: &[u8],
+        name: &Name,
         snapshot: Version,
     ) -> Result<Option<&Revision>, Version> {
         let table = self.runs.get(run);
@@ -161,12 +161,12 @@ impl Memory {
     }
 
     /// The version of the newest revision of a key, deletes included.
-    pub(crate) fn newest_version(&self, run: &RunId, space: Space, name: &[u8]) -> Option<Version> {
+    pub(crate) fn newest_version(&self, run: &RunId, space: Space, name: &Name) -> Option<Version> {
         self.newest(run, space, name).map(|newest| newest.version)
     }
 
     /// The newest revision of a key, deletes included, whether or not its run was deleted.
-    pub(crate) fn newest(&self, run: &RunId, space: Space, name: &[u8]) -> Option<&Revision> {
+    pub(crate) fn newest(&self, run: &RunId, space: Space, name: &Name) -> Option<&Revision> {
         Some(self.runs.get(run)?.chain(space, name)?.newest())
     }
 
@@ -222,7 +222,7 @@ impl Memory {
     }
 
     /// All revisions of a key, oldest first.
-    pub(crate) fn revisions(&self, run: &RunId, space: Space, name: &[u8]) -> impl Iterator<Item = &Revision> {
+    pub(crate) fn revisions(&self, run: &RunId, space: Space, name: &Name) -> impl Iterator<Item = &Revision> {
         let chain = self.runs.get(run).and_then(|table| table.chain(space, name));
         chain.into_iter().flat_map(Chain::revisions)
     }
@@ -388,7 +388,7 @@ impl Memory {
             return self.remember_deleted(run, deleted);
         }
         table.unearth(space, &name);
-        let Some(chain) = table.spaces[space.index()].get_mut(name.as_slice()) else { return };
+        let Some(chain) = table.spaces[space.index()].get_mut(&name) else { return };
         let gone_at = chain.newest().gone_at();
         let before = chain.footprint();
         let Outcome { leftover, forgotten } = chain.prune(retention);
@@ -420,7 +420,7 @@ impl Memory {
             }
             Leftover::Empty => {
                 if let Some(table) = self.runs.get_mut(&run)
-                    && let Some(chain) = table.spaces[space.index()].remove(name.as_slice())
+                    && let Some(chain) = table.spaces[space.index()].remove(&name)
                 {
                     let freed = footprint::of_entry(&name, &chain);
                     table.footprint -= freed;
@@ -565,7 +565,8 @@ mod tests {
         assert_eq!((listed(&memory, 15), listed(&memory, 20)), (1, 0), "whoever looks back does");
         assert_eq!(memory.sweep_due(), None, "and there is nothing left to do");
         write(&mut memory, 30, Some(2));
-        let versions: Vec<u64> = memory.revisions(&RUN, Space::Kv, b"key").map(|old| old.version.get()).collect();
+        let versions: Vec<u64> =
+            memory.revisions(&RUN, Space::Kv, &"key".into()).map(|old| old.version.get()).collect();
         assert_eq!((versions, listed(&memory, 30)), (vec![10, 20, 30], 1));
     }
 }

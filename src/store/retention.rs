@@ -51,12 +51,12 @@ impl RunTable {
 
     /// The next name that keeps a history; within a space, those out of the way come behind the others.
     fn next_kept(&self, after: &Place) -> Option<(Place, Name)> {
-        let mut from = after.name.as_ref().map_or(Bound::Unbounded, |after| Bound::Excluded(after.as_slice()));
+        let mut from = after.name.as_ref().map_or(Bound::Unbounded, |after| Bound::Excluded(after));
         let places = ALL_SPACES.iter().flat_map(|space| [(*space, false), (*space, true)]);
         for (space, is_buried) in places.skip(after.number) {
             let names = if is_buried { self.buried_in(space) } else { Some(&self.spaces[space.index()]) };
             let names = names.filter(|_| space.keeps_history());
-            let next = names.and_then(|names| names.range::<[u8], _>((from, Bound::Unbounded)).next());
+            let next = names.and_then(|names| names.range::<Name, _>((from, Bound::Unbounded)).next());
             if let Some((name, _)) = next {
                 let number = 2 * space.index() + usize::from(is_buried);
                 return Some((Place { number, name: Some(name.clone()) }, name.clone()));
@@ -202,7 +202,8 @@ mod tests {
         }
         own.sweep(99.into(), 99);
         memory.sweep(999.into(), 99);
-        let versions = |memory: &Memory| memory.revisions(&RUN, Space::Kv, b"k").map(|old| old.version.get()).collect();
+        let versions =
+            |memory: &Memory| memory.revisions(&RUN, Space::Kv, &"k".into()).map(|old| old.version.get()).collect();
         let (kept, gone): (Vec<u64>, Vec<u64>) = (versions(&own), versions(&memory));
         assert_eq!((kept, gone), (vec![17, 18, 19], vec![219]));
     }

@@ -15,7 +15,7 @@ use super::swarm::Swarm;
 use super::view::View;
 use crate::base::json::Json;
 use crate::base::json::path::Path;
-use crate::base::key::Space;
+use crate::base::key::{Name, Space};
 use crate::base::stored::Stored;
 use crate::base::value::Text;
 use crate::base::version::Version;
@@ -65,24 +65,24 @@ impl Document {
         PLACES.iter().map(|place| self.place(place))
     }
 
-    fn text(&self) -> Text {
+    fn name(&self) -> Name {
         self.key.as_str().into()
     }
 
     pub(super) fn get(&self, place: &str) -> Command {
-        Command::Json(JsonCommand::Get { key: self.text(), path: path(place) })
+        Command::Json(JsonCommand::Get { key: self.name(), path: path(place) })
     }
 
     pub(super) fn replace(&self, place: &str, contents: &BTreeMap<Cell, Content>) -> Command {
-        Command::Json(JsonCommand::Set { key: self.text(), path: path(place), value: self.json(place, contents) })
+        Command::Json(JsonCommand::Set { key: self.name(), path: path(place), value: self.json(place, contents) })
     }
 
     pub(super) fn make(&self, contents: &BTreeMap<Cell, Content>) -> Command {
-        Command::Json(JsonCommand::Create { key: self.text(), document: self.json("", contents) })
+        Command::Json(JsonCommand::Create { key: self.name(), document: self.json("", contents) })
     }
 
     pub(super) fn delete(&self) -> Command {
-        Command::Json(JsonCommand::Delete { key: self.text() })
+        Command::Json(JsonCommand::Delete { key: self.name() })
     }
 
     /// What is at a place of a document with these contents.
@@ -105,7 +105,7 @@ fn path(place: &str) -> Path {
     Path::of(place.split('/').filter(|segment| !segment.is_empty()).map(Text::from)).expect("it is short")
 }
 
-fn of_cell(cell: &Cell) -> (Text, Path) {
+fn of_cell(cell: &Cell) -> (Name, Path) {
     let (key, place) = cell.in_document();
     (key.into(), path(place))
 }

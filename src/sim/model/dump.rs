@@ -48,7 +48,7 @@ pub(in super::super) fn dump_run(dump: &mut Dump, run: RunId, state: &Run, at: V
         dump.insert((run, Space::Event, number_name(event.sequence)), Stored::Event(event.clone()));
         dump.insert((run, Space::EventType, text_number_name(&event.event_type, event.sequence)), Stored::Marker);
         let head = EventHead { len: event.sequence + 1, timestamp: event.timestamp, hash: event.hash };
-        dump.insert((run, Space::EventHead, unit_name()), Stored::EventHead(head));
+        dump.insert((run, Space::EventHead, unit_name()), Stored::EventHead(Arc::new(head)));
     }
     for (name, cell) in state.cells.iter() {
         let stored = cell.state.clone().map_or(Stored::DeletedState(cell.version), Stored::State);
@@ -88,16 +88,17 @@ fn dump_traces(dump: &mut Dump, run: RunId, state: &Run) {
 }
 
 fn dump_directory(dump: &mut Dump, metadata: &RunMetadata) {
-    let mut mark = |space: Space, mut name: Name| {
-        name.extend_from_slice(metadata.run_id.as_bytes());
+    let run = metadata.run_id;
+    let mut mark = |space: Space, start: &[u8]| {
+        let name = Name::from_slice(&[start, run.as_bytes()].concat());
         dump.insert((RunId::DIRECTORY, space, name), Stored::Marker);
     };
-    mark(Space::RunAll, Name::new());
-    mark(Space::RunStatus, text_prefix(metadata.status.as_str()));
+    mark(Space::RunAll, &[]);
+    mark(Space::RunStatus, &text_prefix(metadata.status.as_str()));
     if let Some(parent) = metadata.parent_run {
-        mark(Space::RunChild, Name::from_slice(parent.as_bytes()));
+        mark(Space::RunChild, parent.as_bytes());
     }
     for tag in &metadata.tags {
-        mark(Space::RunTag, text_prefix(tag));
+        mark(Space::RunTag, &text_prefix(tag));
     }
 }

@@ -27,11 +27,11 @@ impl Desk<'_> {
         let document = |key: &str| state.documents.get(key);
         Ok(match command {
             JsonCommand::Get { key, path } => {
-                let found = document(key).and_then(|document| document.root.pointer(&path.to_string()));
+                let found = document(key.as_str()).and_then(|document| document.root.pointer(&path.to_string()));
                 Output::Json(found.map(|found| Json::from_value(found.clone()).unwrap()))
             }
-            JsonCommand::Version { key } => Output::Version(document(key).map(|document| document.version)),
-            JsonCommand::Exists { key } => Output::Flag(document(key).is_some()),
+            JsonCommand::Version { key } => Output::Version(document(key.as_str()).map(|document| document.version)),
+            JsonCommand::Exists { key } => Output::Flag(document(key.as_str()).is_some()),
             JsonCommand::List { prefix } => {
                 let prefix = prefix.as_deref().unwrap_or_default();
                 Output::Texts(state.documents.keys().filter(|key| key.starts_with(prefix)).cloned().collect())
@@ -44,54 +44,56 @@ impl Desk<'_> {
         let state = self.writable(run)?;
         let found = |key: &str| state.documents.get(key).cloned();
         match command {
-            JsonCommand::Create { key, .. } if found(key).is_some() => Err(Refusal::Exists),
-            JsonCommand::Create { key, document } => Ok(self.keep(run, state.clone(), key, Some(document.to_value()))),
+            JsonCommand::Create { key, .. } if found(key.as_str()).is_some() => Err(Refusal::Exists),
+            JsonCommand::Create { key, document } => {
+                Ok(self.keep(run, state.clone(), key.as_str(), Some(document.to_value())))
+            }
             JsonCommand::Set { key, path, value } => {
-                let mut root = found(key).map(|document| document.root);
+                let mut root = found(key.as_str()).map(|document| document.root);
                 set(&mut root, path, value.to_value())?;
-                Ok(self.keep(run, state.clone(), key, root))
+                Ok(self.keep(run, state.clone(), key.as_str(), root))
             }
             JsonCommand::CompareAndSet { key, expected, path, value } => {
-                let mut root = found(key);
+                let mut root = found(key.as_str());
                 let actual = root.as_ref().map(|document| document.version);
                 if actual != Some(*expected) {
                     return Err(Refusal::Mismatch(expected.get(), actual.unwrap_or_default().get()));
                 }
                 let mut root = root.take().map(|document| document.root);
                 set(&mut root, path, value.to_value())?;
-                Ok(self.keep(run, state.clone(), key, root))
+                Ok(self.keep(run, state.clone(), key.as_str(), root))
             }
             JsonCommand::Patch { key, operations } => {
-                let mut root = Some(found(key).ok_or(Refusal::NotFound)?.root);
+                let mut root = Some(found(key.as_str()).ok_or(Refusal::NotFound)?.root);
                 let mut changed = false;
                 for operation in operations {
                     changed |= patch(&mut root, operation)?;
                 }
-                Ok(if changed { self.keep(run, state.clone(), key, root) } else { Output::Unit })
+                Ok(if changed { self.keep(run, state.clone(), key.as_str(), root) } else { Output::Unit })
             }
             JsonCommand::Merge { key, patch } => {
-                let mut root = found(key).ok_or(Refusal::NotFound)?.root;
+                let mut root = found(key.as_str()).ok_or(Refusal::NotFound)?.root;
                 let changed = merge(&mut root, &patch.to_value());
-                Ok(if changed { self.keep(run, state.clone(), key, Some(root)) } else { Output::Unit })
+                Ok(if changed { self.keep(run, state.clone(), key.as_str(), Some(root)) } else { Output::Unit })
             }
             JsonCommand::Push { key, path, value } => {
-                let mut root = found(key).ok_or(Refusal::NotFound)?.root;
+                let mut root = found(key.as_str()).ok_or(Refusal::NotFound)?.root;
                 let place = root.pointer_mut(&path.to_string()).ok_or(Refusal::NotFound)?;
                 place.as_array_mut().ok_or(Refusal::Invalid)?.push(value.to_value());
-                Ok(self.keep(run, state.clone(), key, Some(root)))
+                Ok(self.keep(run, state.clone(), key.as_str(), Some(root)))
             }
             JsonCommand::DeleteAt { key, path } if !path.is_root() => {
-                let Some(Document { mut root, .. }) = found(key) else { return Ok(Output::Flag(false)) };
+                let Some(Document { mut root, .. }) = found(key.as_str()) else { return Ok(Output::Flag(false)) };
                 let is_there = remove(&mut root, path).is_some();
                 if is_there {
-                    self.keep(run, state.clone(), key, Some(root));
+                    self.keep(run, state.clone(), key.as_str(), Some(root));
                 }
                 Ok(Output::Flag(is_there))
             }
             JsonCommand::Delete { key } | JsonCommand::DeleteAt { key, .. } => {
-                let is_there = found(key).is_some();
+                let is_there = found(key.as_str()).is_some();
                 if is_there {
-                    self.keep(run, state.clone(), key, None);
+                    self.keep(run, state.clone(), key.as_str(), None);
                 }
                 Ok(Output::Flag(is_there))
             }

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use super::history::expanded;
 use super::{Desk, Refusal, Run};
+use crate::base::key::Name;
 use crate::base::run_id::RunId;
-use crate::base::value::{Text, Value};
+use crate::base::value::Value;
 use crate::base::version::{Version, Versioned};
 use crate::primitive::command::{KvCommand, KvScan};
 use crate::primitive::output::Output;
@@ -25,13 +26,16 @@ impl Desk<'_> {
     pub(super) fn kv(&mut self, run: RunId, command: &KvCommand) -> Result<Output, Refusal> {
         let state = self.run(run);
         Ok(match command {
-            KvCommand::Get { key } => Output::Value(self.value(&state, key)),
+            KvCommand::Get { key } => Output::Value(self.value(&state, key.as_str())),
             KvCommand::GetVersioned { key } => {
-                let found = self.live(&state, key).map(|(value, version)| Box::new(Versioned { value, version }));
+                let found =
+                    self.live(&state, key.as_str()).map(|(value, version)| Box::new(Versioned { value, version }));
                 Output::Versioned(found)
             }
-            KvCommand::GetMany { keys } => Output::Values(keys.iter().map(|key| self.value(&state, key)).collect()),
-            KvCommand::Exists { key } => Output::Flag(self.live(&state, key).is_some()),
+            KvCommand::GetMany { keys } => {
+                Output::Values(keys.iter().map(|key| self.value(&state, key.as_str())).collect())
+            }
+            KvCommand::Exists { key } => Output::Flag(self.live(&state, key.as_str()).is_some()),
             KvCommand::History { key } => {
                 let revisions = state.pairs.get(key.as_str()).map_or(&[][..], Vec::as_slice);
                 Output::History(expanded(revisions, self.sheet.at))
@@ -64,28 +68,28 @@ impl Desk<'_> {
         Ok(match command {
             KvCommand::Put { key, value, ttl } => {
                 let expires = ttl.map_or(Version::MAX, |ttl| self.now.after(ttl));
-                self.write(run, &mut state, key, Some(value.clone()), expires);
+                self.write(run, &mut state, key.as_str(), Some(value.clone()), expires);
                 Output::Unit
             }
             KvCommand::PutMany { pairs } => {
                 for (key, value) in pairs {
-                    self.write(run, &mut state, key, Some(value.clone()), Version::MAX);
+                    self.write(run, &mut state, key.as_str(), Some(value.clone()), Version::MAX);
                 }
                 Output::Unit
             }
-            KvCommand::Delete { key } => Output::Flag(self.delete(run, &mut state, key)),
+            KvCommand::Delete { key } => Output::Flag(self.delete(run, &mut state, key.as_str())),
             KvCommand::DeleteMany { keys } => {
-                let distinct: BTreeSet<&str> = keys.iter().map(Text::as_str).collect();
+                let distinct: BTreeSet<&str> = keys.iter().map(Name::as_str).collect();
                 let deleted = distinct.into_iter().filter(|key| self.delete(run, &mut state, key));
                 Output::Count(deleted.count() as u64)
             }
             KvCommand::CompareAndPut { key, expected, value } => {
-                let actual = self.live(&state, key).map(|(_, version)| version);
+                let actual = self.live(&state, key.as_str()).map(|(_, version)| version);
                 if actual != *expected {
                     let number = |version: Option<Version>| version.map_or(0, Version::get);
                     return Err(Refusal::Mismatch(number(*expected), number(actual)));
                 }
-                self.write(run, &mut state, key, Some(value.clone()), Version::MAX);
+                self.write(run, &mut state, key.as_str(), Some(value.clone()), Version::MAX);
                 Output::Unit
             }
             read => unreachable!("answered above: {read:?}"),

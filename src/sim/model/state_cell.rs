@@ -15,44 +15,44 @@ impl Desk<'_> {
         let state = self.run(run);
         let cell = |name: &str| state.cells.get(name).cloned().unwrap_or_default();
         Ok(match command {
-            StateCommand::Read { name } => Output::State(cell(name).state),
-            StateCommand::Exists { name } => Output::Flag(cell(name).state.is_some()),
+            StateCommand::Read { name } => Output::State(cell(name.as_str()).state),
+            StateCommand::Exists { name } => Output::Flag(cell(name.as_str()).state.is_some()),
             StateCommand::List => {
                 let live = state.cells.iter().filter(|(_, cell)| cell.state.is_some());
                 Output::Texts(live.map(|(name, _)| name.clone()).collect())
             }
             StateCommand::Init { name, value } => {
                 self.writable(run)?;
-                if cell(name).state.is_some() {
+                if cell(name.as_str()).state.is_some() {
                     return Err(Refusal::Exists);
                 }
-                Output::Count(self.set(run, state.clone(), name, value.clone()))
+                Output::Count(self.set(run, state.clone(), name.as_str(), value.clone()))
             }
             StateCommand::Set { name, value } => {
                 self.writable(run)?;
-                Output::Count(self.set(run, state.clone(), name, value.clone()))
+                Output::Count(self.set(run, state.clone(), name.as_str(), value.clone()))
             }
             StateCommand::CompareAndSwap { name, expected, value } => {
                 self.writable(run)?;
-                let actual = cell(name).state.map_or(0, |state| state.version);
+                let actual = cell(name.as_str()).state.map_or(0, |state| state.version);
                 if actual != *expected {
                     return Err(Refusal::Mismatch(*expected, actual));
                 }
-                Output::Count(self.set(run, state.clone(), name, value.clone()))
+                Output::Count(self.set(run, state.clone(), name.as_str(), value.clone()))
             }
             StateCommand::Increment { name, by } => {
                 self.writable(run)?;
-                let before = cell(name).state.map_or(Some(0), |state| state.value.as_i64());
+                let before = cell(name.as_str()).state.map_or(Some(0), |state| state.value.as_i64());
                 let after = before.and_then(|before| before.checked_add(*by)).ok_or(Refusal::Invalid)?;
-                self.set(run, state.clone(), name, after.into());
+                self.set(run, state.clone(), name.as_str(), after.into());
                 Output::Number(after)
             }
             StateCommand::Delete { name } => {
                 let mut state = self.writable(run)?;
-                let version = cell(name).version;
-                let is_there = cell(name).state.is_some();
+                let version = cell(name.as_str()).version;
+                let is_there = cell(name.as_str()).state.is_some();
                 if is_there {
-                    Rc::make_mut(&mut state.cells).insert(name.to_string(), Cell { state: None, version });
+                    Rc::make_mut(&mut state.cells).insert(name.as_str().to_owned(), Cell { state: None, version });
                     self.change(run, state);
                 }
                 Output::Flag(is_there)
