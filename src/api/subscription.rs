@@ -23,7 +23,7 @@ use crate::base::version::Version;
 use crate::primitive::output::{Output, Reply};
 use crate::runtime::engine::Engine;
 use crate::runtime::local::LocalReply;
-use crate::runtime::mailbox::ReplyReceiver;
+use crate::runtime::reply::ReplyReceiver;
 use crate::shard::input::Request;
 use crate::shard::subscriptions::{Start, SubscriptionNumber, Topic};
 use crate::store::changes::Change;

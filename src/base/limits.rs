@@ -41,8 +41,10 @@ pub(crate) const TAG_BYTES: usize = 256;
 pub(crate) const SHARDS: usize = 1024;
 /// Hash slots the keyspace is divided into. A disk format: never changes.
 pub(crate) const SLOTS: u64 = 4096;
-/// The most requests waiting in a shard's mailbox; a caller beyond that waits.
+/// The most requests waiting in the channel of a shard's mailbox; a caller beyond that waits.
 pub(crate) const MAILBOX_REQUESTS: usize = 4096;
+/// The most requests waiting in the queue before that.
+pub(crate) const MAILBOX_QUICK: usize = 256;
 /// The most messages a shard takes from its mailbox before it looks at its log and its timers.
 pub(crate) const BATCH_REQUESTS: usize = 256;
 

@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
-use futures::channel::oneshot::Canceled;
 use smallvec::SmallVec;
 
 use super::engine::Engine;
 use super::local::{self, LocalReply};
-use super::mailbox::{Message, Refused, ReplyReceiver, Sending};
+use super::mailbox::{Message, Refused, Sending};
+use super::pace;
+use super::reply::{Gone, ReplyReceiver, reply_slot};
 use crate::base::error::{Error, Result};
 use crate::base::run_id::RunId;
 use crate::base::version::Version;
@@ -136,6 +137,8 @@ enum State {
     Beginning(Box<Call>, RunId, Command),
     Sending(Box<Sending>, ReplyReceiver),
     Waiting(ReplyReceiver),
+    /// Sent, and others may send theirs first. The number is of `pace`.
+    Yielding(ReplyReceiver, u32),
     Done,
 }
 
@@ -145,7 +148,7 @@ impl fmt::Debug for State {
             Self::Unsent(_) | Self::Step(..) => "Unsent",
             Self::Beginning(..) => "Beginning",
             Self::Sending(..) => "Sending",
-            Self::Waiting(_) => "Waiting",
+            Self::Waiting(_) | Self::Yielding(..) => "Waiting",
             Self::Done => "Done",
         })
     }
@@ -235,7 +238,7 @@ impl Call {
             }
             Err(request) => request,
         };
-        let (reply, receiver) = futures::channel::oneshot::channel();
+        let (reply, receiver) = reply_slot();
         let mailbox = self.engine.mailbox(self.shard);
         match mailbox.try_send(Message::Request { request, reply }) {
             Ok(()) => return self.sent(receiver),
@@ -248,12 +251,24 @@ impl Call {
     }
 
     /// The message is in the mailbox; if the shard has ended, perhaps for ever.
-    fn sent(&mut self, mut receiver: ReplyReceiver) -> Option<Result<Reply>> {
+    fn sent(&mut self, receiver: ReplyReceiver) -> Option<Result<Reply>> {
         if self.engine.mailbox(self.shard).is_dead() {
             return Some(receiver.try_recv().ok().flatten().unwrap_or_else(|| Err(self.engine.gone())));
         }
         self.state = State::Waiting(receiver);
         None
+    }
+
+    /// Whether the call waits for others of its thread to send theirs.
+    fn lets_others_send(&mut self) -> bool {
+        if !matches!(self.state, State::Waiting(_)) || local::is_shard_thread() {
+            return false;
+        }
+        let Some(number) = pace::sent() else { return false };
+        if let State::Waiting(receiver) = std::mem::replace(&mut self.state, State::Done) {
+            self.state = State::Yielding(receiver, number);
+        }
+        true
     }
 
     /// Looks for the reply for a moment, so that neither side has to sleep.
@@ -266,7 +281,7 @@ impl Call {
         engine.spinner().spin(|| match receiver.try_recv() {
             Ok(Some(result)) => Some(result),
             Ok(None) => None,
-            Err(Canceled) => Some(Err(engine.gone())),
+            Err(Gone) => Some(Err(engine.gone())),
         })
     }
 
@@ -281,10 +296,26 @@ impl Call {
             }
             self.state = State::Step(run, command);
         }
-        if matches!(self.state, State::Unsent(_) | State::Step(..))
-            && let Some(result) = self.start().or_else(|| self.spin())
-        {
-            return Poll::Ready(result);
+        if matches!(self.state, State::Unsent(_) | State::Step(..)) {
+            if let Some(result) = self.start() {
+                return Poll::Ready(result);
+            }
+            if self.lets_others_send() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(result) = self.spin() {
+                return Poll::Ready(result);
+            }
+        }
+        if let State::Yielding(_, number) = self.state {
+            pace::went_first(number);
+            if let State::Yielding(receiver, _) = std::mem::replace(&mut self.state, State::Done) {
+                self.state = State::Waiting(receiver);
+            }
+            if let Some(result) = self.spin() {
+                return Poll::Ready(result);
+            }
         }
         if matches!(self.state, State::Beginning(..)) {
             return self.poll_call(context);
@@ -306,7 +337,7 @@ impl Call {
             return Poll::Ready(Err(Error::InvalidOperation("an operation was polled after it had finished".into())));
         };
         let result = futures::ready!(receiver.poll_unpin(context));
-        Poll::Ready(result.unwrap_or_else(|Canceled| Err(self.engine.gone())))
+        Poll::Ready(result.unwrap_or_else(|Gone| Err(self.engine.gone())))
     }
 }
 

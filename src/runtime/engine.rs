@@ -18,6 +18,7 @@ use super::contention::Contention;
 use super::keeper::Task;
 use super::local::{self, LocalReply};
 use super::mailbox::{Mailbox, Message, Refused};
+use super::reply::reply_slot;
 use super::snapshotting::Snapshotter;
 use super::spin::Spinner;
 use super::usage::Usage;
@@ -244,7 +245,7 @@ impl Engine {
     /// A request whose answer nobody waits for, and which finds room whatever the others ask.
     pub(crate) fn tell(&self, shard: usize, request: Request) {
         let Err(request) = local::call(self.id, shard, request) else { return };
-        let (reply, _) = oneshot::channel();
+        let (reply, _) = reply_slot();
         let mailbox = self.mailbox(shard);
         if let Err(Refused::Full(message)) = mailbox.try_send(Message::Request { request, reply }) {
             mailbox.send_urgent(message);
@@ -261,7 +262,7 @@ impl Engine {
             Ok(reply) => return reply,
             Err(request) => request,
         };
-        let (reply, mut receiver) = oneshot::channel();
+        let (reply, receiver) = reply_slot();
         let mailbox = self.mailbox(shard);
         let message = Message::Request { request, reply };
         let refused = if ordered { Err(Refused::Full(message)) } else { mailbox.try_send(message) };

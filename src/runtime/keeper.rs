@@ -16,6 +16,7 @@ use super::engine::Health;
 use super::files::Files;
 use super::mailbox::{Mailbox, Message};
 use super::metrics::DiskMetrics;
+use super::reply::{Gone, reply_slot};
 use crate::base::error::{Error, Result};
 use crate::base::kill_point::{KillPoint, hastened, kill_point};
 use crate::disk::directory::Directory;
@@ -231,7 +232,7 @@ impl Keeper {
     fn ask(&mut self, request: &Request, shards: std::ops::Range<usize>) -> Result<()> {
         let mut asked = Vec::new();
         for mailbox in &self.mailboxes[shards] {
-            let (reply, receiver) = oneshot::channel();
+            let (reply, receiver) = reply_slot();
             if mailbox.send_urgent(Message::Request { request: request.clone(), reply }) {
                 asked.push(receiver);
             }
@@ -239,7 +240,7 @@ impl Keeper {
         let health = self.health.clone();
         let gone = || Error::Unavailable(health.failed().unwrap_or_else(|| "a shard stopped early".into()));
         let mut result = Ok(());
-        for mut receiver in asked {
+        for receiver in asked {
             loop {
                 match receiver.try_recv() {
                     Ok(Some(answer)) => {
@@ -248,7 +249,7 @@ impl Keeper {
                     }
                     Ok(None) if self.health.failed().is_none() => self.serve_while_closing(),
                     // Whoever waits for a shard that has failed waits for ever.
-                    Ok(None) | Err(oneshot::Canceled) => return result.and(Err(gone())),
+                    Ok(None) | Err(Gone) => return result.and(Err(gone())),
                 }
             }
         }

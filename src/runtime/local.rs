@@ -7,7 +7,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::mailbox::ReplyReceiver;
+use super::reply::ReplyReceiver;
 use crate::base::error::Result;
 use crate::primitive::output::Reply;
 use crate::shard::input::Request;

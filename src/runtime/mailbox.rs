@@ -1,6 +1,9 @@
 //! Mailboxes: how requests reach a shard from other threads.
 //!
-//! - Bounded: who finds it full waits. One receiver, the shard.
+//! - Requests go over a short queue without a lock: half of a call between two spinning threads was spent on the lines of
+//!   memory that a lock drags along. Who finds it full goes over a channel, where requests wait in turn; then all do, until
+//!   the channel is empty again, so that what one caller asks stays in order.
+//! - Bounded: who finds the channel full too waits. One receiver, the shard.
 //! - What the keeper and other shards say goes past the requests, in the order it was said, and never waits: a shard
 //!   that takes no more requests until it has a segment must hear that it has one, and two shards must never wait for
 //!   room at each other. How much shards can say is bounded by the transactions that callers commit.
@@ -10,24 +13,19 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll};
 
+use crossbeam_queue::ArrayQueue;
 use flume::{Receiver, Sender, TrySendError};
-use futures::channel::oneshot;
 use futures::future::LocalBoxFuture;
 use futures::task::AtomicWaker;
 
+use super::reply::ReplySender;
 use crate::base::error::{IoFailure, Result};
 use crate::base::limits;
 use crate::commit::message::Envelope;
-use crate::primitive::output::Reply;
 use crate::shard::input::Request;
-
-/// Where a reply goes.
-pub(crate) type ReplySender = oneshot::Sender<Result<Reply>>;
-/// Where a reply comes from.
-pub(crate) type ReplyReceiver = oneshot::Receiver<Result<Reply>>;
 
 /// Makes a future that runs on the shard's own thread.
 pub(crate) type LocalTask = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
@@ -72,7 +70,7 @@ struct Sleeper {
     asleep: AtomicBool,
     /// The shard has ended: what was sent after that is never looked at.
     dead: AtomicBool,
-    /// How many messages have been sent: what a spinning shard looks at, so that it stays off the channel's lock.
+    /// How many messages have been sent: what a spinning shard looks at.
     sent: AtomicU64,
     waker: AtomicWaker,
 }
@@ -92,16 +90,53 @@ impl Sleeper {
     }
 }
 
+/// What both sides share beside the channels.
+#[derive(Debug)]
+struct Shared {
+    quick: ArrayQueue<Message>,
+    /// How many requests are in the channel, or wait for it to have room.
+    queued: AtomicUsize,
+    sleeper: Sleeper,
+}
+
+/// A request in the channel, or on its way there.
+pub(crate) struct Queued {
+    message: Message,
+    _place: Place,
+}
+
+/// Counts a request as queued while it exists.
+struct Place(Arc<Shared>);
+
+impl Place {
+    fn take(shared: &Arc<Shared>) -> Self {
+        shared.queued.fetch_add(1, Ordering::SeqCst);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for Queued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message.fmt(f)
+    }
+}
+
 /// The side of the callers.
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
-    sender: Sender<Message>,
+    sender: Sender<Queued>,
     urgent: Sender<Message>,
-    sleeper: Arc<Sleeper>,
+    shared: Arc<Shared>,
 }
 
 /// A message that waits for room.
-pub(crate) type Sending = flume::r#async::SendFut<'static, Message>;
+pub(crate) type Sending = flume::r#async::SendFut<'static, Queued>;
 
 /// Why a message was not taken at once.
 pub(crate) enum Refused {
@@ -114,48 +149,58 @@ pub(crate) enum Refused {
 impl Mailbox {
     /// Hands a message over if there is room.
     pub(crate) fn try_send(&self, message: Message) -> Result<(), Refused> {
-        match self.sender.try_send(message) {
+        if self.shared.sleeper.dead.load(Ordering::SeqCst) {
+            return Err(Refused::Gone);
+        }
+        let quick =
+            if self.shared.queued.load(Ordering::SeqCst) == 0 { self.shared.quick.push(message) } else { Err(message) };
+        let sent = quick.or_else(|message| self.sender.try_send(self.queued(message)));
+        match sent {
             Ok(()) => {
-                self.sleeper.announce();
+                self.announce();
                 Ok(())
             }
-            Err(TrySendError::Full(message)) => Err(Refused::Full(message)),
+            Err(TrySendError::Full(queued)) => Err(Refused::Full(queued.message)),
             Err(TrySendError::Disconnected(_)) => Err(Refused::Gone),
         }
     }
 
+    fn queued(&self, message: Message) -> Queued {
+        Queued { message, _place: Place::take(&self.shared) }
+    }
+
     /// Hands a message over when there is room. Call `announce` when it has been taken.
     pub(crate) fn send_when_room(&self, message: Message) -> Sending {
-        self.sender.clone().into_send_async(message)
+        self.sender.clone().into_send_async(self.queued(message))
     }
 
     /// Hands a message over past all that wait; false if the shard is gone. For the keeper and other shards.
     pub(crate) fn send_urgent(&self, message: Message) -> bool {
         let sent = self.urgent.send(message).is_ok();
-        self.sleeper.announce();
+        self.announce();
         sent
     }
 
     /// How many messages wait.
     pub(crate) fn waiting(&self) -> u64 {
-        (self.sender.len() + self.urgent.len()) as u64
+        (self.shared.quick.len() + self.sender.len() + self.urgent.len()) as u64
     }
 
     /// Whether the shard has ended. Ask after sending: a message may have been too late.
     pub(crate) fn is_dead(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.sleeper.dead.load(Ordering::SeqCst)
+        self.shared.sleeper.dead.load(Ordering::SeqCst)
     }
 
     /// A message that waited for room has been taken: wakes the shard if it sleeps.
     pub(crate) fn announce(&self) {
-        self.sleeper.announce();
+        self.shared.sleeper.announce();
     }
 }
 
 #[derive(Debug)]
 struct Receivers {
-    requests: Receiver<Message>,
+    requests: Receiver<Queued>,
     urgent: Receiver<Message>,
 }
 
@@ -164,8 +209,10 @@ struct Receivers {
 pub(crate) struct Inbox {
     /// `None` once the shard has ended (T4: tasks that leak with their executor must not keep it open).
     receivers: RefCell<Option<Receivers>>,
+    /// One from the channel, which stands behind those of the quick queue.
+    held: RefCell<Option<Queued>>,
     taken: Cell<u64>,
-    sleeper: Arc<Sleeper>,
+    shared: Arc<Shared>,
 }
 
 impl Inbox {
@@ -174,45 +221,74 @@ impl Inbox {
         let receivers = self.receivers.borrow();
         let receivers = receivers.as_ref()?;
         let urgent = receivers.urgent.try_recv().ok();
-        let message = urgent.or_else(|| has_room.then(|| receivers.requests.try_recv().ok()).flatten())?;
+        let message = urgent.or_else(|| has_room.then(|| self.next_request(receivers)).flatten())?;
         self.taken.set(self.taken.get().wrapping_add(1));
         Some(message)
     }
 
+    fn next_request(&self, receivers: &Receivers) -> Option<Message> {
+        let quick = &self.shared.quick;
+        if let Some(message) = quick.pop() {
+            return Some(message);
+        }
+        let mut held = self.held.borrow_mut();
+        if held.is_none() && self.shared.queued.load(Ordering::SeqCst) > 0 {
+            *held = receivers.requests.try_recv().ok();
+        }
+        // Whoever sent this one may have sent another before, when there was room in the queue.
+        held.as_ref()?;
+        quick.pop().or_else(|| held.take().map(|queued| queued.message))
+    }
+
     /// Whether messages were sent that have not been taken. Cheap, but a message can be there before it is announced.
     pub(crate) fn looks_full(&self) -> bool {
-        let ahead = self.sleeper.sent.load(Ordering::Acquire).wrapping_sub(self.taken.get());
+        let ahead = self.ahead();
         ahead != 0 && ahead < u64::MAX / 2
+    }
+
+    /// Whether all messages that were announced have been taken, and no others. Cheap, and nearly always right.
+    pub(crate) fn looks_empty(&self) -> bool {
+        self.ahead() == 0
+    }
+
+    /// How many more messages were announced than taken; of those that waited for room, taken ones may be announced later.
+    fn ahead(&self) -> u64 {
+        self.shared.sleeper.sent.load(Ordering::Acquire).wrapping_sub(self.taken.get())
     }
 
     fn is_empty(&self, has_room: bool) -> bool {
         let receivers = self.receivers.borrow();
-        receivers.as_ref().is_none_or(|all| all.urgent.is_empty() && (!has_room || all.requests.is_empty()))
+        let no_requests =
+            |all: &Receivers| self.shared.quick.is_empty() && self.held.borrow().is_none() && all.requests.is_empty();
+        receivers.as_ref().is_none_or(|all| all.urgent.is_empty() && (!has_room || no_requests(all)))
     }
 
     /// Refuses messages from now on, and gives out those that came before.
     pub(crate) fn close(&self) -> Vec<Message> {
-        self.sleeper.dead.store(true, Ordering::SeqCst);
+        self.shared.sleeper.dead.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let receivers = self.receivers.take();
-        receivers.map_or_else(Vec::new, |all| all.urgent.drain().chain(all.requests.drain()).collect())
+        let Some(all) = receivers else { return Vec::new() };
+        let quick = std::iter::from_fn(|| self.shared.quick.pop());
+        let queued = self.held.take().into_iter().chain(all.requests.drain()).map(|queued| queued.message);
+        all.urgent.drain().chain(quick).chain(queued).collect()
     }
 
     /// Ready when there is a message; only for an urgent one if there is no room for requests.
     pub(crate) fn poll_ready(&self, has_room: bool, context: &mut Context<'_>) -> Poll<()> {
-        self.sleeper.waker.register(context.waker());
-        self.sleeper.asleep.store(true, Ordering::SeqCst);
+        self.shared.sleeper.waker.register(context.waker());
+        self.shared.sleeper.asleep.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if self.is_empty(has_room) {
             return Poll::Pending;
         }
-        self.sleeper.asleep.store(false, Ordering::SeqCst);
+        self.shared.sleeper.asleep.store(false, Ordering::SeqCst);
         Poll::Ready(())
     }
 
     /// The shard is awake: senders need not wake it.
     pub(crate) fn awake(&self) {
-        self.sleeper.asleep.store(false, Ordering::SeqCst);
+        self.shared.sleeper.asleep.store(false, Ordering::SeqCst);
     }
 }
 
@@ -220,10 +296,9 @@ impl Inbox {
 pub(crate) fn mailbox() -> (Mailbox, Inbox) {
     let (sender, receiver) = flume::bounded(limits::MAILBOX_REQUESTS);
     let (urgent_sender, urgent) = flume::unbounded();
-    let sleeper = Arc::new(Sleeper::default());
+    let quick = ArrayQueue::new(limits::MAILBOX_QUICK);
+    let shared = Arc::new(Shared { quick, queued: AtomicUsize::new(0), sleeper: Sleeper::default() });
     let receivers = RefCell::new(Some(Receivers { requests: receiver, urgent }));
-    (
-        Mailbox { sender, urgent: urgent_sender, sleeper: sleeper.clone() },
-        Inbox { receivers, taken: Cell::new(0), sleeper },
-    )
+    let inbox = Inbox { receivers, held: RefCell::default(), taken: Cell::new(0), shared: shared.clone() };
+    (Mailbox { sender, urgent: urgent_sender, shared }, inbox)
 }

@@ -21,10 +21,12 @@ pub(crate) mod log_files;
 pub(crate) mod mailbox;
 pub(crate) mod metrics;
 pub(crate) mod open;
+pub(crate) mod pace;
 #[cfg(feature = "metrics")]
 mod publishing;
 pub(crate) mod reading;
 pub(crate) mod recovery;
+pub(crate) mod reply;
 pub(crate) mod salvage;
 pub(crate) mod segment_file;
 pub(crate) mod shard_thread;

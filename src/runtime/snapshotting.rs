@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::channel::oneshot;
-
 use super::engine::Health;
 use super::files::Files;
 use super::mailbox::{Mailbox, Message};
+use super::reply::{Gone, reply_slot};
 use crate::base::error::{Error, Result};
 use crate::disk::directory::Directory;
 use crate::disk::file_system::FileSystem;
@@ -92,7 +91,7 @@ impl Snapshotter {
         let taken = self.dump(directory, &mut snapshotting, why);
         if taken.is_err() {
             self.mailboxes.iter().for_each(|mailbox| {
-                let (reply, _) = oneshot::channel();
+                let (reply, _) = reply_slot();
                 mailbox.send_urgent(Message::Request { request: snapshotting.end(), reply });
             });
         }
@@ -138,7 +137,7 @@ impl Snapshotter {
     }
 
     fn ask(&self, shard: usize, request: Request) -> Result<Reply> {
-        let (reply, mut receiver) = oneshot::channel();
+        let (reply, receiver) = reply_slot();
         if !self.mailboxes[shard].send_urgent(Message::Request { request, reply }) {
             return Err(self.gone());
         }
@@ -147,7 +146,7 @@ impl Snapshotter {
             match receiver.try_recv() {
                 Ok(Some(answer)) => return answer,
                 Ok(None) if !self.mailboxes[shard].is_dead() => {}
-                Ok(None) | Err(oneshot::Canceled) => break,
+                Ok(None) | Err(Gone) => break,
             }
         }
         Err(self.gone())

@@ -25,7 +25,8 @@ use super::host::Host;
 use super::keeper::Task;
 use super::local::{LocalReply, LocalShard};
 use super::log_files::{FileEvent, LogFiles};
-use super::mailbox::{Inbox, Mailbox, Message, ReplySender};
+use super::mailbox::{Inbox, Mailbox, Message};
+use super::reply::{ReplySender, reply_slot};
 use super::slow_writes::SlowWrites;
 use super::spin::{Busy, Spinner};
 use super::usage::Usage;
@@ -117,6 +118,10 @@ impl<H: Host> Worker<H> {
     fn take_messages(self: &Rc<Self>, files: &RefCell<LogFiles<H::File>>) -> usize {
         let mut read = None;
         for taken in 0..limits::BATCH_REQUESTS {
+            // What is there and not announced yet is found before the shard sleeps.
+            if taken > 0 && self.inbox.looks_empty() {
+                return taken;
+            }
             let has_room = self.shard.borrow().has_room();
             let Some(message) = self.inbox.try_receive(has_room) else { return taken };
             // The time is read after the message was taken: what its sender has been answered, by any shard, is below
@@ -267,7 +272,7 @@ impl<H: Host> Worker<H> {
         let Ok(key) = usize::try_from(id) else { return };
         if let Some(sender) = self.replies.borrow_mut().remove(key) {
             // Nobody listens any more if the caller dropped its future.
-            let _ = sender.send(result);
+            sender.send(result);
         }
     }
 
@@ -395,7 +400,7 @@ impl<H: Host> LocalShard for Worker<H> {
             self.replies.borrow_mut().remove(key);
             return LocalReply::Now(result);
         }
-        let (sender, receiver) = futures::channel::oneshot::channel();
+        let (sender, receiver) = reply_slot();
         self.replies.borrow_mut()[key] = Some(sender);
         LocalReply::Later(receiver)
     }
