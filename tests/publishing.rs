@@ -1,4 +1,5 @@
 //! Publishing: every number reaches the recorder of the `metrics` facade, with its kind, description and shard.
+#![cfg(feature = "metrics")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
