@@ -5,7 +5,7 @@
 //!   way (a copy), as a close leaves them, as a backup and what was written to it leave them, and with
 //!   two snapshots, where damage to the newer changes nothing.
 //! - What is recovered is held against the state after each commit, which is kept in plain maps.
-//! - Recovery is called as opening calls it, without the threads of the shards; `tests/corruption.rs` opens a sample.
+//! - Recovery is called as opening calls it, without the threads of the shards; `tests/suite/corruption.rs` opens a sample.
 //! - `SIM_RUNS=n` flips n bits of every byte that something was written to, cuts at n times as many lengths, and looks
 //!   at n times as many of the zeros behind. Of snapshots, every byte and every length behind the header is looked at.
 

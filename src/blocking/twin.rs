@@ -2,7 +2,7 @@
 //!
 //! - A row is a kind, a name, generics in brackets, arguments and what is returned in the end. The kinds: `waits` for what is
 //!   awaited there, `gives` for what is not, `with` for what takes the handle and gives it back.
-//! - `tests/blocking_surface.rs` reads these rows.
+//! - `tests/suite/blocking_surface.rs` reads these rows.
 
 /// The text of a path.
 macro_rules! path {

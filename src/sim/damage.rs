@@ -279,6 +279,7 @@ fn assert_cannot_be_told(bytes: &[u8], id: SegmentId, damage: &Damage) {
 #[cfg(test)]
 mod tests {
     use super::super::swarm::Mode;
+    use super::super::trace::Trace;
     use super::super::{World, run_seed};
     use super::*;
     use crate::base::options::Partitioning;
@@ -308,7 +309,7 @@ mod tests {
         let mut total = BTreeMap::new();
         for mode in [Mode::Strict, Mode::Buffered] {
             // Those that leave little behind, so that every sector takes its turn.
-            let worlds = (0..60).map(|seed| run_seed(seed, mode, None, false).expect("nothing is wrong"));
+            let worlds = (0..60).map(|seed| run_seed(seed, mode, None, Trace::default()).expect("nothing is wrong"));
             let small = worlds.filter(|world| {
                 let sectors: usize = world.disk.names().iter().map(|name| used(&world.disk, name) / SECTOR).sum();
                 (20..300).contains(&sectors)

@@ -46,16 +46,17 @@ use self::faults::{Site, sites};
 use self::planted::Bug;
 use self::seeds::caught;
 use self::swarm::Mode;
+use self::trace::Trace;
 use self::world::World;
 use crate::base::planted::plant;
 
 /// Runs a seed; the error says what was wrong.
-fn run_seed(seed: u64, mode: Mode, bug: Option<Bug>, verbose: bool) -> Result<World, String> {
+fn run_seed(seed: u64, mode: Mode, bug: Option<Bug>, trace: Trace) -> Result<World, String> {
     if let Some(Bug::Planted(bug)) = bug {
         plant(Some(bug));
     }
     let result = caught(|| {
-        let mut world = World::new(seed, mode, bug, verbose);
+        let mut world = World::new(seed, mode, bug, trace);
         world.run();
         world
     });
@@ -65,7 +66,9 @@ fn run_seed(seed: u64, mode: Mode, bug: Option<Bug>, verbose: bool) -> Result<Wo
 
 fn run_seeds(test: &str, mode: Mode, count: u64) -> Total {
     let mut total = Total::default();
-    seeds::run_seeds(test, count, |seed, verbose| run_seed(seed, mode, None, verbose).map(|world| total.add(&world)));
+    seeds::run_seeds(test, count, |seed, verbose| {
+        run_seed(seed, mode, None, Trace::printed(verbose)).map(|world| total.add(&world))
+    });
     let hits = std::mem::take(&mut total.hits);
     println!("{test}: {total:?}");
     let missed: Vec<Site> = sites().difference(&hits).copied().collect();
@@ -171,7 +174,7 @@ fn hit_the_rest(mut hits: BTreeSet<Site>) {
         while !hits.contains(&site) {
             let seed = seeds.next().unwrap_or_else(|| panic!("it never happens: {site:?}"));
             let ran = caught(|| {
-                let mut world = World::new(seed, Mode::Strict, None, false);
+                let mut world = World::new(seed, Mode::Strict, None, Trace::default());
                 world.favour(site);
                 world.run();
                 world
@@ -196,7 +199,7 @@ fn in_memory() {
 fn the_same_seed_twice_gives_the_same_trace() {
     for mode in [Mode::Strict, Mode::Buffered, Mode::InMemory] {
         for seed in 0..5 {
-            let hash = || run_seed(seed, mode, None, false).expect("nothing is wrong").trace.finish();
+            let hash = || run_seed(seed, mode, None, Trace::hashed()).expect("nothing is wrong").trace.finish();
             assert_eq!(hash(), hash(), "SIM_SEED={seed}");
         }
     }

@@ -93,6 +93,7 @@ impl Bug {
 mod tests {
     use super::super::seeds::caught;
     use super::super::swarm::Mode;
+    use super::super::trace::Trace;
     use super::super::{run_seed, scenarios};
     use super::*;
 
@@ -104,7 +105,7 @@ mod tests {
     }
 
     fn assert_caught_within(seeds: u64, bug: Bug, mode: Mode) {
-        let caught = (0..seeds).find_map(|seed| Some((seed, run_seed(seed, mode, Some(bug), false).err()?)));
+        let caught = (0..seeds).find_map(|seed| Some((seed, run_seed(seed, mode, Some(bug), Trace::default()).err()?)));
         let Some((seed, what)) = caught else { panic!("{bug:?} was not caught by {seeds} seeds") };
         let what: String = what.lines().next().unwrap_or_default().chars().take(90).collect();
         println!("{bug:?} ({mode:?}): caught by seed {seed}: {what}");

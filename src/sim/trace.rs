@@ -1,4 +1,5 @@
-//! The trace: a hash of every input and effect, in order. The same seed gives the same hash.
+//! The trace: every input and effect, in order. The same seed gives the same one. It takes longer to tell than to simulate:
+//! it is told only to whoever asks.
 
 use std::fmt::{self, Write};
 
@@ -9,26 +10,32 @@ use crate::shard::effect::Effect;
 /// How many bytes of a line count.
 const LINE: usize = 2_000;
 
-/// A hash of everything that happened.
+/// Everything that happened: counted at least.
+#[derive(Default)]
 pub(super) struct Trace {
-    hash: Sha256,
     lines: u64,
-    /// Whether every line is printed too.
-    verbose: bool,
+    hash: Option<Sha256>,
+    is_printed: bool,
 }
 
 impl Trace {
-    pub(super) fn new(verbose: bool) -> Self {
-        Self { hash: Sha256::new(), lines: 0, verbose }
+    pub(super) fn hashed() -> Self {
+        Self { hash: Some(Sha256::new()), ..Self::default() }
+    }
+
+    pub(super) fn printed(is_printed: bool) -> Self {
+        Self { is_printed, ..Self::default() }
     }
 
     pub(super) fn note(&mut self, at: u64, what: fmt::Arguments<'_>) {
         self.lines += 1;
-        // An error says that the line was long enough.
-        let _ = writeln!(Hasher { hash: &mut self.hash, left: LINE }, "{at} {what}");
-        if self.verbose {
+        if let Some(hash) = &mut self.hash {
+            // An error says that the line was long enough.
+            let _ = writeln!(Hasher { hash, left: LINE }, "{at} {what}");
+        }
+        if self.is_printed {
             let line = what.to_string();
-            println!("{at:>12} {}", line.chars().take(400).collect::<String>());
+            println!("{at:>12} {}", line.chars().take(600).collect::<String>());
         }
     }
 
@@ -48,7 +55,7 @@ impl Trace {
     }
 
     pub(super) fn finish(self) -> String {
-        format!("{:x}", self.hash.finalize())
+        format!("{:x}", self.hash.expect("it is hashed").finalize())
     }
 }
 

@@ -186,7 +186,7 @@ const EVENTS: u64 = 400_000;
 pub(super) const PATIENCE: u64 = 200_000_000_000;
 
 impl World {
-    pub(super) fn new(seed: u64, mode: Mode, bug: Option<Bug>, verbose: bool) -> Self {
+    pub(super) fn new(seed: u64, mode: Mode, bug: Option<Bug>, mut trace: Trace) -> Self {
         let mut rng = Rng::new(seed);
         let mut swarm = Swarm::new(mode, &mut rng);
         if let Some(bug) = bug {
@@ -196,7 +196,6 @@ impl World {
         let favourite = favourites[usize::try_from(seed).unwrap() % favourites.len()];
         let clients = swarm.clients as u64;
         let runs = (0..swarm.runs).map(|_| RunId::from_bytes(rng.bytes())).collect();
-        let mut trace = Trace::new(verbose);
         trace.note(0, format_args!("{swarm:?}"));
         Self {
             bug,

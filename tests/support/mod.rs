@@ -2,6 +2,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 #![allow(clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
+#[cfg(feature = "tool")]
+pub mod browser;
+pub mod isolation;
 pub mod mount;
 pub mod placement;
 #[cfg(target_os = "linux")]
@@ -70,7 +73,7 @@ pub async fn has_io_uring() -> bool {
     database.info().driver == in_mem::Driver::IoUring
 }
 
-/// Starts a test of this binary again as a child process that plays another part.
+/// Starts a test of this binary again, by its name and module, as a child process that plays another part.
 pub fn spawn_part(test: &str, part: &str, path: &Path) -> Child {
     part_of(test, part, path).spawn().expect("the child starts")
 }
@@ -82,6 +85,9 @@ pub fn part_of(test: &str, part: &str, path: &Path) -> Command {
 
 /// The same behind another command, which starts it.
 pub fn part_behind(before: &[&str], test: &str, part: &str, path: &Path) -> Command {
+    // A child that has no such test ends well.
+    let thread = std::thread::current();
+    assert!(thread.name().is_none_or(|name| name == test || name == "main"), "this test is {:?}", thread.name());
     let own = std::env::current_exe().expect("the test knows itself");
     let mut all = before.iter().map(OsStr::new).chain([own.as_os_str()]);
     let mut command = Command::new(all.next().expect("there is one"));

@@ -17,6 +17,7 @@ use super::super::faults::{Fault, Operation, When};
 use super::super::recovery::{Revisions, recover, revisions};
 use super::super::seeds::{caught, number};
 use super::super::swarm::Mode;
+use super::super::trace::Trace;
 use super::action::Action;
 use super::cell::{Cell, LASTING_RUNS, STAMPS, run_id};
 use super::client::Client;
@@ -360,9 +361,9 @@ impl Setting {
         swarm
     }
 
-    fn run(self, case: Option<Case>, verbose: bool) -> World {
+    fn run(self, case: Option<Case>, trace: Trace) -> World {
         let seed = number("SIM_SEED").unwrap_or(1);
-        let mut world = World::new(seed, self.mode, verbose);
+        let mut world = World::new(seed, self.mode, trace);
         world.swarm = self.swarm();
         world.layout = Layout { shards: self.shards, partitioning: Partitioning::ByRun };
         world.clients = (0..CLIENTS).map(|_| Client::default()).collect();
@@ -378,7 +379,7 @@ impl Setting {
 
     /// Every fault of every call.
     fn run_all(self) {
-        let base = self.run(None, false);
+        let base = self.run(None, Trace::default());
         let plan = base.plan.as_ref().expect("there is a plan");
         // The last opening shows that all is well again.
         let calls = base.disk.log();
@@ -406,7 +407,7 @@ impl Setting {
     }
 
     fn run_caught(self, case: Case) -> World {
-        let run = |verbose| catch_unwind(AssertUnwindSafe(|| self.run(Some(case), verbose)));
+        let run = |verbose| catch_unwind(AssertUnwindSafe(|| self.run(Some(case), Trace::printed(verbose))));
         run(false).unwrap_or_else(|_| {
             println!("{self:?} {case:?}");
             let _ = run(true);
@@ -472,7 +473,8 @@ fn every_call_of_buffered_dies_and_fails_on_three_shards() {
 #[test]
 fn the_script_is_the_same_every_time() {
     let setting = Setting { mode: Mode::Strict, shards: 3 };
-    assert_eq!(setting.run(None, false).trace(), setting.run(None, false).trace());
+    let hash = || setting.run(None, Trace::hashed()).trace.finish();
+    assert_eq!(hash(), hash());
 }
 
 /// An opening that only reads serves what it finds and writes no decision: what a dead process still writes would come to
@@ -480,13 +482,14 @@ fn the_script_is_the_same_every_time() {
 #[test]
 fn segments_that_are_not_fenced_change_what_was_seen() {
     let setting = Setting { mode: Mode::Strict, shards: 2 };
-    let base = setting.run(None, false);
+    let base = setting.run(None, Trace::default());
     let calls = base.disk.log();
     let writes = calls.iter().enumerate().filter(|(_, kind)| **kind == Operation::Appended);
     let fault = Fault::Die { is_after: false };
     let kill = |at| Case { at, fault, end: Crash::KillLate, stumbles: [None; 2], closes: true };
     plant(Some(Bug::SegmentsNotFenced));
-    let told = writes.filter_map(|(at, _)| caught(|| setting.run(Some(kill(at)), false)).err()).collect::<Vec<_>>();
+    let told =
+        writes.filter_map(|(at, _)| caught(|| setting.run(Some(kill(at)), Trace::default())).err()).collect::<Vec<_>>();
     plant(None);
     assert!(!told.is_empty() && told.iter().all(|what| what.contains(SEEN)), "{told:?}");
 }

@@ -28,11 +28,12 @@ mod world;
 use self::world::{Stats, World};
 use super::seeds::{self, caught};
 use super::swarm::Mode;
+use super::trace::Trace;
 
 /// Runs a seed; the error says what was wrong.
-fn run_seed(seed: u64, mode: Mode, verbose: bool) -> Result<World, String> {
+fn run_seed(seed: u64, mode: Mode, trace: Trace) -> Result<World, String> {
     caught(|| {
-        let mut world = World::new(seed, mode, verbose);
+        let mut world = World::new(seed, mode, trace);
         world.run();
         world
     })
@@ -41,7 +42,7 @@ fn run_seed(seed: u64, mode: Mode, verbose: bool) -> Result<World, String> {
 fn run_seeds(test: &str, mode: Mode, count: u64) {
     let mut total = Stats::default();
     let path = format!("across::{test}");
-    let run = |seed, verbose| run_seed(seed, mode, verbose).map(|world| total.add(&world.stats));
+    let run = |seed, verbose| run_seed(seed, mode, Trace::printed(verbose)).map(|world| total.add(&world.stats));
     seeds::run_seeds(&path, count, run);
     println!("{test}: {total:?}");
 }
@@ -65,8 +66,8 @@ fn in_memory() {
 fn the_same_seed_twice_gives_the_same_trace() {
     for mode in [Mode::Strict, Mode::Buffered, Mode::InMemory] {
         for seed in 0..5 {
-            let trace = || run_seed(seed, mode, false).map(|world| world.trace());
-            assert_eq!(trace(), trace(), "SIM_SEED={seed}");
+            let hash = || run_seed(seed, mode, Trace::hashed()).expect("nothing is wrong").trace.finish();
+            assert_eq!(hash(), hash(), "SIM_SEED={seed}");
         }
     }
 }

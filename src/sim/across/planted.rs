@@ -2,13 +2,14 @@
 
 use super::super::seeds::number;
 use super::super::swarm::Mode;
+use super::super::trace::Trace;
 use super::{run_seed, scenarios};
 use crate::base::planted::{Bug, plant};
 
 /// How many seeds it takes to catch a bug, and what gave it away.
 pub(super) fn seeds_to_catch(bug: Bug, mode: Mode, most: u64) -> Option<(u64, String)> {
     plant(Some(bug));
-    let caught = (0..most).find_map(|seed| Some((seed, run_seed(seed, mode, false).err()?)));
+    let caught = (0..most).find_map(|seed| Some((seed, run_seed(seed, mode, Trace::default()).err()?)));
     plant(None);
     caught
 }

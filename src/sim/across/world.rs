@@ -11,6 +11,7 @@ use super::super::mesh::{Mesh, Party};
 use super::super::names::Inode;
 use super::super::rng::Rng;
 use super::super::swarm::Mode;
+use super::super::trace::Trace;
 use super::cell::{Cell, Content};
 use super::client::{Client, Reading};
 use super::exhaustive::Plan;
@@ -229,12 +230,11 @@ pub(super) struct World {
     pub(super) stats: Stats,
     /// A fixed script with one fault in it, in place of the swarm's.
     pub(super) plan: Option<Plan>,
-    hash: u64,
-    verbose: bool,
+    pub(super) trace: Trace,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, mode: Mode, verbose: bool) -> Self {
+    pub(super) fn new(seed: u64, mode: Mode, trace: Trace) -> Self {
         let mut rng = Rng::new(seed ^ (mode as u64) << 56);
         let swarm = Swarm::draw(mode, &mut rng);
         let layout = Layout { shards: swarm.shards, partitioning: swarm.partitioning };
@@ -274,24 +274,13 @@ impl World {
             shards_before: 1,
             stats: Stats { seeds: 1, ..Stats::default() },
             plan: None,
-            hash: 0xcbf2_9ce4_8422_2325,
-            verbose,
+            trace,
         }
     }
 
     /// Notes something in the trace.
     pub(super) fn note(&mut self, what: fmt::Arguments<'_>) {
-        let line = format!("{} {what}", self.now);
-        for byte in line.bytes() {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        if self.verbose {
-            println!("{}", line.chars().take(600).collect::<String>());
-        }
-    }
-
-    pub(super) const fn trace(&self) -> u64 {
-        self.hash
+        self.trace.note(self.now, what);
     }
 
     pub(super) fn schedule(&mut self, at: u64, event: Event) {

@@ -6,7 +6,7 @@
 //! - Both are functions of their input alone: no clock, no randomness, no order of hashes, nothing of the database.
 //! - What the black box rejects, no strictly serializable database can have done. The white box asks for more: that the
 //!   timestamps themselves are the serial order.
-//! - `tests/isolation.rs` tests them: for each anomaly a history that must be rejected, and a twin that must not.
+//! - `tests/suite/isolation.rs` tests them: for each anomaly a history that must be rejected, and a twin that must not.
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "included from several places, each uses a part")]
 
 pub mod anomaly;
