@@ -10,8 +10,10 @@
 
 #![allow(missing_docs, reason = "a program of its own")]
 
+mod device;
 mod ours;
 mod peer;
+#[path = "../../support/raw_device.rs"]
 mod raw_device;
 mod stores;
 mod workload;
@@ -19,9 +21,10 @@ mod workload;
 use std::path::Path;
 use std::time::Duration;
 
+use device::Device;
 use ours::{Caller, Ours};
 use peer::{Durability, Result};
-use raw_device::{RawDevice, Way};
+use raw_device::Way;
 use workload::{Contender, Workload, keys};
 
 /// How often and how long everybody is asked.
@@ -65,10 +68,10 @@ fn contenders(path: &Path, durability: Durability) -> Result<Vec<(&'static str, 
         }
     }
     if durability == Durability::Machine {
-        for (name, way) in [("raw device, O_DSYNC", Way::DirectSync), ("raw device, fdatasync", Way::Sync)] {
-            let path = path.join(name);
+        for way in Way::ALL {
+            let path = path.join(way.name());
             std::fs::create_dir(&path)?;
-            all.push((name, Box::new(RawDevice::open(&path, way)?)));
+            all.push((way.name(), Box::new(Device::open(&path, way)?)));
         }
     }
     for (_, contender) in &all {

@@ -1,0 +1,295 @@
+//! Callers at work, and what they saw.
+//!
+//! - Closed loop: a caller's next call begins when the last one has ended. Open loop: calls are meant to begin at a rate, whatever
+//!   became of those before, and the time of each is counted from when it was meant to begin: nobody who waits is left out.
+//! - What begins before the warm-up is over is not counted.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use futures::future::try_join_all;
+use hdrhistogram::Histogram;
+use in_mem::prelude::*;
+use in_mem::{HistoryRetention, SnapshotConfig, blocking};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Builder;
+
+use crate::case::{Caller, Case, Setup};
+use crate::raw_device::{RawDevice, Way};
+use crate::request::{Request, fill, key};
+
+/// How far apart the keys are that callers begin with.
+const APART: u64 = 10_007;
+/// Before this much of it is left, an open loop sleeps until its next call; from then on it looks at the clock.
+const DOZE: Duration = Duration::from_millis(3);
+
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Latencies = Histogram<u64>;
+
+/// How long is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) warm_up: Duration,
+    pub(crate) time: Duration,
+}
+
+/// When calls begin, and which of them count.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    begin: Instant,
+    from: Instant,
+    until: Instant,
+}
+
+impl Schedule {
+    fn new(pace: Pace) -> Self {
+        // Until then every caller is there.
+        let begin = Instant::now() + Duration::from_millis(20);
+        let from = begin + pace.warm_up;
+        Self { begin, from, until: from + pace.time }
+    }
+
+    /// When a caller's call is meant to begin; `None` if that is now.
+    fn intended(&self, case: &Case, caller: usize, turn: u64) -> Option<Instant> {
+        let rate = case.rate?;
+        let number = turn * case.callers as u64 + caller as u64;
+        Some(self.begin + Duration::from_nanos(number * 1_000_000_000 / rate))
+    }
+
+    /// Whether callers that are late may give up: what is left would only tell again that they are.
+    fn is_over(&self, begun: Instant) -> bool {
+        begun >= self.until || Instant::now() >= self.until + (self.until - self.begin)
+    }
+
+    fn record(&self, latencies: &mut Latencies, begun: Instant) -> Result<()> {
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if begun >= self.from { latencies.record(nanos).map_err(Error::other) } else { Ok(()) }
+    }
+}
+
+fn histogram() -> Result<Latencies> {
+    Histogram::new(3).map_err(Error::other)
+}
+
+/// What a case showed.
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    pub(crate) latencies: Latencies,
+    pub(crate) took: Duration,
+    pub(crate) cpu: Duration,
+    pub(crate) flushes: u64,
+    pub(crate) commits: u64,
+}
+
+/// What the process and the database have done so far.
+struct Counters {
+    cpu: Duration,
+    flushes: u64,
+    commits: u64,
+}
+
+impl Counters {
+    fn read(database: &blocking::Database) -> Result<Self> {
+        let counted = database.metrics()?.total;
+        Ok(Self { cpu: cpu_time(), flushes: counted.flushes, commits: counted.commits + counted.commits_across })
+    }
+}
+
+/// How long all threads of this process have worked.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Pages of memory that this process has, in bytes.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// A database that is filled, with a run on each shard.
+pub(crate) struct Opened {
+    pub(crate) setup: Setup,
+    database: Database,
+    runs: Vec<RunId>,
+    directory: tempfile::TempDir,
+    /// Bytes of each item beyond its key and value: as the database counts, and as the process grew.
+    pub(crate) overhead: [f64; 2],
+}
+
+impl Opened {
+    pub(crate) fn new(setup: Setup) -> std::result::Result<Self, Failure> {
+        let directory = tempfile::tempdir_in(".")?;
+        let database = block_on(async {
+            let never = SnapshotConfig { log_bytes: None, interval: None, on_close: false };
+            let mut builder = Database::builder().durability(setup.mode.durability()).shards(setup.shards);
+            if !setup.spins {
+                builder = builder.spin(None);
+            }
+            builder = builder.snapshots(never).history(HistoryRetention::Off);
+            builder.path(directory.path().join("database")).open().await
+        })?;
+        let on = |shard| std::iter::repeat_with(RunId::new).find(|run| database.shard_of(run) == shard);
+        let runs: Vec<RunId> = (0..setup.shards).filter_map(on).collect();
+        let before = [database.info().memory_bytes, resident_bytes()];
+        for run in &runs {
+            block_on(fill(&database.run(run), &setup))?;
+        }
+        let after = [database.info().memory_bytes, resident_bytes()];
+        let items = setup.count as f64 * setup.shards as f64;
+        let own = (key(0).len() + setup.value_bytes) as f64;
+        let overhead = [0, 1].map(|at| after[at].saturating_sub(before[at]) as f64 / items - own);
+        Ok(Self { setup, database, runs, directory, overhead })
+    }
+
+    pub(crate) fn close(self) -> Result<()> {
+        block_on(async { self.database.close().await })
+    }
+
+    /// The runs of a transaction over several.
+    fn pair(&self) -> [RunId; 2] {
+        [self.runs[0], self.runs[self.runs.len() - 1]]
+    }
+
+    pub(crate) fn measure(&self, case: &Case, pace: Pace) -> std::result::Result<Measured, Failure> {
+        let database = blocking::Database::from(self.database.clone());
+        let schedule = Schedule::new(pace);
+        std::thread::scope(|scope| {
+            for _ in 0..case.busy {
+                scope.spawn(|| while Instant::now() < schedule.until {});
+            }
+            let callers = scope.spawn(|| self.call(*case, schedule));
+            sleep_until(schedule.from);
+            let before = Counters::read(&database)?;
+            sleep_until(schedule.until);
+            let after = Counters::read(&database)?;
+            let all = callers.join().map_err(|_| "a caller panicked")??;
+            let mut latencies = histogram()?;
+            for one in all {
+                latencies.add(one)?;
+            }
+            // Callers of an open loop who are late take longer.
+            let took = pace.time.max(if case.rate.is_some() { schedule.from.elapsed() } else { Duration::ZERO });
+            let [flushes, commits] = [after.flushes - before.flushes, after.commits - before.commits];
+            Ok(Measured { latencies, took, cpu: after.cpu - before.cpu, flushes, commits })
+        })
+    }
+
+    /// Everybody's latencies.
+    fn call(&self, case: Case, schedule: Schedule) -> std::result::Result<Vec<Latencies>, Failure> {
+        match case.caller {
+            Caller::Device(way) => return Ok(vec![write_blocks(self.directory.path(), way, schedule)?]),
+            Caller::Thread => return self.call_from_threads(case, schedule),
+            _ => {}
+        }
+        let is_multi_thread = case.caller == Caller::MultiThread;
+        let mut builder = if is_multi_thread { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+        let callers = (0..case.callers).map(|caller| self.caller(case, schedule, caller));
+        builder.enable_time().build()?.block_on(async {
+            if case.caller == Caller::Pipelined {
+                return Ok(try_join_all(callers).await?);
+            }
+            let mut all = Vec::new();
+            for caller in callers.map(tokio::spawn).collect::<Vec<_>>() {
+                all.push(caller.await??);
+            }
+            Ok(all)
+        })
+    }
+
+    /// One who calls on the shard or from a task.
+    fn caller(&self, case: Case, schedule: Schedule, caller: usize) -> impl Future<Output = Result<Latencies>> + use<> {
+        let (database, run, pair) = (self.database.clone(), self.runs[caller % self.runs.len()], self.pair());
+        async move {
+            if case.caller == Caller::Shard {
+                let there = database.clone();
+                let task =
+                    move |local: LocalRun| async move { call(&there, &local, pair, &case, schedule, caller).await };
+                return database.spawn_on(run, task).await;
+            }
+            call(&database, &database.run(run), pair, &case, schedule, caller).await
+        }
+    }
+
+    fn call_from_threads(&self, case: Case, schedule: Schedule) -> std::result::Result<Vec<Latencies>, Failure> {
+        let database = blocking::Database::from(self.database.clone());
+        let call = |caller: usize| -> Result<Latencies> {
+            let (run, mut latencies) = (database.run(self.runs[caller % self.runs.len()]), histogram()?);
+            for turn in 0.. {
+                let request = Request::new(case.operation, caller as u64 * APART + turn, &self.setup);
+                let intended = schedule.intended(&case, caller, turn);
+                intended.inspect(|intended| sleep_until(*intended));
+                let begun = intended.unwrap_or_else(Instant::now);
+                if schedule.is_over(begun) {
+                    break;
+                }
+                request.ask_blocking(&run)?;
+                schedule.record(&mut latencies, begun)?;
+            }
+            Ok(latencies)
+        };
+        std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..case.callers).map(|caller| scope.spawn(move || call(caller))).collect();
+            callers.into_iter().map(|caller| Ok(caller.join().map_err(|_| "a caller panicked")??)).collect()
+        })
+    }
+}
+
+async fn call(
+    database: &Database,
+    run: &RunHandle,
+    pair: [RunId; 2],
+    case: &Case,
+    schedule: Schedule,
+    caller: usize,
+) -> Result<Latencies> {
+    let mut latencies = histogram()?;
+    for turn in 0.. {
+        let request = Request::new(case.operation, caller as u64 * APART + turn, &case.setup);
+        let intended = schedule.intended(case, caller, turn);
+        if let Some(intended) = intended {
+            wait_until(intended).await;
+        }
+        let begun = intended.unwrap_or_else(Instant::now);
+        if schedule.is_over(begun) {
+            break;
+        }
+        request.ask(database, run, pair).await?;
+        schedule.record(&mut latencies, begun)?;
+    }
+    Ok(latencies)
+}
+
+/// Writes to the device alone.
+fn write_blocks(directory: &Path, way: Way, schedule: Schedule) -> std::result::Result<Latencies, Failure> {
+    let (mut device, mut latencies) = (RawDevice::open(directory, way)?, histogram()?);
+    loop {
+        let begun = Instant::now();
+        if schedule.is_over(begun) {
+            return Ok(latencies);
+        }
+        device.write()?;
+        schedule.record(&mut latencies, begun)?;
+    }
+}
+
+fn sleep_until(then: Instant) {
+    std::thread::sleep(then.saturating_duration_since(Instant::now()));
+}
+
+/// Waits to the microsecond, on tokio.
+async fn wait_until(then: Instant) {
+    loop {
+        let left = then.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        if left > DOZE {
+            tokio::time::sleep(left - DOZE / 2).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+    }
+}
