@@ -32,7 +32,7 @@ pub(crate) enum Caller {
     CurrentThread,
     /// A task of tokio's multi-thread runtime.
     MultiThread,
-    /// One task of tokio's that has all callers' calls in flight.
+    /// One task on tokio that has the calls of all callers in flight.
     Pipelined,
     /// A thread, through the blocking interface.
     Thread,
@@ -118,7 +118,7 @@ pub(crate) struct Case {
     pub(crate) operation: Operation,
     pub(crate) caller: Caller,
     pub(crate) callers: usize,
-    /// How many calls are to begin in a second, of all callers; without it, each begins when the one before has ended.
+    /// How many calls are to begin in a second, of one task; without it, a caller's next begins when the last one has ended.
     pub(crate) rate: Option<u64>,
     /// How many threads beside do nothing but count.
     pub(crate) busy: usize,
@@ -143,7 +143,8 @@ impl Case {
         json!({
             "mode": format!("{:?}", setup.mode), "shards": setup.shards, "spin": if setup.spins { "on" } else { "off" },
             "items": format!("{:?}", setup.items).to_lowercase(), "count": setup.count, "value_bytes": setup.value_bytes,
-            "operation": self.operation.name(), "caller": self.caller.name(), "callers": self.callers,
+            "operation": self.operation.name(), "caller": self.caller.name(),
+            "callers": self.callers,
             "rate": self.rate, "busy": self.busy,
         })
     }

@@ -5,10 +5,12 @@
 //! - What begins before the warm-up is over is not counted.
 
 use std::path::Path;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use futures::executor::block_on;
-use futures::future::try_join_all;
+use futures::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
 use in_mem::prelude::*;
 use in_mem::{HistoryRetention, SnapshotConfig, blocking};
@@ -21,8 +23,6 @@ use crate::request::{Request, fill, key};
 
 /// How far apart the keys are that callers begin with.
 const APART: u64 = 10_007;
-/// Before this much of it is left, an open loop sleeps until its next call; from then on it looks at the clock.
-const DOZE: Duration = Duration::from_millis(3);
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Latencies = Histogram<u64>;
@@ -50,16 +50,9 @@ impl Schedule {
         Self { begin, from, until: from + pace.time }
     }
 
-    /// When a caller's call is meant to begin; `None` if that is now.
-    fn intended(&self, case: &Case, caller: usize, turn: u64) -> Option<Instant> {
-        let rate = case.rate?;
-        let number = turn * case.callers as u64 + caller as u64;
-        Some(self.begin + Duration::from_nanos(number * 1_000_000_000 / rate))
-    }
-
-    /// Whether callers that are late may give up: what is left would only tell again that they are.
-    fn is_over(&self, begun: Instant) -> bool {
-        begun >= self.until || Instant::now() >= self.until + (self.until - self.begin)
+    /// When a call begins; `None` if it is too late for that.
+    fn begin(&self) -> Option<Instant> {
+        Some(Instant::now()).filter(|now| *now < self.until)
     }
 
     fn record(&self, latencies: &mut Latencies, begun: Instant) -> Result<()> {
@@ -80,20 +73,6 @@ pub(crate) struct Measured {
     pub(crate) cpu: Duration,
     pub(crate) flushes: u64,
     pub(crate) commits: u64,
-}
-
-/// What the process and the database have done so far.
-struct Counters {
-    cpu: Duration,
-    flushes: u64,
-    commits: u64,
-}
-
-impl Counters {
-    fn read(database: &blocking::Database) -> Result<Self> {
-        let counted = database.metrics()?.total;
-        Ok(Self { cpu: cpu_time(), flushes: counted.flushes, commits: counted.commits + counted.commits_across })
-    }
 }
 
 /// How long all threads of this process have worked.
@@ -154,27 +133,29 @@ impl Opened {
     }
 
     pub(crate) fn measure(&self, case: &Case, pace: Pace) -> std::result::Result<Measured, Failure> {
-        let database = blocking::Database::from(self.database.clone());
         let schedule = Schedule::new(pace);
-        std::thread::scope(|scope| {
+        let before = block_on(self.database.metrics())?.total;
+        let (cpu, took, all) = std::thread::scope(|scope| {
             for _ in 0..case.busy {
-                scope.spawn(|| while Instant::now() < schedule.until {});
+                scope.spawn(|| while schedule.begin().is_some() {});
             }
             let callers = scope.spawn(|| self.call(*case, schedule));
             sleep_until(schedule.from);
-            let before = Counters::read(&database)?;
+            let cpu = cpu_time();
             sleep_until(schedule.until);
-            let after = Counters::read(&database)?;
+            let cpu = cpu_time() - cpu;
             let all = callers.join().map_err(|_| "a caller panicked")??;
-            let mut latencies = histogram()?;
-            for one in all {
-                latencies.add(one)?;
-            }
-            // Callers of an open loop who are late take longer.
-            let took = pace.time.max(if case.rate.is_some() { schedule.from.elapsed() } else { Duration::ZERO });
-            let [flushes, commits] = [after.flushes - before.flushes, after.commits - before.commits];
-            Ok(Measured { latencies, took, cpu: after.cpu - before.cpu, flushes, commits })
-        })
+            // In an open loop those who are late are waited for.
+            let took = if case.rate.is_some() { schedule.from.elapsed() } else { pace.time };
+            Ok::<_, Failure>((cpu, took, all))
+        })?;
+        let after = block_on(self.database.metrics())?.total;
+        let mut latencies = histogram()?;
+        for one in all {
+            latencies.add(one)?;
+        }
+        let commits = after.commits + after.commits_across - before.commits - before.commits_across;
+        Ok(Measured { latencies, took, cpu, flushes: after.flushes - before.flushes, commits })
     }
 
     /// Everybody's latencies.
@@ -186,13 +167,13 @@ impl Opened {
         }
         let is_multi_thread = case.caller == Caller::MultiThread;
         let mut builder = if is_multi_thread { Builder::new_multi_thread() } else { Builder::new_current_thread() };
-        let callers = (0..case.callers).map(|caller| self.caller(case, schedule, caller));
         builder.enable_time().build()?.block_on(async {
             if case.caller == Caller::Pipelined {
-                return Ok(try_join_all(callers).await?);
+                return Ok(vec![self.call_from_one_task(case, schedule).await?]);
             }
             let mut all = Vec::new();
-            for caller in callers.map(tokio::spawn).collect::<Vec<_>>() {
+            let callers = (0..case.callers).map(|caller| tokio::spawn(self.caller(case, schedule, caller)));
+            for caller in callers.collect::<Vec<_>>() {
                 all.push(caller.await??);
             }
             Ok(all)
@@ -217,14 +198,9 @@ impl Opened {
         let database = blocking::Database::from(self.database.clone());
         let call = |caller: usize| -> Result<Latencies> {
             let (run, mut latencies) = (database.run(self.runs[caller % self.runs.len()]), histogram()?);
-            for turn in 0.. {
-                let request = Request::new(case.operation, caller as u64 * APART + turn, &self.setup);
-                let intended = schedule.intended(&case, caller, turn);
-                intended.inspect(|intended| sleep_until(*intended));
-                let begun = intended.unwrap_or_else(Instant::now);
-                if schedule.is_over(begun) {
-                    break;
-                }
+            for number in caller as u64 * APART.. {
+                let request = Request::new(case.operation, number, &self.setup);
+                let Some(begun) = schedule.begin() else { break };
                 request.ask_blocking(&run)?;
                 schedule.record(&mut latencies, begun)?;
             }
@@ -235,8 +211,39 @@ impl Opened {
             callers.into_iter().map(|caller| Ok(caller.join().map_err(|_| "a caller panicked")??)).collect()
         })
     }
+
+    /// As many calls in flight as there are callers; or, at a rate, as many as it takes.
+    async fn call_from_one_task(&self, case: Case, schedule: Schedule) -> Result<Latencies> {
+        let (run, mut latencies) = (self.database.run(self.runs[0]), histogram()?);
+        let (mut in_flight, mut number) = (FuturesUnordered::new(), 0);
+        loop {
+            let is_due = |in_flight: usize, number: u64| match case.rate {
+                None => schedule.begin().filter(|_| in_flight < case.callers),
+                Some(rate) => Some(schedule.begin + Duration::from_nanos(number * 1_000_000_000 / rate))
+                    .filter(|intended| *intended < schedule.until && *intended <= Instant::now()),
+            };
+            while let Some(begun) = is_due(in_flight.len(), number) {
+                let request = Request::new(case.operation, number, &self.setup);
+                let call = request.ask(&self.database, &run, self.pair());
+                in_flight.push(async move { call.await.map(|()| begun) });
+                number += 1;
+            }
+            match futures::poll!(in_flight.next()) {
+                Poll::Ready(Some(begun)) => schedule.record(&mut latencies, begun?)?,
+                Poll::Ready(None) if Instant::now() >= schedule.until => return Ok(latencies),
+                // Whoever calls at a rate looks at the clock meanwhile, to the microsecond.
+                _ if case.rate.is_some() => tokio::task::yield_now().await,
+                _ => {
+                    if let Some(begun) = in_flight.next().await {
+                        schedule.record(&mut latencies, begun?)?;
+                    }
+                }
+            }
+        }
+    }
 }
 
+/// One call after the other.
 async fn call(
     database: &Database,
     run: &RunHandle,
@@ -246,16 +253,9 @@ async fn call(
     caller: usize,
 ) -> Result<Latencies> {
     let mut latencies = histogram()?;
-    for turn in 0.. {
-        let request = Request::new(case.operation, caller as u64 * APART + turn, &case.setup);
-        let intended = schedule.intended(case, caller, turn);
-        if let Some(intended) = intended {
-            wait_until(intended).await;
-        }
-        let begun = intended.unwrap_or_else(Instant::now);
-        if schedule.is_over(begun) {
-            break;
-        }
+    for number in caller as u64 * APART.. {
+        let request = Request::new(case.operation, number, &case.setup);
+        let Some(begun) = schedule.begin() else { break };
         request.ask(database, run, pair).await?;
         schedule.record(&mut latencies, begun)?;
     }
@@ -265,31 +265,13 @@ async fn call(
 /// Writes to the device alone.
 fn write_blocks(directory: &Path, way: Way, schedule: Schedule) -> std::result::Result<Latencies, Failure> {
     let (mut device, mut latencies) = (RawDevice::open(directory, way)?, histogram()?);
-    loop {
-        let begun = Instant::now();
-        if schedule.is_over(begun) {
-            return Ok(latencies);
-        }
+    while let Some(begun) = schedule.begin() {
         device.write()?;
         schedule.record(&mut latencies, begun)?;
     }
+    Ok(latencies)
 }
 
 fn sleep_until(then: Instant) {
     std::thread::sleep(then.saturating_duration_since(Instant::now()));
-}
-
-/// Waits to the microsecond, on tokio.
-async fn wait_until(then: Instant) {
-    loop {
-        let left = then.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        if left > DOZE {
-            tokio::time::sleep(left - DOZE / 2).await;
-        } else {
-            tokio::task::yield_now().await;
-        }
-    }
 }

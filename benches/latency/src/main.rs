@@ -7,7 +7,7 @@
 //!
 //! Prediction, before the first measurement (two shared cores): on the shard get 0.8 µs, put 1.5 µs; from tokio and from a thread
 //! 1.5 µs more, and from the multi-thread runtime 5 µs more, because three threads share two cores. 256 calls in flight: 500,000
-//! a second. At 50,000 a second the median is that of 16 callers in turn, 5 µs, and p99 a few wake-ups, 100 µs. CPU seconds per
+//! a second. At 50,000 a second the median is that of one call, 3 µs, and p99 a wake-up, 100 µs. CPU seconds per
 //! million: 1.5 on the shard, whatever their number; 3 from tokio, 10 where threads sleep. A get, a list and a cas grow with the
 //! logarithm, by a factor of 2 from 1,000 to 1,000,000 (caches); append, len and head not at all. Without spinning, p99 beside
 //! busy threads is what the scheduler gives, milliseconds, with spinning no more. Idle: 1 ms of a second.

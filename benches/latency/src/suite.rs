@@ -80,7 +80,7 @@ fn calls() -> Vec<Case> {
     all
 }
 
-/// Calls at a rate, of 16 callers on one thread.
+/// Calls at a rate, of one task.
 fn open() -> Vec<Case> {
     let mut all = Vec::new();
     for (mode, rates) in [
@@ -89,8 +89,8 @@ fn open() -> Vec<Case> {
         (Mode::Strict, [500, 5_000, 20_000]),
     ] {
         for operation in [Operation::Get, Operation::Put] {
-            let case = Case::new(Setup::new(mode), operation, Caller::CurrentThread);
-            all.extend(rates.map(|rate| Case { callers: 16, rate: Some(rate), ..case }));
+            let case = Case::new(Setup::new(mode), operation, Caller::Pipelined);
+            all.extend(rates.map(|rate| Case { rate: Some(rate), ..case }));
         }
     }
     all.extend(raw_device());
