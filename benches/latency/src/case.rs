@@ -129,6 +129,12 @@ impl Case {
         Self { setup, operation, caller, callers: 1, rate: None, busy: 0 }
     }
 
+    /// After how many calls a caller ends, where more would change what is asked about: how long an append to a log of so many
+    /// events takes. It is warmed up with another log.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        (self.setup.items == Items::Events && self.operation == Operation::Append).then_some(self.setup.count)
+    }
+
     /// Its name among curves.
     pub(crate) fn label(&self) -> String {
         match (self.caller, self.rate) {

@@ -17,9 +17,9 @@ use in_mem::{HistoryRetention, SnapshotConfig, blocking};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Builder;
 
-use crate::case::{Caller, Case, Setup};
+use crate::case::{Caller, Case, Items, Setup};
 use crate::raw_device::{RawDevice, Way};
-use crate::request::{Request, fill, key};
+use crate::request::{EVENT, Request, fill, key};
 
 /// How far apart the keys are that callers begin with.
 const APART: u64 = 10_007;
@@ -81,21 +81,14 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Pages of memory that this process has, in bytes.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kilobytes| kilobytes.parse::<u64>().ok()).unwrap_or(0) * 1024
-}
-
 /// A database that is filled, with a run on each shard.
 pub(crate) struct Opened {
     pub(crate) setup: Setup,
     database: Database,
     runs: Vec<RunId>,
     directory: tempfile::TempDir,
-    /// Bytes of each item beyond its key and value: as the database counts, and as the process grew.
-    pub(crate) overhead: [f64; 2],
+    /// Bytes of memory that the database counts for each item beyond its key and its value.
+    pub(crate) overhead: f64,
 }
 
 impl Opened {
@@ -112,14 +105,14 @@ impl Opened {
         })?;
         let on = |shard| std::iter::repeat_with(RunId::new).find(|run| database.shard_of(run) == shard);
         let runs: Vec<RunId> = (0..setup.shards).filter_map(on).collect();
-        let before = [database.info().memory_bytes, resident_bytes()];
+        let before = database.info().memory_bytes;
         for run in &runs {
             block_on(fill(&database.run(run), &setup))?;
         }
-        let after = [database.info().memory_bytes, resident_bytes()];
+        let grown = (database.info().memory_bytes - before) as f64;
         let items = setup.count as f64 * setup.shards as f64;
-        let own = (key(0).len() + setup.value_bytes) as f64;
-        let overhead = [0, 1].map(|at| after[at].saturating_sub(before[at]) as f64 / items - own);
+        let name = if setup.items == Items::Events { EVENT.into() } else { key(0) };
+        let overhead = grown / items - (name.len() + setup.value_bytes) as f64;
         Ok(Self { setup, database, runs, directory, overhead })
     }
 
@@ -252,11 +245,14 @@ async fn call(
     schedule: Schedule,
     caller: usize,
 ) -> Result<Latencies> {
-    let mut latencies = histogram()?;
+    let (mut latencies, limit) = (histogram()?, case.limit());
+    let on_same_shard = |other: &RunId| database.shard_of(other) == database.shard_of(run.id());
+    let other = std::iter::repeat_with(RunId::new).find(on_same_shard).map(|other| database.run(other));
     for number in caller as u64 * APART.. {
         let request = Request::new(case.operation, number, &case.setup);
-        let Some(begun) = schedule.begin() else { break };
-        request.ask(database, run, pair).await?;
+        let Some(begun) = schedule.begin().filter(|_| limit.is_none_or(|limit| latencies.len() < limit)) else { break };
+        let warms_up = other.as_ref().filter(|_| limit.is_some() && begun < schedule.from);
+        request.ask(database, warms_up.unwrap_or(run), pair).await?;
         schedule.record(&mut latencies, begun)?;
     }
     Ok(latencies)

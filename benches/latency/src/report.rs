@@ -14,17 +14,15 @@ const QUANTILES: [(&str, f64); 5] =
 pub(crate) fn figures(case: &Case, opened: &Opened, measured: &Measured) -> Vec<(&'static str, Option<f64>)> {
     let count = measured.latencies.len() as f64;
     let each = |number: f64, of: f64| (of > 0.0).then(|| number / of);
+    // Others on the machine, and waiting for the moment of a call, are no work of the database.
+    let is_all_work = case.busy == 0 && case.rate.is_none() && case.limit().is_none();
+    let cpu = measured.cpu.as_secs_f64();
     let mut all = vec![
-        ("per_second", each(count, measured.took.as_secs_f64())),
-        // Others on the machine, and waiting for the moment of a call, are no work of the database.
-        (
-            "cpu_s_per_million",
-            each(measured.cpu.as_secs_f64() * 1e6, count).filter(|_| case.busy == 0 && case.rate.is_none()),
-        ),
-        ("cpu_s_per_second", Some(measured.cpu.as_secs_f64() / measured.took.as_secs_f64())),
+        ("per_second", each(count, measured.took.as_secs_f64()).filter(|_| case.limit().is_none())),
+        ("cpu_s_per_million", each(cpu * 1e6, count).filter(|_| is_all_work)),
+        ("cpu_s_per_second", each(cpu, measured.took.as_secs_f64())),
         ("flushes_per_commit", each(measured.flushes as f64, measured.commits as f64)),
-        ("counted_overhead_bytes", Some(opened.overhead[0])),
-        ("resident_overhead_bytes", Some(opened.overhead[1])),
+        ("overhead_bytes", Some(opened.overhead)),
     ];
     let micros = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64() * 1e6;
     all.extend(

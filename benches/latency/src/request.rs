@@ -9,6 +9,8 @@ use crate::case::{Items, Operation, Setup};
 
 /// About how many bytes are written at once to fill a database.
 const BATCH_BYTES: usize = 100_000;
+/// The type of every event.
+pub(crate) const EVENT: &str = "step";
 
 pub(crate) fn key(number: u64) -> String {
     format!("key-{number:08}")
@@ -40,14 +42,14 @@ impl Request {
             Operation::Get => assert!(run.kv().get(key).await?.is_some(), "it is there"),
             Operation::Put => run.kv().put(key, value).await?,
             Operation::List => drop(black_box(run.kv().list(Some(&key)).await?)),
-            Operation::Append => drop(black_box(run.events().append("step", value).await?)),
+            Operation::Append => drop(black_box(run.events().append(EVENT, value).await?)),
             Operation::Len => drop(black_box(run.events().len().await?)),
             Operation::Head => assert!(run.events().head().await?.is_some(), "it is there"),
             Operation::Cas => drop(black_box(run.states().cas(key, version, value).await?)),
             Operation::Transaction => {
                 let body = async |txn: Transaction| {
                     txn.kv_put(&key, value.clone()).await?;
-                    txn.event_append("step", value.clone()).await?;
+                    txn.event_append(EVENT, value.clone()).await?;
                     txn.state_set("counter", 1).await?;
                     txn.trace_record("thought", value.clone()).await?;
                     Ok(())
@@ -72,10 +74,10 @@ impl Request {
         match operation {
             Operation::Get => assert!(run.kv().get(key)?.is_some(), "it is there"),
             Operation::Put => run.kv().put(key, value)?,
-            Operation::Append => drop(black_box(run.events().append("step", value)?)),
+            Operation::Append => drop(black_box(run.events().append(EVENT, value)?)),
             Operation::Transaction => run.transaction(|txn| {
                 txn.kv_put(&key, value.clone())?;
-                txn.event_append("step", value.clone())?;
+                txn.event_append(EVENT, value.clone())?;
                 txn.state_set("counter", 1)?;
                 txn.trace_record("thought", value.clone())?;
                 Ok(())
@@ -96,7 +98,7 @@ pub(crate) async fn fill(run: &RunHandle, setup: &Setup) -> Result<()> {
         from = numbers.end;
         match setup.items {
             Items::Pairs => run.kv().put_many(numbers.map(|number| (key(number), value()))).await?,
-            Items::Events => drop(run.events().append_many(numbers.map(|_| ("step", value()))).await?),
+            Items::Events => drop(run.events().append_many(numbers.map(|_| (EVENT, value()))).await?),
             Items::Cells => {
                 let body = async |txn: Transaction| {
                     for number in numbers.clone() {

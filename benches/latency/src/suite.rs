@@ -123,7 +123,7 @@ fn callers() -> Vec<Case> {
 /// More and more items.
 fn sizes(largest: u64) -> Vec<Case> {
     let mut all = Vec::new();
-    let counts = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+    let counts = [100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
     for count in counts.into_iter().filter(|count| *count <= largest) {
         for (items, operations) in [
             (Items::Pairs, &[Operation::Get, Operation::Put, Operation::List][..]),

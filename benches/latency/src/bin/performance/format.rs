@@ -1,11 +1,12 @@
 //! Numbers and tables as text.
 
-/// Microseconds, to two or three digits.
+/// Microseconds, to three digits or four.
 pub(crate) fn micros(micros: f64) -> String {
     match micros {
         0.0..10.0 => format!("{micros:.2} µs"),
-        10.0..10_000.0 => format!("{micros:.0} µs"),
-        _ => format!("{:.0} ms", micros / 1e3),
+        10.0..100.0 => format!("{micros:.1} µs"),
+        100.0..10_000.0 => format!("{micros:.0} µs"),
+        _ => format!("{:.1} ms", micros / 1e3),
     }
 }
 

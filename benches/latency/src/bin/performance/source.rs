@@ -55,7 +55,9 @@ impl Source {
         let lines = text.lines().filter(|line| line.starts_with('{')).map(serde_json::from_str);
         let mut tables = printed_tables(&text);
         if matches!(self, Self::Bench) {
-            tables += &estimates(begun)?;
+            let estimates = estimates(begun)?;
+            tables += if tables.is_empty() || estimates.is_empty() { "" } else { "\n" };
+            tables += &estimates;
         }
         Ok(Output { lines: lines.collect::<std::result::Result<_, _>>()?, tables })
     }
@@ -80,7 +82,7 @@ fn estimates(begun: SystemTime) -> Result<String> {
     collect(&target.join("criterion"), begun, &mut found)?;
     found.sort();
     let rows = found.into_iter().map(|(_, row)| row).collect::<Vec<_>>();
-    Ok(if rows.is_empty() { String::new() } else { table(&["", "median", "95 %"], &rows) })
+    Ok(if rows.is_empty() { String::new() } else { table(&["bench", "median", "95 %"], &rows) })
 }
 
 /// When each was measured, and its row.

@@ -151,7 +151,7 @@ fn goals(lines: &[Json]) -> String {
     }
     let verdict = |is_met| String::from(if is_met { "yes" } else { "**no**" });
     let rows = rows.into_iter().map(|(name, goal, measured, is_met)| vec![name, goal, measured, verdict(is_met)]);
-    table(&["", "goal", "measured", "met"], &rows.collect::<Vec<_>>())
+    table(&["figure", "goal", "measured", "met"], &rows.collect::<Vec<_>>())
 }
 
 pub(crate) fn open(output: &Output) -> String {
@@ -206,7 +206,7 @@ pub(crate) fn idle(output: &Output) -> String {
 }
 
 pub(crate) fn memory(output: &Output) -> String {
-    let counted: Cell = |line| format!("{:.0} B", number(line, "counted_overhead_bytes"));
+    let counted: Cell = |line| format!("{:.0} B", number(line, "overhead_bytes"));
     list(&output.lines, &["items", "count"], &[("beyond key and value, as counted", counted)])
 }
 
