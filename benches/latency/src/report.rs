@@ -38,7 +38,7 @@ pub(crate) fn line(suite: &str, case: &Case, rounds: &[Vec<(&'static str, Option
     for (at, (name, _)) in rounds[0].iter().enumerate() {
         let mut all: Vec<f64> = rounds.iter().filter_map(|round| round[at].1).collect();
         all.sort_by(f64::total_cmp);
-        line[*name] = json!(all.get(all.len() / 2).map(|median| (median * 1e4).round() / 1e4));
+        line[*name] = json!(all.get(all.len() / 2).map(|median| (median * 1e6).round() / 1e6));
     }
     line
 }

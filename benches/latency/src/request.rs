@@ -98,11 +98,13 @@ pub(crate) async fn fill(run: &RunHandle, setup: &Setup) -> Result<()> {
         from = numbers.end;
         match setup.items {
             Items::Pairs => run.kv().put_many(numbers.map(|number| (key(number), value()))).await?,
-            Items::Events => drop(run.events().append_many(numbers.map(|_| (EVENT, value()))).await?),
+            Items::Events => {
+                run.events().append_many(numbers.map(|_| (EVENT, value()))).await?;
+            }
             Items::Cells => {
                 let body = async |txn: Transaction| {
                     for number in numbers.clone() {
-                        txn.state_set(&key(number), value()).await?;
+                        txn.state_set(key(number), value()).await?;
                     }
                     Ok(())
                 };

@@ -1,7 +1,7 @@
 //! Measures everything, and rewrites the tables of `docs/PERFORMANCE.md` and `README.md`.
 //!
 //! `cargo run --release -p in-mem-latency --bin performance [-- NAME.. --quick]`, in the root of the repository. A name is that of
-//! a suite of the latency harness, of a bench, or `peers`; without one, all of them take their turn, half an hour together. What
+//! a suite of the latency harness, of a bench, or `peers`; without one, all of them take their turn, an hour together. What
 //! stands between `<!-- table: NAME -->` and `<!-- end -->` is replaced, and the machine and the commit are named below it.
 //! `--quick` measures for a moment, and prints the tables instead.
 

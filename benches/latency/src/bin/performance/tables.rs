@@ -201,7 +201,7 @@ pub(crate) fn oversubscribed(output: &Output) -> String {
 }
 
 pub(crate) fn idle(output: &Output) -> String {
-    let cell: Cell = |line| format!("{:.2} ms", number(line, "cpu_s_per_second") * 1e3);
+    let cell: Cell = |line| micros(number(line, "cpu_s_per_second") * 1e6);
     list(&output.lines, &["mode", "shards"], &[("CPU per second", cell)])
 }
 
