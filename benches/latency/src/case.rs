@@ -59,6 +59,8 @@ pub(crate) enum Operation {
     Put,
     /// Names below a prefix; there are ten.
     List,
+    /// Pairs below a prefix, one after the other; there are a thousand.
+    Scan,
     Append,
     Len,
     Head,
@@ -75,6 +77,7 @@ impl Operation {
             Self::Get => "get",
             Self::Put => "put",
             Self::List => "list of 10 names",
+            Self::Scan => "scan of 1,000 pairs",
             Self::Append => "append",
             Self::Len => "len",
             Self::Head => "head",

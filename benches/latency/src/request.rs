@@ -1,7 +1,9 @@
 //! What a caller asks for, made before the clock starts.
 
+use std::future::ready;
 use std::hint::black_box;
 
+use futures::TryStreamExt;
 use in_mem::blocking;
 use in_mem::prelude::*;
 
@@ -28,10 +30,13 @@ impl Request {
     /// The keys come in a scattered order, each once before the first comes again.
     pub(crate) fn new(operation: Operation, number: u64, setup: &Setup) -> Self {
         let mut key = key(number.wrapping_mul(48_271) % setup.count);
-        if operation == Operation::List {
-            key.pop();
+        match operation {
+            Operation::List => key.truncate(key.len() - 1),
+            Operation::Scan => key.truncate(key.len() - 3),
+            _ => {}
         }
-        let is_read = matches!(operation, Operation::Get | Operation::List | Operation::Len | Operation::Head);
+        let is_read =
+            matches!(operation, Operation::Get | Operation::List | Operation::Scan | Operation::Len | Operation::Head);
         let value = if is_read { Value::Null } else { "x".repeat(setup.value_bytes).into() };
         Self { operation, key, value, version: 1 + number / setup.count }
     }
@@ -42,6 +47,14 @@ impl Request {
             Operation::Get => assert!(run.kv().get(key).await?.is_some(), "it is there"),
             Operation::Put => run.kv().put(key, value).await?,
             Operation::List => drop(black_box(run.kv().list(Some(&key)).await?)),
+            Operation::Scan => {
+                let options = ScanOptions { prefix: Some(key), ..ScanOptions::default() };
+                let look = |pair| {
+                    black_box(pair);
+                    ready(Ok(()))
+                };
+                run.kv().scan(options).try_for_each(look).await?;
+            }
             Operation::Append => drop(black_box(run.events().append(EVENT, value).await?)),
             Operation::Len => drop(black_box(run.events().len().await?)),
             Operation::Head => assert!(run.events().head().await?.is_some(), "it is there"),

@@ -126,7 +126,7 @@ fn sizes(largest: u64) -> Vec<Case> {
     let counts = [100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
     for count in counts.into_iter().filter(|count| *count <= largest) {
         for (items, operations) in [
-            (Items::Pairs, &[Operation::Get, Operation::Put, Operation::List][..]),
+            (Items::Pairs, &[Operation::Get, Operation::Put, Operation::List, Operation::Scan][..]),
             (Items::Events, &[Operation::Append, Operation::Len, Operation::Head]),
             (Items::Cells, &[Operation::Cas]),
         ] {
