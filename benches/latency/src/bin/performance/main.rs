@@ -1,9 +1,9 @@
 //! Measures everything, and rewrites the tables of `docs/PERFORMANCE.md` and `README.md`.
 //!
-//! `cargo run --release -p in-mem-latency --bin performance [-- NAME.. --quick]`, in the root of the repository. A name is that of
+//! `cargo run --release -p in-mem-latency --bin performance [-- NAME.. --quick --rocksdb]`, in the root of the repository. A name is that of
 //! a suite of the latency harness, of a bench, or `peers`; without one, all of them take their turn, an hour together. What
 //! stands between `<!-- table: NAME -->` and `<!-- end -->` is replaced, and the machine and the commit are named below it.
-//! `--quick` measures for a moment, and prints the tables instead.
+//! `--quick` measures for a moment, and prints the tables instead. `--rocksdb` builds RocksDB for the comparison with peers.
 
 #![allow(missing_docs, reason = "a program of its own")]
 
@@ -57,17 +57,18 @@ const SECTIONS: [Section; 17] = [
 
 fn main() -> Result<()> {
     let (options, names): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
-    if let Some(other) = options.iter().find(|option| *option != "--quick") {
+    if let Some(other) = options.iter().find(|option| !matches!(option.as_str(), "--quick" | "--rocksdb")) {
         return Err(format!("unknown argument: {other}").into());
     }
     if let Some(other) = names.iter().find(|name| SECTIONS.iter().all(|section| section.name != *name)) {
         return Err(format!("there is no table of that name: {other}").into());
     }
-    let is_quick = !options.is_empty();
+    let is_asked = |option: &str| options.iter().any(|asked| asked == option);
+    let (is_quick, rocksdb) = (is_asked("--quick"), is_asked("--rocksdb"));
     let machine = machine::describe()?;
     for section in SECTIONS.iter().filter(|section| names.is_empty() || names.iter().any(|name| name == section.name)) {
         eprintln!("measuring: {}", section.name);
-        let output = section.source.measure(section.name, is_quick)?;
+        let output = section.source.measure(section.name, is_quick, rocksdb)?;
         for (name, table) in (section.tables)(&output) {
             let block = format!("{table}\n{machine}\n");
             if is_quick {

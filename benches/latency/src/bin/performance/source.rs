@@ -27,7 +27,7 @@ pub(crate) struct Output {
 }
 
 impl Source {
-    pub(crate) fn measure(&self, name: &str, is_quick: bool) -> Result<Output> {
+    pub(crate) fn measure(&self, name: &str, is_quick: bool, rocksdb: bool) -> Result<Output> {
         let begun = SystemTime::now();
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
         match self {
@@ -38,7 +38,9 @@ impl Source {
                 }
             }
             Self::Peers => {
-                command.args(["run", "--release", "--quiet", "--package", "in-mem-peers", "--", "--json"]);
+                command.args(["run", "--release", "--quiet", "--package", "in-mem-peers"]);
+                command.args(if rocksdb { &["--features", "rocksdb"][..] } else { &[] });
+                command.args(["--", "--json"]);
             }
             Self::Bench => {
                 command.args(["bench", "--quiet", "--bench", name, "--"]);
