@@ -98,10 +98,9 @@ fn bytes_per_commit(lineage: bool) -> (u64, u64) {
 }
 
 fn benches(criterion: &mut Criterion) {
-    for lineage in [false, true] {
-        let (log, memory) = bytes_per_commit(lineage);
-        println!("lineage={lineage}: log bytes per commit {log}, memory bytes per commit {memory}");
-    }
+    println!("| bytes per commit | lineage off | on |\n|---|---|---|");
+    let (off, on) = (bytes_per_commit(false), bytes_per_commit(true));
+    println!("| in the log | {} | {} |\n| of memory, as they are counted | {} | {} |", off.0, on.0, off.1, on.1);
     for (mode, name) in [(DurabilityMode::InMemory, "InMemory"), (BUFFERED, "Buffered")] {
         let mut group = criterion.benchmark_group(format!("lineage/{name}"));
         for (operation, label) in [(Operation::Transaction, "4 reads + 4 writes"), (Operation::Put, "put")] {

@@ -461,6 +461,17 @@ fn a_bench_measures_every_mode() {
 }
 
 #[test]
+fn a_bench_asks_at_a_rate() {
+    let directory = directory();
+    let path = directory.path().to_str().unwrap();
+    let rows = lines(&["bench", "--seconds", "0.2", "--rate", "100", "--clients", "2", "--directory", path]);
+    assert_eq!(rows.len(), 6);
+    for row in &rows {
+        assert!((1..=20).contains(&row["count"].as_u64().unwrap()), "20 questions are meant to be asked: {row}");
+    }
+}
+
+#[test]
 fn nobody_who_stops_reading_is_a_failure() {
     let (_directory, path) = with_sample();
     let mut child =

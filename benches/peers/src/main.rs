@@ -1,6 +1,6 @@
 //! in-mem beside what people use today, in one run and in turn: 100-byte values, one table, defaults but for durability.
 //!
-//! `cargo run --release -p in-mem-peers [-- --rounds 5 --seconds 1 --json]`. Every figure is the median of the rounds. In a
+//! `cargo run --release -p in-mem-peers [-- --rounds 5 --seconds 1 --quick --json]`. Every figure is the median of the rounds. In a
 //! round, every store takes its turn with a workload, so that what the machine does meanwhile is the same for all.
 //!
 //! Prediction, before the first measurement: a lock around a `BTreeMap` is the floor in memory (get 0.3 µs, put 0.4 µs); on the
@@ -10,8 +10,10 @@
 
 #![allow(missing_docs, reason = "a program of its own")]
 
+mod device;
 mod ours;
 mod peer;
+#[path = "../../support/raw_device.rs"]
 mod raw_device;
 mod stores;
 mod workload;
@@ -19,9 +21,10 @@ mod workload;
 use std::path::Path;
 use std::time::Duration;
 
+use device::Device;
 use ours::{Caller, Ours};
 use peer::{Durability, Result};
-use raw_device::{RawDevice, Way};
+use raw_device::Way;
 use workload::{Contender, Workload, keys};
 
 /// How often and how long everybody is asked.
@@ -42,6 +45,7 @@ impl Plan {
                 "--rounds" => plan.rounds = number()?.max(1),
                 "--seconds" => plan.time = Duration::from_secs(number()? as u64),
                 "--json" => plan.json = true,
+                "--quick" => (plan.rounds, plan.time) = (1, Duration::from_millis(50)),
                 other => return Err(format!("unknown argument: {other}").into()),
             }
         }
@@ -65,10 +69,10 @@ fn contenders(path: &Path, durability: Durability) -> Result<Vec<(&'static str, 
         }
     }
     if durability == Durability::Machine {
-        for (name, way) in [("raw device, O_DSYNC", Way::DirectSync), ("raw device, fdatasync", Way::Sync)] {
-            let path = path.join(name);
+        for way in Way::ALL {
+            let path = path.join(way.name());
             std::fs::create_dir(&path)?;
-            all.push((name, Box::new(RawDevice::open(&path, way)?)));
+            all.push((way.name(), Box::new(Device::open(&path, way)?)));
         }
     }
     for (_, contender) in &all {

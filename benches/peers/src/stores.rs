@@ -10,13 +10,15 @@ use rusqlite::OptionalExtension;
 
 use crate::peer::{Durability, Entrant, Opened, Peer, Result};
 
-pub(crate) const ALL: [Entrant; 6] = [
+pub(crate) const ALL: &[Entrant] = &[
     Entrant { name: "BTreeMap behind a lock", open: map },
     Entrant { name: "redb", open: redb },
     Entrant { name: "fjall", open: fjall },
     Entrant { name: "SQLite (WAL)", open: sqlite },
     Entrant { name: "LMDB (heed)", open: lmdb },
     Entrant { name: "sled", open: sled },
+    #[cfg(feature = "rocksdb")]
+    Entrant { name: "RocksDB", open: rocks },
 ];
 
 struct Map(Mutex<BTreeMap<String, Box<[u8]>>>);
@@ -198,5 +200,33 @@ impl Peer for Sled {
 
     fn get(&self, key: &str) -> Result<Option<usize>> {
         Ok(self.database.get(key)?.map(|value| value.len()))
+    }
+}
+
+#[cfg(feature = "rocksdb")]
+struct Rocks {
+    database: rocksdb::DB,
+    options: rocksdb::WriteOptions,
+}
+
+#[cfg(feature = "rocksdb")]
+fn rocks(path: &Path, durability: Durability) -> Result<Opened> {
+    let mut options = rocksdb::WriteOptions::default();
+    match durability {
+        Durability::None => options.disable_wal(true),
+        Durability::Process => {}
+        Durability::Machine => options.set_sync(true),
+    }
+    Ok(Some(Box::new(Rocks { database: rocksdb::DB::open_default(path.join("rocksdb"))?, options })))
+}
+
+#[cfg(feature = "rocksdb")]
+impl Peer for Rocks {
+    fn put(&self, key: &str, value: &[u8]) -> Result<()> {
+        Ok(self.database.put_opt(key, value, &self.options)?)
+    }
+
+    fn get(&self, key: &str) -> Result<Option<usize>> {
+        Ok(self.database.get_pinned(key)?.map(|value| value.len()))
     }
 }

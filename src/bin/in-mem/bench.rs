@@ -2,6 +2,8 @@
 //!
 //! - Writes: into a temporary directory, which is removed at the end.
 //! - A client is a thread that waits for each answer before it asks again: what it waits for is what is measured.
+//! - At a rate, every question has a time at which it is meant to be asked. Where the answer before came later than that, the
+//!   time counts from when it was meant, not from when it was asked: a slow answer is not paid for once only.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   in-mem bench
   in-mem bench --directory /mnt/nvme --clients 8 --seconds 5
+  in-mem bench --clients 16 --rate 5000
   in-mem bench --json | jq 'select(.operation == \"put\") | .p99_us'";
 
 const BUFFERED: DurabilityMode = DurabilityMode::Buffered { flush_interval_ms: 100, max_pending_writes: 10_000 };
@@ -34,6 +37,9 @@ pub(crate) struct Bench {
     /// How many clients ask at the same time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     clients: u32,
+    /// How many questions all clients are to ask in a second, instead of one after the other
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    rate: Option<u32>,
     /// How many seconds each measurement takes
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
@@ -90,12 +96,13 @@ impl Bench {
         let runs = (0..self.clients).map(start).collect::<Result<Vec<RunHandle>, Error>>()?;
         let begun = Instant::now();
         let until = begun + Duration::from_secs_f64(self.seconds);
-        let client = |run: &RunHandle| -> Result<Histogram<u64>, Failure> {
+        let client = |run: &RunHandle, first: u32| -> Result<Histogram<u64>, Failure> {
             let mut latencies = histogram()?;
             for number in 0_u64.. {
                 let key = format!("key {}", number % KEYS);
-                let asked = Instant::now();
-                if asked >= until && number > 0 {
+                let question = number * u64::from(self.clients) + u64::from(first);
+                let asked = self.rate.map_or_else(Instant::now, |rate| wait_for(begun, question, rate));
+                if Instant::now() >= until && number > 0 {
                     break;
                 }
                 operation(run, &key)?;
@@ -104,7 +111,8 @@ impl Bench {
             Ok(latencies)
         };
         let all = std::thread::scope(|scope| {
-            let clients: Vec<_> = runs.iter().map(|run| scope.spawn(|| client(run))).collect();
+            let clients = runs.iter().zip(0..).map(|(run, first)| scope.spawn(move || client(run, first)));
+            let clients: Vec<_> = clients.collect();
             let mut all = histogram()?;
             for client in clients {
                 let ended = client.join().unwrap_or_else(|_| Err(Failure::Failed("a client panicked".into())));
@@ -129,6 +137,18 @@ impl Bench {
             at(0.999),
             micros(all.max()),
         ])
+    }
+}
+
+/// Waits for the moment of a question, and says from when its answer counts. How late a timer is, is not part of that.
+fn wait_for(begun: Instant, question: u64, rate: u32) -> Instant {
+    let meant = begun + Duration::from_secs(question) / rate;
+    match meant.checked_duration_since(Instant::now()) {
+        None => meant,
+        Some(early) => {
+            std::thread::sleep(early);
+            Instant::now()
+        }
     }
 }
 
