@@ -70,14 +70,13 @@ pub(crate) fn reply_slot() -> (ReplySender, ReplyReceiver) {
 
 fn used_slot(used: &mut VecDeque<Arc<Slot>>) -> Option<Arc<Slot>> {
     let mut slot = used.pop_front()?;
-    match Arc::get_mut(&mut slot) {
-        Some(unshared) => unshared.state.0 = AtomicU8::new(PENDING),
-        None => {
-            used.push_back(slot);
-            return None;
-        }
+    if let Some(unshared) = Arc::get_mut(&mut slot) {
+        unshared.state.0 = AtomicU8::new(PENDING);
+        Some(slot)
+    } else {
+        used.push_back(slot);
+        None
     }
-    Some(slot)
 }
 
 impl ReplySender {
@@ -150,15 +149,15 @@ mod tests {
     use super::*;
     use crate::primitive::output::Output;
 
-    fn answer(count: u64) -> Result<Reply> {
-        Ok(Reply::read(Output::Count(count)))
+    const fn answer(count: u64) -> Reply {
+        Reply::read(Output::Count(count))
     }
 
     #[test]
     fn an_answer_reaches_who_sleeps_and_who_looks() {
         for count in 0..2_000 {
             let (sender, receiver) = reply_slot();
-            let shard = thread::spawn(move || sender.send(answer(count)));
+            let shard = thread::spawn(move || sender.send(Ok(answer(count))));
             let heard = if count % 2 == 0 {
                 block_on(receiver)
             } else {
@@ -170,7 +169,7 @@ mod tests {
                     }
                 }
             };
-            assert_eq!(heard.unwrap().unwrap(), answer(count).unwrap());
+            assert_eq!(heard.unwrap().unwrap(), answer(count));
             shard.join().unwrap();
         }
     }
@@ -192,7 +191,7 @@ mod tests {
         assert!(receiver.poll_unpin(&mut Context::from_waker(&noop_waker())).is_pending());
         let waiting = thread::spawn(move || block_on(receiver));
         thread::yield_now();
-        sender.send(answer(7));
+        sender.send(Ok(answer(7)));
         assert!(waiting.join().unwrap().is_ok());
     }
 
@@ -200,7 +199,7 @@ mod tests {
     fn a_slot_is_used_again_when_both_sides_have_let_go_and_never_tells_an_old_answer() {
         let (sender, receiver) = reply_slot();
         let address = Arc::as_ptr(&receiver.0);
-        sender.send(answer(1));
+        sender.send(Ok(answer(1)));
         drop(receiver);
         let (sender, receiver) = reply_slot();
         assert_eq!(Arc::as_ptr(&receiver.0), address);

@@ -158,7 +158,7 @@ fn names_behind(
     after: Option<&Name>,
     keep: impl Fn(&Chain) -> SmallVec<[Kept; 1]>,
 ) -> Vec<Entry> {
-    let behind = || (after.map_or(Bound::Unbounded, |after| Bound::Excluded(after)), Bound::Unbounded);
+    let behind = || (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
     let mut present = table.spaces[space.index()].range::<Name, _>(behind()).peekable();
     let mut buried = table.buried_in(space).into_iter().flat_map(|names| names.range::<Name, _>(behind())).peekable();
     let (mut names, mut revisions, mut bytes) = (Vec::new(), 0, 0);

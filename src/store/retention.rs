@@ -51,7 +51,7 @@ impl RunTable {
 
     /// The next name that keeps a history; within a space, those out of the way come behind the others.
     fn next_kept(&self, after: &Place) -> Option<(Place, Name)> {
-        let mut from = after.name.as_ref().map_or(Bound::Unbounded, |after| Bound::Excluded(after));
+        let mut from = after.name.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let places = ALL_SPACES.iter().flat_map(|space| [(*space, false), (*space, true)]);
         for (space, is_buried) in places.skip(after.number) {
             let names = if is_buried { self.buried_in(space) } else { Some(&self.spaces[space.index()]) };
