@@ -302,3 +302,96 @@ pub(crate) fn mailbox() -> (Mailbox, Inbox) {
     let inbox = Inbox { receivers, held: RefCell::default(), taken: Cell::new(0), shared: shared.clone() };
     (Mailbox { sender, urgent: urgent_sender, shared }, inbox)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use futures::FutureExt;
+    use futures::executor::block_on;
+
+    use super::*;
+
+    /// The `number`th message of a sender.
+    fn message(sender: u64, number: u64) -> Message {
+        Message::SegmentReady { index: 0, capacity: number, salt: sender }
+    }
+
+    fn take(inbox: &Inbox) -> Option<(u64, u64)> {
+        match inbox.try_receive(true)? {
+            Message::SegmentReady { capacity, salt, .. } => Some((salt, capacity)),
+            other => panic!("nobody sent {other:?}"),
+        }
+    }
+
+    const ALL: u64 = (limits::MAILBOX_QUICK + limits::MAILBOX_REQUESTS) as u64;
+
+    #[test]
+    fn what_finds_no_room_waits_in_turn_and_nothing_overtakes_it() {
+        let (mailbox, inbox) = mailbox();
+        for number in 0..ALL {
+            assert!(mailbox.try_send(message(0, number)).is_ok(), "{number}");
+        }
+        let Err(Refused::Full(last)) = mailbox.try_send(message(0, ALL)) else { panic!("there is no room") };
+        let mut waiting = mailbox.send_when_room(last);
+        assert!((&mut waiting).now_or_never().is_none());
+        assert_eq!(take(&inbox), Some((0, 0)));
+        // There is room in the queue, and it would overtake those in the channel.
+        assert!(mailbox.try_send(message(0, ALL + 1)).is_err());
+        let taken: Vec<u64> = (1..=ALL).map(|_| take(&inbox).unwrap().1).collect();
+        assert_eq!(taken, (1..=ALL).collect::<Vec<_>>());
+        assert!(waiting.now_or_never().is_some_and(|sent| sent.is_ok()));
+        assert_eq!(take(&inbox), None);
+        assert!(mailbox.try_send(message(0, 7)).is_ok());
+        assert_eq!((inbox.shared.quick.len(), take(&inbox)), (1, Some((0, 7))), "the queue is open again");
+    }
+
+    #[test]
+    fn who_gives_up_waiting_is_in_nobodys_way() {
+        let (mailbox, inbox) = mailbox();
+        (0..ALL).for_each(|number| assert!(mailbox.try_send(message(0, number)).is_ok()));
+        let Err(Refused::Full(last)) = mailbox.try_send(message(0, ALL)) else { panic!("there is no room") };
+        let mut waiting = mailbox.send_when_room(last);
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(waiting);
+        assert_eq!(std::iter::from_fn(|| take(&inbox)).count() as u64, ALL);
+        assert!(mailbox.try_send(message(0, 0)).is_ok());
+        assert_eq!(inbox.shared.quick.len(), 1, "the channel is empty, and nobody waits for it");
+    }
+
+    #[test]
+    fn what_each_of_many_threads_sends_stays_in_order() {
+        const SENDERS: u64 = 4;
+        const MESSAGES: u64 = 20_000;
+        let (mailbox, inbox) = mailbox();
+        std::thread::scope(|scope| {
+            for sender in 0..SENDERS {
+                let mailbox = mailbox.clone();
+                scope.spawn(move || {
+                    for number in 0..MESSAGES {
+                        if let Err(Refused::Full(message)) = mailbox.try_send(message(sender, number)) {
+                            assert!(block_on(mailbox.send_when_room(message)).is_ok());
+                            mailbox.announce();
+                        }
+                    }
+                });
+            }
+            let mut next: BTreeMap<u64, u64> = BTreeMap::new();
+            while next.values().sum::<u64>() < SENDERS * MESSAGES {
+                let Some((sender, number)) = take(&inbox) else {
+                    std::thread::yield_now();
+                    continue;
+                };
+                let expected = next.entry(sender).or_default();
+                assert_eq!(number, *expected, "of sender {sender}");
+                *expected += 1;
+                // A shard that is busy lets the queue fill up.
+                if number % 5_000 == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+            }
+        });
+        assert!(inbox.close().is_empty());
+        assert!(matches!(mailbox.try_send(message(0, 0)), Err(Refused::Gone)));
+    }
+}
