@@ -101,8 +101,7 @@ impl Shard {
     }
 
     fn may_enter(&self, bytes: usize) -> bool {
-        let logs_nothing = self.config.read_only || self.config.mode == DurabilityMode::InMemory;
-        logs_nothing || self.poisoned().is_some() || self.log.refuses(bytes).is_some() || self.log.has_room_for(bytes)
+        self.poisoned().is_some() || self.log.refuses(bytes).is_some() || self.log.has_room_for(bytes)
     }
 
     fn enter(&mut self, caller: Caller) {
@@ -121,6 +120,9 @@ impl Shard {
 
     /// The most bytes that somebody may log; 0 is nothing.
     fn bytes_of(&mut self, caller: &Caller) -> usize {
+        if self.config.read_only || self.config.mode == DurabilityMode::InMemory {
+            return 0;
+        }
         match caller {
             Caller::Write { run, command, .. } => self.bytes_of_command(run, command),
             Caller::Commit { transaction, commit, .. } => match commit.participants[..] {
