@@ -70,7 +70,7 @@ impl Files {
         let manifest = path.join(MANIFEST);
         let is_there = manifest.try_exists().map_err(|error| naming("cannot read", &manifest, &error))?;
         // Who reads the manifest says what to do about one that was lost.
-        if !is_there && !path.join(LOG).is_dir() {
+        if !is_there && !holds_files(path) {
             return Err(nothing_to_read(path));
         }
         match share_lock(path)? {
@@ -118,7 +118,7 @@ impl Files {
     /// # Errors
     /// `Locked` if it is open elsewhere, `InvalidOperation` if nothing of a database is there, `Io`.
     pub(crate) fn open_damaged(path: &Path) -> Result<Self> {
-        if !path.join(LOG).is_dir() && !path.join(SNAPSHOTS).is_dir() {
+        if !holds_files(path) {
             return Err(nothing_to_read(path));
         }
         if !path.join(LOCK).exists() {
@@ -129,6 +129,11 @@ impl Files {
             Err(holder) => Err(Error::Locked { path: path.to_owned(), holder }),
         }
     }
+}
+
+/// Whether there are folders of a database.
+fn holds_files(path: &Path) -> bool {
+    path.join(LOG).is_dir() || path.join(SNAPSHOTS).is_dir()
 }
 
 /// What who wants to read is told where no database is.
