@@ -39,8 +39,9 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// Why an operation did not happen.
-#[derive(Debug, thiserror::Error)]
+/// Why an operation did not happen. `Debug` is the message too: a `main` that returns an error prints that, and it says what to
+/// do.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused something. A write that is refused because the log cannot grow (`StorageFull`,
@@ -133,6 +134,12 @@ pub enum Error {
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl Error {
     /// Wraps an error of the caller's own, so that a transaction's closure can return it.
     pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -195,5 +202,17 @@ impl IoFailure {
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Self::Serialization(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_main_that_fails_prints_what_to_do() {
+        let error = Error::Locked { path: "agents.db".into(), holder: "process 7".into() };
+        assert_eq!(format!("{error:?}"), error.to_string());
+        assert!(format!("{error:?}").contains("close it there"), "{error:?}");
     }
 }

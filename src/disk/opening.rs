@@ -103,7 +103,7 @@ pub(crate) fn judge<F: FileSystem>(directory: &Directory<F>, manifest: &Manifest
     let is_of_opening = |id: &SegmentId| id.incarnation == manifest.incarnation && id.index >= first(id.shard);
     let all: Vec<SegmentId> = directory.segments()?.into_iter().filter(is_of_opening).collect();
     if let Some(id) = manifest.own_segments().find(|id| !all.contains(id)) {
-        return Err(directory.corruption(id, 0, "the segment is missing"));
+        return Err(directory.corruption(id, 0, "the segment is missing, restore a backup or salvage the rest"));
     }
     if settle {
         let written = all.iter().filter(|_| !planted(Bug::SegmentsNotFenced));

@@ -68,8 +68,10 @@ impl Files {
     pub(crate) fn open_to_read(path: &Path) -> Result<(Self, Option<String>)> {
         refuse_other_than_directory(path)?;
         let manifest = path.join(MANIFEST);
-        if !manifest.try_exists().map_err(|error| naming("cannot read", &manifest, &error))? {
-            return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
+        let is_there = manifest.try_exists().map_err(|error| naming("cannot read", &manifest, &error))?;
+        // Who reads the manifest says what to do about one that was lost.
+        if !is_there && !holds_files(path) {
+            return Err(nothing_to_read(path));
         }
         match share_lock(path)? {
             Ok(lock) => Ok((Self { path: path.to_owned(), lock: Some(lock) }, None)),
@@ -116,8 +118,8 @@ impl Files {
     /// # Errors
     /// `Locked` if it is open elsewhere, `InvalidOperation` if nothing of a database is there, `Io`.
     pub(crate) fn open_damaged(path: &Path) -> Result<Self> {
-        if !path.join(LOG).is_dir() && !path.join(SNAPSHOTS).is_dir() {
-            return Err(Error::InvalidOperation(format!("there is no database to read here: path={}", path.display())));
+        if !holds_files(path) {
+            return Err(nothing_to_read(path));
         }
         if !path.join(LOCK).exists() {
             return Ok(Self::beside(path));
@@ -127,6 +129,17 @@ impl Files {
             Err(holder) => Err(Error::Locked { path: path.to_owned(), holder }),
         }
     }
+}
+
+/// Whether there are folders of a database.
+fn holds_files(path: &Path) -> bool {
+    path.join(LOG).is_dir() || path.join(SNAPSHOTS).is_dir()
+}
+
+/// What who wants to read is told where no database is.
+pub(super) fn nothing_to_read(path: &Path) -> Error {
+    let what = "there is no database to read here, give the directory of one";
+    Error::InvalidOperation(format!("{what}: path={}", path.display()))
 }
 
 fn refuse_other_than_directory(path: &Path) -> Result<()> {

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use super::files::Files;
+use super::files::{Files, nothing_to_read};
 use super::recovery::{Recovered, recover};
 use crate::base::error::{Error, Result};
 use crate::base::options::HistoryPolicy;
@@ -30,7 +30,7 @@ pub(super) fn read(path: &Path, layout: Option<Layout>, history: HistoryPolicy) 
     let mut attempt = 1;
     loop {
         let (files, writer) = Files::open_to_read(path)?;
-        let result = read_once(&Directory::new(files), layout, history, writer.clone());
+        let result = read_once(path, &Directory::new(files), layout, history, writer.clone());
         match (result, writer) {
             (Err(error), Some(_)) if attempt < ATTEMPTS && may_pass(&error) => std::thread::sleep(PAUSE),
             (Err(Error::Io(error)), Some(writer)) if error.kind() == ErrorKind::NotFound => {
@@ -44,13 +44,14 @@ pub(super) fn read(path: &Path, layout: Option<Layout>, history: HistoryPolicy) 
 }
 
 fn read_once(
+    path: &Path,
     directory: &Directory<Files>,
     layout: Option<Layout>,
     history: HistoryPolicy,
     writer: Option<String>,
 ) -> Result<(Layout, Recovered)> {
     let Some(Manifest { shards, partitioning, .. }) = directory.read_manifest()? else {
-        return Err(Error::InvalidOperation("the database was removed while it was opened".into()));
+        return Err(nothing_to_read(path));
     };
     let layout = layout.unwrap_or(Layout { shards: shards as usize, partitioning });
     let plan = Plan { layout, history, read_only: true, beside: writer.is_some() };

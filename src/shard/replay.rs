@@ -93,7 +93,10 @@ pub(crate) fn judge(first: u32, known: Position, segments: &[ScannedSegment]) ->
             let at = segment.scan.damage.unwrap_or(segment.scan.end);
             return Err(damage(
                 at,
-                format!("a record that was durable is damaged or missing: durable={}", durable.offset()),
+                format!(
+                    "a record that was durable is damaged or missing, restore a backup or salvage the rest: durable={}",
+                    durable.offset()
+                ),
             ));
         }
         let told = segments.get(at + 1).and_then(|next| next.scan.before);
@@ -175,7 +178,10 @@ pub(crate) fn replay_segment(
     }
     if scan.end < end || (scan.damage.is_some() && limit.is_some()) {
         let at = scan.damage.unwrap_or(scan.end);
-        return Err(damage(at, format!("a record below the durable end is damaged: end={end}")));
+        return Err(damage(
+            at,
+            format!("a record below the durable end is damaged, restore a backup or salvage the rest: end={end}"),
+        ));
     }
     Ok((records, latest))
 }

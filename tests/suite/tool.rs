@@ -240,6 +240,50 @@ fn wrong_usage_and_what_cannot_be_read_have_codes_of_their_own() {
     assert!(!nothing.exists());
 }
 
+#[test]
+fn who_asks_wrongly_is_told_what_there_is() {
+    let (directory, path) = with_sample();
+    let other = directory.path().join("other.jsonl");
+    std::fs::write(&other, "{\n}\n").unwrap();
+    let cases: [(&[&str], &str); 8] = [
+        (&["kv", &path, "nightly", "get", "nothing"], "`in-mem kv PATH RUN list` lists"),
+        (&["kv", &path, "nightly", "history", "nothing"], "`in-mem kv PATH RUN list` lists"),
+        (&["state", &path, "nightly", "nothing"], "without a name all are shown"),
+        (&["json", &path, "nightly", "nothing"], "without a key all are shown"),
+        (&["show", &path, "nothing"], "`in-mem runs` lists"),
+        (&["runs", &path, "--status", "done"], "completed, failed"),
+        (&["trace", &path, "nightly", "--kind", "Tool"], "ToolCall, Decision"),
+        (&["import", &path, other.to_str().unwrap()], "not what `in-mem export --jsonl` writes: line 1"),
+    ];
+    for (arguments, what) in cases {
+        let output = tool(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(what) && output.stdout.is_empty(), "{arguments:?}: {said}");
+    }
+    let kinds = |kind: &str| lines(&["trace", &path, "nightly", "--kind", kind]).len();
+    assert!(kinds("toolcall") > 0 && kinds("toolcall") == kinds("ToolCall"));
+}
+
+#[test]
+fn who_reads_what_is_damaged_is_told_to_salvage_it() {
+    let (_directory, path) = with_sample();
+    let said = || {
+        let output = tool(&["runs", &path]);
+        assert_eq!(output.status.code(), Some(3));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let segment = &crate::support::segments(Path::new(&path))[0];
+    let mut bytes = std::fs::read(segment).unwrap();
+    bytes[4096 + 80] ^= 1;
+    std::fs::write(segment, bytes).unwrap();
+    assert!(said().contains("salvage"), "{}", said());
+    std::fs::remove_file(Path::new(&path).join("MANIFEST")).unwrap();
+    assert!(said().contains("the manifest is missing") && said().contains("salvage"), "{}", said());
+    std::fs::remove_dir_all(Path::new(&path).join("log")).unwrap();
+    assert!(said().contains("give the directory of one"), "{}", said());
+}
+
 /// As somebody who may write nowhere, if that can be had: who is root is made nobody. `None` if the tool cannot be reached then.
 fn as_reader(arguments: &[&str]) -> Option<Output> {
     use std::os::unix::process::CommandExt;

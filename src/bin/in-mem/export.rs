@@ -59,7 +59,9 @@ impl Export {
         match &self.output {
             None => self.write(&database, run, output.raw()),
             Some(path) => {
-                let cannot = |error: io::Error| Failure::Failed(format!("cannot write {}: {error}", path.display()));
+                let cannot = |error: io::Error| {
+                    Failure::Failed(format!("cannot write, give another file: file={} reason={error}", path.display()))
+                };
                 let mut file = BufWriter::new(File::create_new(path).map_err(cannot)?);
                 // Half of it would be taken for the whole, and be in the way of the next.
                 self.write(&database, run, &mut file).inspect_err(|_| drop(fs::remove_file(path)))?;

@@ -46,7 +46,7 @@ impl Json {
             }
         }
         if let Some(key) = self.key.filter(|_| rows.is_empty()) {
-            return Err(Failure::Usage(format!("there is no such document: key={key:?}")));
+            return Err(Failure::Usage(format!("there is no such document, without a key all are shown: key={key:?}")));
         }
         output.rows(["key", "document"], rows)
     }

@@ -52,13 +52,13 @@ pub(crate) struct Recording {
 impl Recording {
     /// Reads all lines before anything is made of them.
     pub(crate) fn read(lines: impl Iterator<Item = std::io::Result<String>>) -> Result<Self, Failure> {
+        let wrong = |what: &str| Failure::Usage(format!("this is not what `in-mem export --jsonl` writes: {what}"));
         let mut read = Vec::new();
         for (number, line) in (1..).zip(lines) {
             let json: Json =
-                serde_json::from_str(&line?).map_err(|error| Failure::Usage(format!("line {number}: {error}")))?;
+                serde_json::from_str(&line?).map_err(|error| wrong(&format!("line {number} is no JSON ({error})")))?;
             read.push(json);
         }
-        let wrong = |what: &str| Failure::Usage(format!("this is not what `export --jsonl` writes: {what}"));
         let [first, commits @ .., last] = &mut read[..] else { return Err(wrong("it ends too early")) };
         if first["form"] != FORM {
             return Err(wrong("its first line says another form, or none"));

@@ -64,7 +64,7 @@ impl Kv {
                     Some(at) => database.snapshot_at(run, at.into())?.kv().get_versioned(&key)?,
                 };
                 let Some(found) = found else {
-                    return Err(Failure::Usage(format!("there is no such key: key={key:?}")));
+                    return Err(missing(&key));
                 };
                 output.record([
                     ("key", json!(key)),
@@ -82,6 +82,9 @@ impl Kv {
             }
             Question::History { key } => {
                 let revisions = database.kv().history(run, &key)?;
+                if revisions.is_empty() {
+                    return Err(missing(&key));
+                }
                 let rows = revisions.into_iter().map(|revision| {
                     let (is_deleted, value) = (revision.value.is_none(), revision.value.unwrap_or(Value::Null));
                     let at = moment(output, revision.version);
@@ -92,4 +95,8 @@ impl Kv {
             }
         }
     }
+}
+
+fn missing(key: &str) -> Failure {
+    Failure::Usage(format!("there is no such key, `in-mem kv PATH RUN list` lists those there are: key={key:?}"))
 }

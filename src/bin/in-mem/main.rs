@@ -42,7 +42,8 @@ use output::Output;
 use session::Session;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 all well, 1 something was found (verify, diff), 2 wrong usage, 3 input or output failed.
+Exit codes: 0 all well, 1 something was found (verify, diff, salvage), 2 wrong usage,
+3 input or output failed.
 A RUN is an id, a name, or the beginning or the end of an id (4 characters or more) that no other run has.";
 
 /// Looks at in-mem databases, checks, copies and rescues them.

@@ -11,8 +11,10 @@ use in_mem::blocking::serde_json::{self, Map, Value as Json};
 use crate::change::{shortened, visible};
 use crate::failure::Failure;
 
-/// A terminal that says it is narrower has not said how wide it is.
+/// A terminal that says it is narrower is taken for this wide.
 const NARROWEST: u16 = 40;
+/// A terminal that does not say how wide it is is taken for this wide.
+const USUAL: u16 = 80;
 
 /// Where results go.
 pub(crate) struct Output {
@@ -98,8 +100,9 @@ impl Output {
     fn table() -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        if table.width().is_some_and(|width| width < NARROWEST) {
-            table.set_width(NARROWEST);
+        match table.width() {
+            None | Some(0) => _ = table.set_width(USUAL),
+            Some(width) => _ = table.set_width(width.max(NARROWEST)),
         }
         table
     }

@@ -15,14 +15,15 @@ Examples:
   in-mem runs agents.db --status failed
   in-mem runs agents.db --tag nightly --json";
 
+const STATUSES: &str = "active, completed, failed, cancelled, paused or archived";
+
 /// Lists the runs
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Runs {
     #[command(flatten)]
     place: Place,
-    /// Only those with this status: active, completed, failed, cancelled, paused or archived
-    #[arg(long, value_parser = status)]
+    #[arg(long, value_parser = status, help = format!("Only those with this status: {STATUSES}"))]
     status: Option<RunStatus>,
     /// Only those with this tag
     #[arg(long)]
@@ -49,5 +50,5 @@ fn status(text: &str) -> Result<RunStatus, String> {
     use RunStatus::{Active, Archived, Cancelled, Completed, Failed, Paused};
     let all = [Active, Completed, Failed, Cancelled, Paused, Archived];
     let found = all.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| "there is no such status".into())
+    found.ok_or_else(|| format!("it is one of {STATUSES}"))
 }

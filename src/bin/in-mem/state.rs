@@ -47,7 +47,7 @@ impl State {
             }
         }
         if let Some(name) = self.name.filter(|_| rows.is_empty()) {
-            return Err(Failure::Usage(format!("there is no such cell: name={name:?}")));
+            return Err(Failure::Usage(format!("there is no such cell, without a name all are shown: name={name:?}")));
         }
         output.rows(["name", "value", "version", "updated_at"], rows)
     }

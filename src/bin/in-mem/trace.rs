@@ -16,6 +16,8 @@ Examples:
   in-mem trace agents.db nightly --tree
   in-mem trace agents.db nightly --kind ToolCall --tag retried --json | jq .trace.ToolCall.tool_name";
 
+const KINDS: [&str; 6] = ["ToolCall", "Decision", "Query", "Thought", "Error", "Custom"];
+
 /// Shows the traces of a run
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -27,8 +29,7 @@ pub(crate) struct Trace {
     /// Each trace below the one it belongs to
     #[arg(long, conflicts_with_all = ["kind", "tag"])]
     tree: bool,
-    /// Only of one kind
-    #[arg(long, help = "Only of this kind: ToolCall, Decision, Query, Thought, Error, Custom or Custom:NAME")]
+    #[arg(long, value_parser = kind, help = format!("Only of this kind: {}", kinds()))]
     kind: Option<String>,
     /// Only with this tag
     #[arg(long)]
@@ -58,6 +59,19 @@ impl Trace {
         let rows: Vec<_> = found.iter().map(|trace| row(output, trace)).collect();
         output.rows(["id", "parent", "time", "kind", "what", "tags"], rows)
     }
+}
+
+/// The kind that somebody means, in the case it is stored in.
+fn kind(text: &str) -> Result<String, String> {
+    if text.starts_with("Custom:") {
+        return Ok(text.to_owned());
+    }
+    let found = KINDS.into_iter().find(|kind| kind.eq_ignore_ascii_case(text));
+    found.map(str::to_owned).ok_or_else(|| format!("it is one of {}", kinds()))
+}
+
+fn kinds() -> String {
+    format!("{} or Custom:NAME", KINDS.join(", "))
 }
 
 fn row(output: &Output, trace: &Recorded) -> [Json; 6] {
