@@ -14,6 +14,7 @@ pub(crate) mod engine;
 pub(crate) mod files;
 #[cfg(target_os = "linux")]
 pub(crate) mod glommio;
+mod headroom;
 pub(crate) mod host;
 pub(crate) mod keeper;
 pub(crate) mod local;

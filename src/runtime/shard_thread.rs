@@ -20,6 +20,7 @@ use slab::Slab;
 
 use super::clock::Clock;
 use super::engine::Health;
+use super::headroom::Headroom;
 use super::host::Host;
 use super::keeper::Task;
 use super::local;
@@ -88,6 +89,7 @@ impl ShardThread {
             number: self.number,
             shard: RefCell::new(self.shard),
             usage: self.usage,
+            headroom: Headroom::default(),
             replies: RefCell::new(Slab::new()),
             inbox: self.inbox,
             peers: self.peers,

@@ -21,6 +21,7 @@ use slab::Slab;
 
 use super::clock::Clock;
 use super::engine::Health;
+use super::headroom::Headroom;
 use super::host::Host;
 use super::keeper::Task;
 use super::local::{LocalReply, LocalShard};
@@ -55,6 +56,7 @@ pub(super) struct Worker<H: Host> {
     pub(super) number: usize,
     pub(super) shard: RefCell<Shard>,
     pub(super) usage: Arc<Usage>,
+    pub(super) headroom: Headroom,
     pub(super) replies: RefCell<Slab<Option<ReplySender>>>,
     pub(super) inbox: Inbox,
     /// All shards' mailboxes.
@@ -225,7 +227,9 @@ impl<H: Host> Worker<H> {
     /// anything.
     fn tell_usage(&self) {
         let mut shard = self.shard.borrow_mut();
-        let elsewhere = self.usage.publish(self.number, shard.memory_used());
+        let used = shard.memory_used();
+        self.headroom.note(used);
+        let elsewhere = self.usage.publish(self.number, used);
         shard.set_memory_elsewhere(elsewhere);
     }
 
