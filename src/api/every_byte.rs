@@ -242,7 +242,7 @@ impl Image {
         for memory in &recovered.memories {
             for ((run, space, name), stored) in memory.dump(Version::MAX.previous()) {
                 let (name, value) = match &stored {
-                    Stored::Value(value) => (space.show(&name), value.to_string()),
+                    Stored::Value(value) => (space.show(&name), value.to_value().to_string()),
                     Stored::Event(event) => (space.show(&name), event.payload.to_string()),
                     _ => {
                         assert!(matches!(space, Space::EventHead | Space::EventType), "{space:?} {stored:?}");

@@ -300,7 +300,7 @@ pub(super) async fn state_on(transacting: &Transacting, shard: usize, run: RunId
 /// What somebody put under a name, if a user can see it.
 fn change_of(name: &[u8], stored: &Stored) -> Option<Change> {
     match stored {
-        Stored::Value(value) => Some(Change::Kv { key: text(name), value: Some(value.clone()) }),
+        Stored::Value(value) => Some(Change::Kv { key: text(name), value: Some(value.to_value()) }),
         Stored::Event(event) => Some(Change::Event(Event::clone(event))),
         Stored::State(state) => Some(Change::State { name: text(name), state: Some(State::clone(state)) }),
         Stored::DeletedState(_) => Some(Change::State { name: text(name), state: None }),

@@ -72,7 +72,7 @@ fn text(name: &Name) -> String {
 fn kv_change(change: Change) -> Option<KvChange> {
     let value = match change.stored {
         None => None,
-        Some(Stored::Value(value)) => Some(value),
+        Some(Stored::Value(value)) => Some(value.into()),
         Some(_) => return None,
     };
     Some(KvChange { key: text(&change.name), value, version: change.version })

@@ -16,6 +16,7 @@ pub(crate) mod lineage;
 pub(crate) mod metrics;
 pub(crate) mod name;
 pub(crate) mod options;
+pub(crate) mod packed;
 pub(crate) mod planted;
 pub(crate) mod primitive;
 pub(crate) mod run;

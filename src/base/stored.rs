@@ -12,17 +12,17 @@ use super::json::Document;
 use super::json::edit::Edit;
 use super::key::{Name, Space, number_name};
 use super::options::HistoryRetention;
+use super::packed::Packed;
 use super::run::{RunMetadata, RunStatus};
 use super::run_id::RunId;
 use super::state::State;
 use super::trace::Trace;
-use super::value::Value;
 use super::version::Version;
 
 /// What a key holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Stored {
-    Value(Value),
+    Value(Packed),
     Event(Arc<Event>),
     State(Arc<State>),
     /// A deleted state cell and the version it had: a new cell of that name goes on counting.
@@ -42,6 +42,9 @@ pub(crate) enum Stored {
     #[serde(skip)]
     Marker,
 }
+
+/// Maps hold many of them.
+const _: () = assert!(size_of::<Option<Stored>>() == 24);
 
 impl Stored {
     /// Whether anybody would keep it under this key.

@@ -476,7 +476,6 @@ fn merge<'n>(
 mod tests {
     use super::*;
     use crate::base::options::HistoryRetention;
-    use crate::base::value::Value;
     use crate::store::chain::Revision;
 
     const RUN: RunId = RunId::from_bytes([1; 16]);
@@ -488,7 +487,7 @@ mod tests {
     fn memory(keys: &[&str]) -> Memory {
         let mut memory = Memory::new(HistoryRetention::Off);
         for (at, key) in keys.iter().enumerate() {
-            let stored = Some(Stored::Value(Value::from(*key)));
+            let stored = Some(Stored::Value((*key).into()));
             let version = Version::from(at as u64 + 1);
             let revision = Revision { version, expires: Version::MAX, stored };
             memory.push(RUN, Space::Kv, name(key), revision, Version::ZERO).unwrap();

@@ -63,7 +63,7 @@ impl Actions {
     fn action(&mut self, write: &Write) -> Option<Action> {
         match write {
             Write::Put { name, stored, .. } => match stored {
-                Stored::Value(value) => Some(Action::new(Space::Kv, text_of(name), Some(value.clone()))),
+                Stored::Value(value) => Some(Action::new(Space::Kv, text_of(name), Some(value.to_value()))),
                 Stored::Event(event) => {
                     let fields = [("type", event.event_type.as_str().into()), ("payload", event.payload.clone())];
                     let action = Action::new(Space::Event, event.sequence.to_string(), Some(map(fields)));

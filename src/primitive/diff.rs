@@ -106,7 +106,7 @@ impl Side<'_> {
         let mut values = BTreeMap::new();
         for (name, revision) in self.memory.range(&self.run, space, everything, self.version) {
             match revision.live_at(self.version) {
-                Some(Stored::Value(value)) => values.extend([(text_of(name), value.clone())]),
+                Some(Stored::Value(value)) => values.extend([(text_of(name), value.to_value())]),
                 Some(Stored::State(state)) => values.extend([(text_of(name), state.value.clone())]),
                 Some(Stored::Json(document)) => values.extend([(text_of(name), document.root.to_value().into())]),
                 Some(Stored::Run(about)) => values.extend(facts(about)),

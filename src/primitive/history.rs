@@ -12,9 +12,9 @@ use crate::base::error::{Error, Result};
 use crate::base::json::{Document, Json};
 use crate::base::key::{Name, Space};
 use crate::base::options::HistoryRetention;
+use crate::base::packed::Packed;
 use crate::base::run_id::RunId;
 use crate::base::stored::{Stored, Write};
-use crate::base::value::Value;
 use crate::base::version::Version;
 use crate::commit::access::Access;
 use crate::format::snapshot::{Entry, Held, Kept, Piece};
@@ -83,7 +83,7 @@ pub(crate) fn writes_of(piece: Piece) -> Vec<(Version, Write)> {
                 if let Some(first) = kept.first().filter(|_| is_deleted_first) {
                     let stored = match space {
                         Space::Json => Stored::Json(Arc::new(Document::new(Json::Null))),
-                        _ => Stored::Value(Value::Null),
+                        _ => Stored::Value(Packed::Null),
                     };
                     all.push((first.version, Write::Put { run, space, name: name.clone(), stored, expires: None }));
                 }

@@ -387,9 +387,9 @@ mod tests {
     use crate::base::json::Json;
     use crate::base::json::path::Path;
     use crate::base::options::HistoryRetention;
+    use crate::base::packed::Packed;
     use crate::base::run::RunStatus;
     use crate::base::value::Value;
-    use crate::commit::part::Part;
 
     const PARENT: &str = "00000000000003e8";
 
@@ -609,7 +609,7 @@ mod tests {
     #[test]
     fn a_run_ends_after_what_was_logged_before_its_end() {
         let put = |space, stored| Write::Put { run: RUN, space, name: Name::from_slice(b"k"), stored, expires: None };
-        for write in [put(Space::Kv, Stored::Value(Value::Null)), put(Space::State, Stored::DeletedState(1))] {
+        for write in [put(Space::Kv, Stored::Value(Packed::Null)), put(Space::State, Stored::DeletedState(1))] {
             let mut backlog = Backlog::new(Memory::new(HistoryRetention::Off), usize::MAX);
             enqueue(&mut backlog, write, 10.into()).unwrap();
             enqueue(&mut backlog, Write::DeleteRun { run: RUN }, 8.into()).unwrap();

@@ -80,7 +80,7 @@ fn history(access: &mut Access<'_>, run: RunId, key: &Name) -> Vec<Versioned<Opt
 }
 
 fn put(access: &mut Access<'_>, run: RunId, key: &Name, value: Value, expires: Option<Version>) -> Result<()> {
-    index::put(access, run, Space::Kv, key.clone(), Stored::Value(value), expires)
+    index::put(access, run, Space::Kv, key.clone(), Stored::Value(value.into()), expires)
 }
 
 /// Deletes what there is of these keys and says how many that were.
@@ -129,7 +129,7 @@ fn prefixed(prefix: Option<&str>) -> Scan {
 
 fn value_of(stored: Stored) -> Value {
     match stored {
-        Stored::Value(value) => value,
+        Stored::Value(value) => value.into(),
         other => unreachable!("a key holds a value, not {other:?}"),
     }
 }

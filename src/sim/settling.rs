@@ -12,6 +12,7 @@ use crate::base::options::{HistoryRetention, Partitioning};
 use crate::base::planted::{Bug, plant};
 use crate::base::run_id::RunId;
 use crate::base::stored::{self, Stored};
+use crate::base::value::Value;
 use crate::base::version::Version;
 use crate::disk::directory::Directory;
 use crate::disk::recovery::Plan;
@@ -45,7 +46,7 @@ fn create_segment(disk: &Disk) -> Result<()> {
 /// A batch of two blocks is being written when the process is killed.
 fn write_and_die(disk: &Disk) {
     let place = Position::new(0, BLOCK as u64);
-    let stored = Stored::Value("x".repeat(BLOCK).into());
+    let stored = Stored::Value(Value::from("x".repeat(BLOCK)).into());
     let put = stored::Write::Put {
         run: RunId::from_bytes([7; 16]),
         space: crate::base::key::Space::Kv,

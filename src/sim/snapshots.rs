@@ -6,6 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::base::key::{Name, Space};
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
+use crate::base::value::Value;
 use crate::base::version::Version;
 use crate::disk::directory::{Directory, snapshot_name};
 use crate::disk::snapshots::SnapshotWriter;
@@ -18,7 +19,7 @@ const HEADER: SnapshotHeader =
 fn write_snapshot(disk: &Disk) -> Result<u64> {
     let directory = Directory::new(disk);
     let mut writer = SnapshotWriter::create(&directory, HEADER)?;
-    let held = Some(Held::Stored(Stored::Value("x".repeat(BLOCK).into())));
+    let held = Some(Held::Stored(Stored::Value(Value::from("x".repeat(BLOCK)).into())));
     let kept = Kept { version: Version::from(3), expires: Version::MAX, held };
     let names = vec![Entry { name: Name::from_slice(b"k"), kept: [kept].into() }];
     writer.push(&directory, &[Piece::Names { run: RunId::from_bytes([7; 16]), space: Space::Kv, names }])?;

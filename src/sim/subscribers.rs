@@ -331,7 +331,7 @@ fn changes_of(topic: &Topic, before: &Run, after: &Run, version: Version) -> Vec
                     continue;
                 };
                 let held = earlier.last().is_some_and(|old| old.value.is_some() && version < old.expires);
-                let stored = last.value.clone().map(Stored::Value);
+                let stored = last.value.clone().map(|value| Stored::Value(value.into()));
                 let may_be_missing = stored.is_none() && !held;
                 all.push(Expected { may_be_missing, ..change(text(key), stored) });
             }

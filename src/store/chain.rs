@@ -42,7 +42,7 @@ pub(crate) struct Chain {
 
 /// A node of the maps that hold names and chains has room for eleven: together they stay below a kilobyte, above which
 /// allocators take a slower way.
-const _: () = assert!(size_of::<Chain>() <= 64);
+const _: () = assert!(size_of::<Chain>() <= 48);
 
 #[derive(Clone, Debug, Default)]
 struct Past {

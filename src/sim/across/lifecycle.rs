@@ -492,7 +492,7 @@ fn learn<'a>(found: &mut Found, memories: impl Iterator<Item = &'a Memory>, hist
         for (run, space, name, revision) in memory.every_revision() {
             let Some(stored) = &revision.stored else { continue };
             let content = match (space, stored) {
-                (Space::Kv, Stored::Value(value)) => super::cell::from_value(value),
+                (Space::Kv, Stored::Value(value)) => super::cell::from_value(&value.to_value()),
                 (Space::State, Stored::State(state)) => super::cell::from_value(&state.value),
                 (Space::Event, Stored::Event(event)) => super::cell::from_value(&event.payload),
                 (Space::Trace, Stored::Trace(trace)) => super::cell::from_value(&trace.metadata),

@@ -270,7 +270,7 @@ pub(super) fn contents_of(
         let run = run_of(id);
         let text = || String::from_utf8_lossy(&name).into_owned();
         match stored {
-            Stored::Value(value) => drop(contents.insert(Cell::kv(run, text()), from_value(&value))),
+            Stored::Value(value) => drop(contents.insert(Cell::kv(run, text()), from_value(&value.into()))),
             Stored::State(state) => drop(contents.insert(Cell::state(run, text()), from_value(&state.value))),
             Stored::Trace(trace) => {
                 contents.insert(Cell::trace(run, &*trace.id), from_value(&trace.metadata));

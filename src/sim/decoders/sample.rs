@@ -133,7 +133,7 @@ fn write(rng: &mut Rng) -> Write {
     let text = |rng: &mut Rng| Name::from_slice(word(rng).as_bytes());
     let few = rng.below(4);
     let (space, name, stored) = match rng.below(10) {
-        0 | 1 => (Space::Kv, text(rng), Stored::Value(small(rng))),
+        0 | 1 => (Space::Kv, text(rng), Stored::Value(small(rng).into())),
         2 => (Space::Event, number_name(few), Stored::Event(Arc::new(event(rng, few)))),
         3 => {
             let state = State { value: small(rng), version: number(rng), updated_at: 9 };

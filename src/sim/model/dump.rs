@@ -41,7 +41,7 @@ pub(in super::super) fn dump_run(dump: &mut Dump, run: RunId, state: &Run, at: V
     for (key, revisions) in state.pairs.iter() {
         let live = revisions.last().filter(|revision| at < revision.expires);
         if let Some(value) = live.and_then(|revision| revision.value.clone()) {
-            dump.insert((run, Space::Kv, text(key)), Stored::Value(value));
+            dump.insert((run, Space::Kv, text(key)), Stored::Value(value.into()));
         }
     }
     for event in state.events.iter() {
