@@ -37,6 +37,10 @@ pub(crate) enum Bug {
     CollectedEarly,
     /// A scan does not see the transaction's own writes.
     OwnWritesNotScanned,
+    /// A transaction does not see its own writes that were postponed.
+    PostponedNotSeen,
+    /// A part's writes that were postponed are not locked.
+    PostponedNotLocked,
     /// In `Strict`, a vote does not wait for its part.
     VoteNotDurable,
     /// In `Strict`, a reply does not wait for what it saw.

@@ -387,10 +387,39 @@ impl<'a> Access<'a> {
         expires: Option<Version>,
     ) -> Result<()> {
         if self.part.is_tracking() {
-            let overlaid = Some((stored.clone(), expires.unwrap_or(Version::MAX)));
-            self.part.overlay_put(run, space, name.clone(), overlaid);
+            self.lay_over(run, space, name.clone(), stored.clone(), expires);
         }
         self.part.push_write(Write::Put { run, space, name, stored, expires })
+    }
+
+    /// The same, where later reads of this transaction see it only when it is laid over.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if the transaction becomes too large.
+    pub(crate) fn put_postponed(
+        &mut self,
+        run: RunId,
+        space: Space,
+        name: Name,
+        stored: Stored,
+        expires: Option<Version>,
+    ) -> Result<()> {
+        self.part.postpone(space, Write::Put { run, space, name, stored, expires })
+    }
+
+    /// Whether this transaction has written to a space what its reads do not see yet.
+    pub(crate) const fn is_postponed(&self, space: Space) -> bool {
+        self.part.is_postponed(space)
+    }
+
+    /// The next write that this transaction's reads do not see yet: the caller lays it over.
+    pub(crate) fn next_postponed(&mut self) -> Option<Write> {
+        self.part.next_postponed()
+    }
+
+    /// Lets later reads of this transaction see what it has put under a key.
+    pub(crate) fn lay_over(&mut self, run: RunId, space: Space, name: Name, stored: Stored, expires: Option<Version>) {
+        self.part.overlay_put(run, space, name, Some((stored, expires.unwrap_or(Version::MAX))));
     }
 
     /// Changes a JSON document in some places; with the edits, it holds this.

@@ -6,6 +6,8 @@
 //! - What is read of JSON documents is kept as paths. The documents themselves are `looks`: that one has changed is no
 //!   conflict, unless the marks of who changed what are gone.
 //! - A part that read something that expires commits only at a version below the earliest expiry it saw.
+//! - The overlay is for the transaction's own later reads and for intents. Most transactions never look at what they have
+//!   written: a write can be postponed, and is laid over when somebody may look.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +42,10 @@ pub(crate) struct Part {
     earliest_expiry: Version,
     writes: Vec<Write>,
     weight: usize,
+    /// How many of the writes the overlay holds.
+    laid_over: usize,
+    /// The spaces of the others, as bits.
+    postponed: u32,
     /// Where it stands in `overlaid` what a key will hold.
     overlay: BTreeMap<Key, usize>,
     overlaid: Vec<Overlaid>,
@@ -84,6 +90,8 @@ impl Part {
             earliest_expiry: Version::MAX,
             writes: Vec::new(),
             weight: 0,
+            laid_over: 0,
+            postponed: 0,
             overlay: BTreeMap::new(),
             overlaid: Vec::new(),
             recorded: BTreeMap::new(),
@@ -132,7 +140,11 @@ impl Part {
     }
 
     /// The keys it changes, those derived from its writes included; of a tracked part.
+    ///
+    /// # Panics
+    /// If some of its writes are postponed.
     pub(crate) fn written(&self) -> impl Iterator<Item = Key> {
+        assert!(self.is_complete() || planted(Bug::PostponedNotLocked), "all that is written is laid over");
         let counts = self.recorded.keys().map(|run| (*run, Space::TraceCount, unit_name()));
         self.overlay.keys().cloned().chain(counts)
     }
@@ -226,6 +238,36 @@ impl Part {
         self.deleted.contains(&run)
     }
 
+    /// Whether the overlay lacks writes of a space.
+    pub(super) const fn is_postponed(&self, space: Space) -> bool {
+        self.postponed & bit(space) != 0
+    }
+
+    /// Whether the overlay lacks no writes.
+    pub(crate) const fn is_complete(&self) -> bool {
+        self.postponed == 0
+    }
+
+    /// The next write that the overlay lacks; it is laid over with that.
+    pub(super) fn next_postponed(&mut self) -> Option<Write> {
+        let next = self.writes.get(self.laid_over).filter(|_| self.postponed != 0).cloned();
+        match next {
+            Some(_) => self.laid_over += 1,
+            None => self.postponed = 0,
+        }
+        next
+    }
+
+    /// Writes something that is laid over later.
+    pub(super) fn postpone(&mut self, space: Space, write: Write) -> Result<()> {
+        if self.is_complete() {
+            self.laid_over = self.writes.len();
+        }
+        self.push_write(write)?;
+        self.postponed |= bit(space);
+        Ok(())
+    }
+
     pub(super) fn push_write(&mut self, write: Write) -> Result<()> {
         let weight = self.weight + write.weight();
         if weight > limits::TRANSACTION_BYTES {
@@ -250,7 +292,11 @@ impl Part {
     }
 
     /// What the part is like before an operation; `journal` if that may have to be taken back.
+    ///
+    /// # Panics
+    /// If it may have to be taken back, and some writes are postponed.
     pub(crate) fn savepoint(&mut self, journal: bool) -> Savepoint {
+        assert!(!journal || self.is_complete() || planted(Bug::PostponedNotLocked), "all that is written is laid over");
         self.journal = journal.then(Vec::new);
         let undo = journal.then(|| Undo {
             overlaid: self.overlaid.len(),
@@ -290,6 +336,7 @@ impl Part {
         self.looks.truncate(undo.looks);
         self.earliest_expiry = undo.earliest_expiry;
         self.writes.truncate(savepoint.writes);
+        self.postponed = 0;
         self.weight = undo.weight;
         self.recorded = undo.recorded;
         self.deleted = undo.deleted;
@@ -340,3 +387,9 @@ impl Part {
         Ok(())
     }
 }
+
+const fn bit(space: Space) -> u32 {
+    1 << space.index()
+}
+
+const _: () = assert!(Space::COUNT <= 32);

@@ -28,6 +28,7 @@ use crate::base::stored::{Stored, Write};
 use crate::base::trace::{Trace, TraceType};
 use crate::base::version::Version;
 use crate::commit::access::Access;
+use crate::commit::part::Part;
 use crate::store::backlog::Backlog;
 use crate::store::chain::Revision;
 use crate::store::memory::Memory;
@@ -139,7 +140,8 @@ fn put_revision(stored: Stored, expires: Option<Version>, version: Version) -> R
     Revision { version, expires: expires.unwrap_or(Version::MAX).max(version), stored: Some(stored) }
 }
 
-/// Writes something in a running transaction, and lets its later reads see what is derived from it.
+/// Writes something in a running transaction, and lets its later reads see that and what is derived from it. What is
+/// derived without looking at anything is postponed until one of them looks, see `lay_over`.
 ///
 /// # Errors
 /// `LimitExceeded` if the transaction becomes too large.
@@ -152,9 +154,38 @@ pub(crate) fn put(
     expires: Option<Version>,
 ) -> Result<()> {
     if access.needs_overlay() {
+        if can_be_postponed(space) {
+            return access.put_postponed(run, space, name, stored, expires);
+        }
         derive(&mut Overlay(access), run, &name, &stored);
     }
     access.put(run, space, name, stored, expires)
+}
+
+/// Lets the reads of a running transaction see all that it has written: before a command that may look for it, before
+/// one that may have to be taken back, and before its keys are locked.
+pub(crate) fn lay_over(access: &mut Access<'_>) {
+    while let Some(write) = access.next_postponed() {
+        // Whatever else there is was laid over when it was written.
+        let Write::Put { run, space, name, stored, expires } = write else { continue };
+        if !can_be_postponed(space) {
+            continue;
+        }
+        derive(&mut Overlay(access), run, &name, &stored);
+        access.lay_over(run, space, name, stored, expires);
+    }
+}
+
+/// The same, for a part that no command is at.
+pub(crate) fn complete(part: &mut Part, memory: &Memory, now: Version) {
+    if !part.is_complete() && !planted(Bug::PostponedNotLocked) {
+        lay_over(&mut Access::new(memory, part, now));
+    }
+}
+
+/// Whether what is derived from what is put there follows from that alone.
+const fn can_be_postponed(space: Space) -> bool {
+    matches!(space, Space::Kv | Space::State | Space::Event | Space::Trace)
 }
 
 /// Changes a JSON document in some places in a running transaction; with the edits, it is this.

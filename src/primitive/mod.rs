@@ -32,10 +32,11 @@ mod trace_store;
 
 use std::sync::Arc;
 
-use self::command::{Command, RunCommand};
+use self::command::{Command, KvCommand, RunCommand};
 use self::output::Output;
 use crate::base::error::{Error, Result};
 use crate::base::key::{Space, unit_name};
+use crate::base::planted::{Bug, planted};
 use crate::base::run::RunMetadata;
 use crate::base::run_id::RunId;
 use crate::base::stored::Stored;
@@ -54,6 +55,9 @@ pub(crate) fn execute(access: &mut Access<'_>, run: RunId, command: Command) -> 
     } else if run == RunId::DIRECTORY {
         return Err(Error::InvalidOperation(format!("the nil uuid is reserved, use another run id: run={run}")));
     }
+    if may_look_at_postponed(access, &command) && !planted(Bug::PostponedNotSeen) {
+        index::lay_over(access);
+    }
     match command {
         Command::Kv(command) => kv::execute(access, run, command),
         Command::Event(command) => event_log::execute(access, run, command),
@@ -61,6 +65,19 @@ pub(crate) fn execute(access: &mut Access<'_>, run: RunId, command: Command) -> 
         Command::Trace(command) => trace_store::execute(access, run, command),
         Command::Json(command) => json_store::execute(access, run, command),
         Command::Run(command) => run_index::execute(access, run, command),
+    }
+}
+
+/// Whether a command may look for what its transaction has written and not laid over: commands look at what is of their
+/// own primitive, and at the run.
+const fn may_look_at_postponed(access: &Access<'_>, command: &Command) -> bool {
+    match command {
+        Command::Kv(KvCommand::Put { .. } | KvCommand::PutMany { .. }) | Command::Json(_) => false,
+        Command::Kv(_) => access.is_postponed(Space::Kv),
+        Command::Event(_) => access.is_postponed(Space::Event),
+        Command::State(_) => access.is_postponed(Space::State),
+        Command::Trace(_) => access.is_postponed(Space::Trace),
+        Command::Run(_) => true,
     }
 }
 

@@ -83,6 +83,9 @@ impl Shard {
             let winner = conflict.winner.unwrap_or_default();
             return self.refuse(id, number, Error::TransactionConflict(conflict), winner);
         }
+        if !self.intents.is_empty() {
+            index::complete(&mut open.part, &self.memory, version);
+        }
         if let Some(obstacle) = self.intents.obstacle(&open.part) {
             let barred = open.part.bar();
             open.is_committing = true;

@@ -18,9 +18,9 @@ use crate::base::version::Version;
 use crate::commit::access::Access;
 use crate::commit::message::TransactionNumber;
 use crate::commit::part::Part;
-use crate::primitive;
 use crate::primitive::command::Command;
 use crate::primitive::output::{Output, Reply};
+use crate::primitive::{self, index};
 
 impl Shard {
     pub(super) fn execute(&mut self, id: RequestId, run: RunId, command: Command) {
@@ -77,6 +77,7 @@ impl Shard {
         let result = primitive::execute(&mut access, run, command);
         let (seen, blocked) = (access.seen(), access.blocked());
         if let Some(command) = again {
+            index::complete(&mut part, &self.memory, version);
             let holder = blocked.or_else(|| self.intents.obstacle(&part).map(|obstacle| obstacle.holder));
             let holder = holder.filter(|_| !planted(Bug::SingleWriteIgnoresIntents));
             if let Some(holder) = holder.filter(|_| blocked.is_some() || !part.writes().is_empty()) {
@@ -177,6 +178,9 @@ impl Shard {
         }
         let may_wait = !self.intents.is_empty();
         let again = may_wait.then(|| command.clone());
+        if may_wait {
+            index::complete(&mut open.part, &self.memory, now);
+        }
         let savepoint = open.part.savepoint(may_wait);
         let mut access = Access::new(&self.memory, &mut open.part, now).beside(&self.intents);
         let result = primitive::execute(&mut access, run, command);

@@ -23,7 +23,7 @@ use crate::base::version::Version;
 use crate::commit::message::{Message, TransactionNumber, Vote};
 use crate::commit::part::Part;
 use crate::format::record::{CommitBody, PartBody, PartHead, RecordHeader, TransactionId};
-use crate::primitive::{digest, lineage};
+use crate::primitive::{digest, index, lineage};
 
 /// Why a part is not promised, and the version that the answer depends on.
 type Refusal = (Error, Version);
@@ -69,6 +69,7 @@ impl Shard {
             let winner = conflict.winner.unwrap_or_default();
             return Err((Error::TransactionConflict(conflict), winner));
         }
+        index::complete(&mut open.part, &self.memory, version);
         let obstacle = self.intents.obstacle(&open.part).map(|obstacle| obstacle.conflict());
         let obstacle = obstacle.filter(|_| !planted(Bug::WriteIntentsIgnored));
         if let Some(conflict) = obstacle.or_else(|| self.intents.barred(&open.part)) {

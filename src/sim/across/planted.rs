@@ -62,6 +62,8 @@ fn bugs_of_intents_and_snapshots_are_caught() {
     assert_caught(Bug::SingleWriteIgnoresIntents, Mode::Buffered, 40);
     assert_caught(Bug::StepInDoubt, Mode::InMemory, 20);
     assert_caught(Bug::OwnWritesNotScanned, Mode::Buffered, 20);
+    assert_caught(Bug::PostponedNotSeen, Mode::InMemory, 20);
+    assert_caught(Bug::PostponedNotLocked, Mode::InMemory, 20);
     assert_caught(Bug::CollectedEarly, Mode::InMemory, 20);
     assert_caught(Bug::WakeLost, Mode::Strict, 20);
     assert_caught(Bug::NumberReused, Mode::InMemory, 20);
@@ -142,7 +144,7 @@ fn survey() {
     }
 }
 
-const ALL: [Bug; 39] = [
+const ALL: [Bug; 41] = [
     Bug::NoReadIntents,
     Bug::RangesNotValidated,
     Bug::NoRangeIntents,
@@ -158,6 +160,8 @@ const ALL: [Bug; 39] = [
     Bug::NumberReused,
     Bug::CollectedEarly,
     Bug::OwnWritesNotScanned,
+    Bug::PostponedNotSeen,
+    Bug::PostponedNotLocked,
     Bug::VoteNotDurable,
     Bug::ReplyNotDurable,
     Bug::WakeLost,
