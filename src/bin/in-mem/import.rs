@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::jsonl::Recording;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::session::{Place, Session};
+use crate::session::{Place, Session, holds_anything};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,25 +67,13 @@ impl Import {
         let is_there = std::fs::read_dir(&self.place.path).is_ok_and(|mut entries| entries.next().is_some());
         if is_there {
             let found = Session::default().open(&self.place)?;
-            if exists(&found, run)? {
+            if found.runs().exists(run)? || holds_anything(&found, run) {
                 return Err(Failure::Usage(format!("the database has this run already: run={run}")));
             }
             let info = found.info();
             builder = builder.shards(info.shards).partitioning(info.partitioning);
         }
         builder.open().map_err(|error| Failure::Failed(error.to_string()))
-    }
-}
-
-/// Whether a run was begun or holds anything.
-fn exists(database: &Database, run: RunId) -> Result<bool, Failure> {
-    if database.runs().exists(run)? {
-        return Ok(true);
-    }
-    match database.replay_run(run) {
-        Err(Error::KeyNotFound(_)) => Ok(false),
-        Err(error) => Err(error.into()),
-        Ok(_) => Ok(true),
     }
 }
 
