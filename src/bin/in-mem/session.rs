@@ -27,6 +27,11 @@ impl Session {
         Ok(Self { held: Some(Self::default().open(place)?) })
     }
 
+    /// Whether other commands follow, as in a shell.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Opens a database to read it.
     pub(crate) fn open(&self, place: &Place) -> Result<Database, Failure> {
         self.try_open(place).map_err(|error| Failure::Failed(error.to_string()))
