@@ -110,6 +110,10 @@ fn what_cannot_be_imported_leaves_nothing_behind() {
     let file = recording(directory.path(), &[good.clone(), about("Active", "another")]);
     assert_eq!(lines(&["import", &path, &file])[0]["commits"], 2, "nothing is in the way, and blank lines are none");
     assert_eq!(lines(&["show", &path, "another"])[0]["keys"], 1);
+    let database = Database::open(&path).unwrap();
+    database.runs().delete_run("another").unwrap();
+    database.close().unwrap();
+    assert!(said(&["import", &path, &file], 2).contains("deleted"), "its id is used up");
     let without = std::fs::read_to_string(&file).unwrap().replace(",\"expired\":[]", "");
     std::fs::write(&file, without).unwrap();
     assert!(said(&["import", &path, &file], 2).contains("line 4"));

@@ -15,8 +15,8 @@ use crate::failure::Failure;
 const NARROWEST: u16 = 40;
 /// A terminal that does not say how wide it is is taken for this wide.
 const USUAL: u16 = 80;
-/// What somebody copies from a table to ask on with, and cannot if it is folded.
-const WHOLE: [&str; 4] = ["run", "version", "id", "parent"];
+/// What somebody copies from a table to ask on with, and cannot if it is folded; and what is a day in a narrow table.
+const WHOLE: [&str; 5] = ["run", "version", "id", "parent", "created_at"];
 
 /// Where results go.
 pub(crate) struct Output {
@@ -121,9 +121,9 @@ impl Output {
     }
 }
 
-/// Folds nothing in the columns that are to be whole, as long as those take no more than half of the width.
+/// Folds nothing in the columns that are to be whole, as long as those take no more than two thirds of the width.
 fn keep_whole(table: &mut Table, names: &[&str]) {
-    let mut left = table.width().unwrap_or(USUAL) / 2;
+    let mut left = table.width().unwrap_or(USUAL) / 3 * 2;
     let widths = table.column_max_content_widths();
     for ((name, column), width) in names.iter().zip(table.column_iter_mut()).zip(widths) {
         let width = width.saturating_add(column.padding_width());
@@ -205,6 +205,13 @@ mod tests {
         let table = printed(false, |output| output.rows(["version", "id", "time", "what"], row()));
         let first = table.lines().nth(1).expect("it has a row");
         assert!(first.contains(version) && first.contains(id), "{table}");
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    }
+
+    #[test]
+    fn a_narrow_table_folds_what_it_must() {
+        let long = "x".repeat(60);
+        let table = printed(false, |output| output.rows(["id", "run"], [[long.clone().into(), long.clone().into()]]));
         assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     }
 

@@ -7,7 +7,7 @@ use in_mem::blocking::serde_json::json;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::{Place, Session};
-use crate::time::{minute, time};
+use crate::time::{day, time};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,7 +15,7 @@ Examples:
   in-mem runs agents.db --status failed
   in-mem runs agents.db --tag nightly --json";
 
-/// The width of a terminal from which on two times to the millisecond have room beside the ids.
+/// The width of a terminal from which on two times to the millisecond have room beside the ids. Below, there is a day.
 const WIDE: u16 = 110;
 const STATUSES: &str = "active, completed, failed, cancelled, paused or archived";
 
@@ -40,7 +40,7 @@ impl Runs {
         runs.retain(|run| self.tag.as_ref().is_none_or(|tag| run.tags.contains(tag)));
         if !output.is_json() && output.width() < WIDE {
             let rows = runs.into_iter().map(|run| {
-                let created = json!(minute(run.created_at));
+                let created = json!(day(run.created_at));
                 [json!(run.run_id), json!(run.name), json!(run.status.as_str()), created, json!(run.tags)]
             });
             let rows: Vec<_> = rows.collect();
