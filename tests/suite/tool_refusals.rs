@@ -69,13 +69,12 @@ fn a_run_that_nobody_began_is_found_by_its_id_however_little_history_is_kept() {
 
 /// A run as a file; these are the changes of its commits.
 fn recording(directory: &Path, commits: &[Json]) -> String {
-    let mut text = format!("{}\n", json!({"form": FORM, "run": NOBODY, "commits": commits.len(), "version": 1}));
-    for changes in commits {
-        text += &format!("{}\n", json!({"version": 1, "changes": changes}));
-    }
-    text += &format!("{}\n\n \n", json!({"end": true, "expired": []}));
+    let first = json!({"form": FORM, "run": NOBODY, "commits": commits.len(), "version": 1});
+    let commits = commits.iter().map(|changes| json!({"version": 1, "changes": changes}));
+    let lines = [first].into_iter().chain(commits).chain([json!({"end": true, "expired": []})]);
+    let text: Vec<String> = lines.map(|line| line.to_string()).collect();
     let file = directory.join("run.jsonl");
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, text.join("\n") + "\n\n \n").unwrap();
     file.to_str().unwrap().to_owned()
 }
 

@@ -116,7 +116,7 @@ fn write_all(database: &Database, recording: &Recording) -> Result<(), (usize, E
 /// Takes back what was written of a run that was not there before.
 fn delete_half(database: &Database, run: RunId, error: Error) -> Failure {
     let left = match database.runs().delete_run(run) {
-        Ok(()) => "what was written of the run is deleted and its id used up, import it under another id",
+        Ok(()) => "what was written of the run is deleted and its id used up, give another in the first line",
         Err(Error::KeyNotFound(_)) => return error.into(),
         Err(_) => "what was written of the run could not be deleted",
     };

@@ -101,7 +101,7 @@ impl Output {
     }
 
     /// How many columns of text the terminal has.
-    pub(crate) fn width(&self) -> u16 {
+    pub(crate) fn width() -> u16 {
         Self::table().width().unwrap_or(USUAL)
     }
 

@@ -38,7 +38,7 @@ impl Runs {
         let mut runs = database.runs().list_runs()?;
         runs.retain(|run| self.status.is_none_or(|status| run.status == status));
         runs.retain(|run| self.tag.as_ref().is_none_or(|tag| run.tags.contains(tag)));
-        if !output.is_json() && output.width() < WIDE {
+        if !output.is_json() && Output::width() < WIDE {
             let rows = runs.into_iter().map(|run| {
                 let created = json!(day(run.created_at));
                 [json!(run.run_id), json!(run.name), json!(run.status.as_str()), created, json!(run.tags)]
