@@ -70,7 +70,7 @@ impl Files {
         let manifest = path.join(MANIFEST);
         let is_there = manifest.try_exists().map_err(|error| naming("cannot read", &manifest, &error))?;
         // Who reads the manifest says what to do about one that was lost.
-        if !is_there && !holds_files(path) {
+        if !is_there && !holds_files(path)? {
             return Err(nothing_to_read(path));
         }
         match share_lock(path)? {
@@ -118,7 +118,7 @@ impl Files {
     /// # Errors
     /// `Locked` if it is open elsewhere, `InvalidOperation` if nothing of a database is there, `Io`.
     pub(crate) fn open_damaged(path: &Path) -> Result<Self> {
-        if !holds_files(path) {
+        if !holds_files(path)? {
             return Err(nothing_to_read(path));
         }
         if !path.join(LOCK).exists() {
@@ -131,9 +131,17 @@ impl Files {
     }
 }
 
-/// Whether there are folders of a database.
-fn holds_files(path: &Path) -> bool {
-    path.join(LOG).is_dir() || path.join(SNAPSHOTS).is_dir()
+/// Whether there are folders of a database. Who may not look is told so, and not that there are none.
+fn holds_files(path: &Path) -> Result<bool> {
+    for folder in [LOG, SNAPSHOTS].map(|folder| path.join(folder)) {
+        match folder.metadata() {
+            Ok(about) if about.is_dir() => return Ok(true),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(naming("cannot read", &folder, &error)),
+        }
+    }
+    Ok(false)
 }
 
 /// What who wants to read is told where no database is.

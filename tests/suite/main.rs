@@ -57,6 +57,8 @@ mod state_cell;
 mod subscriptions;
 #[cfg(feature = "tool")]
 mod tool;
+#[cfg(feature = "tool")]
+mod tool_refusals;
 mod trace_store;
 mod transactions;
 mod verification;

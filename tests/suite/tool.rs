@@ -13,21 +13,21 @@ const COMMANDS: [&str; 18] = [
     "runs", "show", "timeline", "events", "kv", "state", "json", "trace", "diff", "replay", "verify", "stat", "backup",
     "salvage", "export", "import", "bench", "shell",
 ];
-const RUN: RunId = RunId::from_bytes([0xab; 16]);
+pub(super) const RUN: RunId = RunId::from_bytes([0xab; 16]);
 
 /// The tool, which has ended.
-fn tool(arguments: &[&str]) -> Output {
+pub(super) fn tool(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()
 }
 
-fn command(arguments: &[&str]) -> Command {
+pub(super) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_in-mem"));
     command.args(arguments).stdin(Stdio::null());
     command
 }
 
 /// What it printed, when it had to end with this code.
-fn text(arguments: &[&str], code: i32) -> String {
+pub(super) fn text(arguments: &[&str], code: i32) -> String {
     let output = tool(arguments);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
@@ -37,7 +37,7 @@ fn text(arguments: &[&str], code: i32) -> String {
 }
 
 /// The lines of JSON that it printed.
-fn lines(arguments: &[&str]) -> Vec<Json> {
+pub(super) fn lines(arguments: &[&str]) -> Vec<Json> {
     lines_of(&text(arguments, 0))
 }
 
@@ -95,7 +95,7 @@ fn sample(path: &Path) {
 }
 
 /// A directory with a sample in it, and the sample's path.
-fn with_sample() -> (tempfile::TempDir, String) {
+pub(super) fn with_sample() -> (tempfile::TempDir, String) {
     let directory = directory();
     let path = directory.path().join("agents.db");
     sample(&path);
@@ -285,7 +285,7 @@ fn who_reads_what_is_damaged_is_told_to_salvage_it() {
 }
 
 /// As somebody who may write nowhere, if that can be had: who is root is made nobody. `None` if the tool cannot be reached then.
-fn as_reader(arguments: &[&str]) -> Option<Output> {
+pub(super) fn as_reader(arguments: &[&str]) -> Option<Output> {
     use std::os::unix::process::CommandExt;
     const NOBODY: u32 = 65_534;
     let mut command = command(arguments);

@@ -51,7 +51,45 @@ pub(crate) struct Bench {
     shards: Option<usize>,
 }
 
-type Row = [Json; 10];
+/// The percentiles of a measurement; the last is the longest.
+const PERCENTILES: [(&str, f64); 5] =
+    [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p99.9_us", 0.999), ("max_us", 1.0)];
+/// What a terminal of 80 columns has room for.
+const COLUMNS: [&str; 8] = ["what", "count", "per_second", "p50_us", "p90_us", "p99_us", "p99.9_us", "max_us"];
+
+/// One measurement.
+struct Row {
+    mode: &'static str,
+    operation: &'static str,
+    clients: u32,
+    count: u64,
+    per_second: u64,
+    nanos: [u64; PERCENTILES.len()],
+}
+
+impl Row {
+    fn fields(&self) -> impl Iterator<Item = (&'static str, Json)> {
+        let about = [
+            ("mode", json!(self.mode)),
+            ("operation", json!(self.operation)),
+            ("clients", json!(self.clients)),
+            ("count", json!(self.count)),
+            ("per_second", json!(self.per_second)),
+        ];
+        let micros = self.nanos.map(|nanos| json!((micros(nanos) * 1e3).round() / 1e3));
+        about.into_iter().chain(PERCENTILES.map(|(name, _)| name).into_iter().zip(micros))
+    }
+
+    fn cells(&self) -> [Json; COLUMNS.len()] {
+        let [p50, p90, p99, p999, max] = self.nanos.map(|nanos| json!(format!("{:.1}", micros(nanos))));
+        let what = json!(format!("{} {}", self.mode, self.operation));
+        [what, json!(self.count), json!(self.per_second), p50, p90, p99, p999, max]
+    }
+}
+
+fn micros(nanos: u64) -> f64 {
+    Duration::from_nanos(nanos).as_secs_f64() * 1e6
+}
 
 impl Bench {
     pub(crate) fn run(self, output: &mut Output) -> Result<(), Failure> {
@@ -77,19 +115,17 @@ impl Bench {
             database.close()?;
         }
         drop(progress);
-        let columns = ["mode", "operation", "clients", "count", "per_second"];
-        let [mode, operation, clients, count, per_second] = columns;
-        output.rows(
-            [mode, operation, clients, count, per_second, "p50_us", "p90_us", "p99_us", "p99.9_us", "max_us"],
-            rows,
-        )
+        if output.is_json() {
+            return rows.iter().try_for_each(|row| output.record(row.fields()));
+        }
+        output.rows(COLUMNS, rows.iter().map(Row::cells))
     }
 
     fn measure(
         &self,
         database: &Database,
-        mode: &str,
-        name: &str,
+        mode: &'static str,
+        name: &'static str,
         operation: impl Fn(&RunHandle, &str) -> Result<(), Error> + Sync,
     ) -> Result<Row, Failure> {
         let start = |_| database.start_run(RunOptions::default());
@@ -120,23 +156,16 @@ impl Bench {
             }
             Ok::<_, Failure>(all)
         })?;
-        let seconds = begun.elapsed().as_secs_f64();
-        let micros = |nanos: u64| json!((Duration::from_nanos(nanos).as_secs_f64() * 1e9).round() / 1e3);
-        let at = |quantile: f64| micros(all.value_at_quantile(quantile));
-        let count = all.len();
-        let per_second = Duration::from_secs(count).as_secs_f64() / seconds;
-        Ok([
-            json!(mode),
-            json!(name),
-            json!(self.clients),
-            json!(count),
-            json!(per_second.round()),
-            at(0.5),
-            at(0.9),
-            at(0.99),
-            at(0.999),
-            micros(all.max()),
-        ])
+        let nanos = begun.elapsed().as_nanos().max(1);
+        let per_second = (u128::from(all.len()) * 1_000_000_000 + nanos / 2) / nanos;
+        Ok(Row {
+            mode,
+            operation: name,
+            clients: self.clients,
+            count: all.len(),
+            per_second: u64::try_from(per_second).unwrap_or(u64::MAX),
+            nanos: PERCENTILES.map(|(_, quantile)| all.value_at_quantile(quantile)),
+        })
     }
 }
 

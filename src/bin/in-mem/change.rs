@@ -137,11 +137,16 @@ pub(crate) fn shortened(text: &str) -> String {
 pub(crate) fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for char in text.chars() {
-        if char.is_control() {
+        if char.is_control() || turns_direction(char) {
             visible.extend(char.escape_default());
         } else {
             visible.push(char);
         }
     }
     visible
+}
+
+/// Whether a character turns the direction of the text around it: what follows would be read where it is not.
+const fn turns_direction(char: char) -> bool {
+    matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -41,6 +41,11 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn run(self, session: &Session, output: &mut Output) -> Result<(), Failure> {
+        if self.follow && session.is_held() {
+            let what =
+                "`--follow` ends with the process only, and a shell with it: ask `in-mem events PATH RUN --follow`";
+            return Err(Failure::Usage(what.into()));
+        }
         let (database, run) = session.open_run(&self.place, &self.run)?;
         let mut next = self.print(&database, run, self.from, false, output)?;
         drop(database);

@@ -1,7 +1,10 @@
 //! `import`: a run from a file, commit by commit.
 //!
 //! - Writes: into the database at the path, which is made if it is not there.
-//! - A run that exists is refused before anything is written. Nothing is written before the whole file was read.
+//! - A run that exists is refused before anything is written. So is what cannot be written: all of it is first written into a
+//!   database in memory, which says no to the same.
+//! - What fails after all, because the files do, is deleted. The id of a deleted run is used up, which is why this is not how
+//!   a wrong file is found.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,14 +14,14 @@ use std::path::PathBuf;
 use clap::Args;
 use in_mem::blocking::primitives::{EventLogExt, JsonStoreExt, KVStoreExt, StateCellExt};
 use in_mem::blocking::serde_json::{self, Value as Json, json};
-use in_mem::blocking::{Database, DurabilityMode, Error, RunId, RunMetadata, RunOptions, RunStatus, Transaction};
-use in_mem::blocking::{TraceType, Value};
+use in_mem::blocking::{Database, Driver, DurabilityMode, Error, HistoryRetention, RunId, RunMetadata, RunOptions};
+use in_mem::blocking::{RunStatus, TraceType, Transaction, Value};
 
 use crate::failure::Failure;
-use crate::jsonl::Recording;
+use crate::jsonl::{Recording, other_form};
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::session::{Place, Session};
+use crate::session::{Place, Session, holds_anything};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,45 +51,76 @@ impl Import {
             Recording::read(BufReader::new(file).lines())?
         };
         let run = recording.run;
-        let database = self.open(run)?;
         let progress = Progress::new("importing");
-        let mut importing = Importing { database: &database, run, about: None, traces: HashMap::new() };
-        for changes in &recording.commits {
-            importing.commit(changes)?;
+        rehearse(&recording)?;
+        let database = self.open(&recording)?;
+        if let Err((_, error)) = write_all(&database, &recording) {
+            return Err(delete_half(&database, run, error));
         }
-        importing.forget(&recording.expired)?;
-        importing.end()?;
         database.close().map_err(|error| Failure::Failed(error.to_string()))?;
         drop(progress);
         output.record([("run", json!(run)), ("commits", json!(recording.commits.len()))])
     }
 
-    /// Opens the database, in the layout that it has.
-    fn open(&self, run: RunId) -> Result<Database, Failure> {
+    /// Opens the database, in the layout that it has, if the run can be written into it.
+    fn open(&self, recording: &Recording) -> Result<Database, Failure> {
+        let run = recording.run;
         let mut builder = Database::builder().path(&self.place.path).durability(MODE).lineage(true);
-        let is_there = std::fs::read_dir(&self.place.path).is_ok_and(|mut entries| entries.next().is_some());
-        if is_there {
+        if self.is_there()? {
             let found = Session::default().open(&self.place)?;
-            if exists(&found, run)? {
+            if found.runs().exists(run)? || holds_anything(&found, run) {
                 return Err(Failure::Usage(format!("the database has this run already: run={run}")));
+            }
+            let mut abouts = recording.commits.iter().flatten().filter(|change| change["primitive"] == "runs");
+            if let Some(name) = abouts.next().and_then(|about| about["name"].as_str())
+                && let Some(other) = found.runs().get_run(name)?
+            {
+                let what = "another run of the database has this name";
+                return Err(Failure::Usage(format!("{what}: name={name:?} run={}", other.run_id)));
             }
             let info = found.info();
             builder = builder.shards(info.shards).partitioning(info.partitioning);
         }
         builder.open().map_err(|error| Failure::Failed(error.to_string()))
     }
+
+    /// Whether there is anything to import beside.
+    fn is_there(&self) -> Result<bool, Failure> {
+        match std::fs::read_dir(&self.place.path) {
+            Ok(mut entries) => Ok(entries.next().is_some()),
+            // Who opens it says what is wrong with a file.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+            Err(error) => Err(Failure::Failed(format!("cannot read {}: {error}", self.place.path.display()))),
+        }
+    }
 }
 
-/// Whether a run was begun or holds anything.
-fn exists(database: &Database, run: RunId) -> Result<bool, Failure> {
-    if database.runs().exists(run)? {
-        return Ok(true);
+/// Writes a recording into a database that is forgotten again.
+fn rehearse(recording: &Recording) -> Result<(), Failure> {
+    let builder = Database::builder().shards(1).driver(Driver::Threads).spin(None).history(HistoryRetention::Off);
+    let database = builder.open()?;
+    write_all(&database, recording).map_err(|(line, error)| other_form(&format!("line {line}: {error}")))?;
+    Ok(database.close()?)
+}
+
+/// Writes a recording. Of what cannot be written it says in which line it is.
+fn write_all(database: &Database, recording: &Recording) -> Result<(), (usize, Error)> {
+    let mut importing = Importing { database, run: recording.run, about: None, traces: HashMap::new() };
+    for (commit, changes) in recording.commits.iter().enumerate() {
+        importing.commit(changes).map_err(|error| (Recording::line_of(commit), error))?;
     }
-    match database.replay_run(run) {
-        Err(Error::KeyNotFound(_)) => Ok(false),
-        Err(error) => Err(error.into()),
-        Ok(_) => Ok(true),
-    }
+    let end = importing.forget(&recording.expired).and_then(|()| importing.end());
+    end.map_err(|error| (Recording::line_of(recording.commits.len()), error))
+}
+
+/// Takes back what was written of a run that was not there before.
+fn delete_half(database: &Database, run: RunId, error: Error) -> Failure {
+    let left = match database.runs().delete_run(run) {
+        Ok(()) => "what was written of the run is deleted and its id used up, give another in the first line",
+        Err(Error::KeyNotFound(_)) => return error.into(),
+        Err(_) => "what was written of the run could not be deleted",
+    };
+    Failure::Failed(format!("{left}: run={run} reason={error}"))
 }
 
 /// A run that is being written.
@@ -100,7 +134,7 @@ struct Importing<'a> {
 }
 
 impl Importing<'_> {
-    fn commit(&mut self, changes: &[Json]) -> Result<(), Failure> {
+    fn commit(&mut self, changes: &[Json]) -> Result<(), Error> {
         let (abouts, others): (Vec<&Json>, Vec<&Json>) =
             changes.iter().partition(|change| change["primitive"] == "runs");
         for about in abouts {
@@ -122,7 +156,7 @@ impl Importing<'_> {
     }
 
     /// Begins the run, or changes what is known about it. It ends when all is written: from then on it takes nothing more.
-    fn describe(&mut self, about: &Json) -> Result<(), Failure> {
+    fn describe(&mut self, about: &Json) -> Result<(), Error> {
         let mut known = about.clone();
         known["run_id"] = about["run"].clone();
         known["parent_run"] = about["parent"].clone();
@@ -164,7 +198,7 @@ impl Importing<'_> {
     }
 
     /// Deletes what had expired.
-    fn forget(&self, expired: &[String]) -> Result<(), Failure> {
+    fn forget(&self, expired: &[String]) -> Result<(), Error> {
         if !expired.is_empty() {
             self.database.kv().delete_many(self.run, expired)?;
         }
@@ -172,7 +206,7 @@ impl Importing<'_> {
     }
 
     /// Ends the run as it had ended.
-    fn end(&self) -> Result<(), Failure> {
+    fn end(&self) -> Result<(), Error> {
         let Some(about) = self.about.as_ref().filter(|about| about.status.is_ended()) else { return Ok(()) };
         let runs = self.database.runs();
         match (about.status, &about.error) {
@@ -194,31 +228,45 @@ fn write(
     traces: &HashMap<String, String>,
     made: &mut HashMap<String, String>,
 ) -> Result<(), Error> {
-    let key = change["key"].as_str().unwrap_or_default();
+    let key = text(change, "key")?;
     let is_deleted = change["deleted"] == true;
-    let value = |name: &str| Value::from_json(change[name].clone());
     match change["primitive"].as_str().unwrap_or_default() {
         "kv" if is_deleted => _ = txn.kv_delete(key)?,
-        "kv" => txn.kv_put(key, value("value"))?,
+        "kv" => txn.kv_put(key, value(change, "value")?)?,
         "states" if is_deleted => _ = txn.states().delete(key)?,
-        "states" => _ = txn.state_set(key, value("value"))?,
+        "states" => _ = txn.state_set(key, value(change, "value")?)?,
         "json" if is_deleted => _ = txn.json_delete(key)?,
-        "json" => _ = txn.json_set(key, "", change["document"].clone())?,
-        "events" => _ = txn.event_append(change["type"].as_str().unwrap_or_default(), value("payload"))?,
+        "json" => _ = txn.json_set(key, "", held(change, "document")?.clone())?,
+        "events" => _ = txn.event_append(text(change, "type")?, value(change, "payload")?)?,
         "traces" => {
             let trace: TraceType = serde_json::from_value(change["trace"].clone())?;
             let tags: Vec<String> = serde_json::from_value(change["tags"].clone())?;
+            let metadata = value(change, "metadata")?;
             let parent = change["parent"].as_str().map(|parent| {
                 let new = made.get(parent).or_else(|| traces.get(parent));
                 new.map_or(parent, String::as_str)
             });
             let id = match parent {
-                Some(parent) => txn.traces().record_child(parent, trace, tags, value("metadata"))?,
-                None => txn.traces().record(trace, tags, value("metadata"))?,
+                Some(parent) => txn.traces().record_child(parent, trace, tags, metadata)?,
+                None => txn.traces().record(trace, tags, metadata)?,
             };
             made.insert(key.to_owned(), id);
         }
         other => return Err(Error::InvalidOperation(format!("a change of an unknown kind: primitive={other:?}"))),
     }
     Ok(())
+}
+
+/// What a change has under a name: nothing is not null.
+fn held<'a>(change: &'a Json, name: &str) -> Result<&'a Json, Error> {
+    change.get(name).ok_or_else(|| Error::InvalidOperation(format!("a change lacks something: name={name:?}")))
+}
+
+fn value(change: &Json, name: &str) -> Result<Value, Error> {
+    Ok(Value::from_json(held(change, name)?.clone()))
+}
+
+fn text<'a>(change: &'a Json, name: &str) -> Result<&'a str, Error> {
+    let held = held(change, name)?.as_str();
+    held.ok_or_else(|| Error::InvalidOperation(format!("a change has no text where one belongs: name={name:?}")))
 }

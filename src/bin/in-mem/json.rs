@@ -33,6 +33,9 @@ impl Json {
         let (database, run) = session.open_run(&self.place, &self.run)?;
         let documents = database.json();
         if let (Some(key), Some(query)) = (&self.key, &self.query) {
+            if documents.get(run, key, "")?.is_none() {
+                return Err(no_such_document(key));
+            }
             return documents.query(run, key, query)?.iter().try_for_each(|found| output.line(found));
         }
         let keys = match &self.key {
@@ -46,8 +49,12 @@ impl Json {
             }
         }
         if let Some(key) = self.key.filter(|_| rows.is_empty()) {
-            return Err(Failure::Usage(format!("there is no such document, without a key all are shown: key={key:?}")));
+            return Err(no_such_document(&key));
         }
         output.rows(["key", "document"], rows)
     }
+}
+
+fn no_such_document(key: &str) -> Failure {
+    Failure::Usage(format!("there is no such document, without a key all are shown: key={key:?}"))
 }

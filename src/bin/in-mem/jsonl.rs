@@ -50,29 +50,50 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Reads all lines before anything is made of them.
+    /// Reads all lines before anything is made of them. Blank lines at the end are none.
     pub(crate) fn read(lines: impl Iterator<Item = std::io::Result<String>>) -> Result<Self, Failure> {
-        let wrong = |what: &str| Failure::Usage(format!("this is not what `in-mem export --jsonl` writes: {what}"));
         let mut read = Vec::new();
+        let mut blank = None;
         for (number, line) in (1..).zip(lines) {
-            let json: Json =
-                serde_json::from_str(&line?).map_err(|error| wrong(&format!("line {number} is no JSON ({error})")))?;
+            let line = line?;
+            if line.trim().is_empty() {
+                blank = blank.or(Some(number));
+                continue;
+            }
+            if let Some(number) = blank {
+                return Err(other_form(&format!("line {number} is blank")));
+            }
+            let json: Json = serde_json::from_str(&line)
+                .map_err(|error| other_form(&format!("line {number} is no JSON ({error})")))?;
             read.push(json);
         }
-        let [first, commits @ .., last] = &mut read[..] else { return Err(wrong("it ends too early")) };
+        let [first, commits @ .., last] = &mut read[..] else { return Err(other_form("it ends too early")) };
         if first["form"] != FORM {
-            return Err(wrong("its first line says another form, or none"));
+            return Err(other_form("its first line says another form, or none"));
         }
-        let run =
-            first["run"].as_str().and_then(|run| RunId::parse(run).ok()).ok_or_else(|| wrong("it names no run"))?;
+        let run = first["run"]
+            .as_str()
+            .and_then(|run| RunId::parse(run).ok())
+            .ok_or_else(|| other_form("it names no run"))?;
         if last["end"] != true || first["commits"] != commits.len() {
-            return Err(wrong("lines are missing"));
+            return Err(other_form("lines are missing"));
         }
-        let changes = |commit: &mut Json| match commit["changes"].take() {
-            Json::Array(changes) => Ok(changes),
-            _ => Err(wrong("a commit has no changes")),
+        let expired = serde_json::from_value(last["expired"].take())
+            .map_err(|error| other_form(&format!("line {}: expired: {error}", Self::line_of(commits.len()))))?;
+        let changes = |(commit, json): (usize, &mut Json)| match json.get_mut("changes").map(Json::take) {
+            Some(Json::Array(changes)) => Ok(changes),
+            _ => Err(other_form(&format!("line {} has no changes", Self::line_of(commit)))),
         };
-        let expired = serde_json::from_value(last["expired"].take())?;
-        Ok(Self { run, commits: commits.iter_mut().map(changes).collect::<Result<_, _>>()?, expired })
+        Ok(Self { run, commits: commits.iter_mut().enumerate().map(changes).collect::<Result<_, _>>()?, expired })
     }
+
+    /// The line of a commit; that behind the last one is the last line.
+    pub(crate) const fn line_of(commit: usize) -> usize {
+        commit + 2
+    }
+}
+
+/// Says why a file is not what `write` writes.
+pub(crate) fn other_form(what: &str) -> Failure {
+    Failure::Usage(format!("this is not what `in-mem export --jsonl` writes: {what}"))
 }

@@ -5,7 +5,7 @@
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
-use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, ColumnConstraint, ContentArrangement, Table, presets};
 use in_mem::blocking::serde_json::{self, Map, Value as Json};
 
 use crate::change::{shortened, visible};
@@ -15,6 +15,8 @@ use crate::failure::Failure;
 const NARROWEST: u16 = 40;
 /// A terminal that does not say how wide it is is taken for this wide.
 const USUAL: u16 = 80;
+/// What somebody copies from a table to ask on with, and cannot if it is folded; and what is a day in a narrow table.
+const WHOLE: [&str; 5] = ["run", "version", "id", "parent", "created_at"];
 
 /// Where results go.
 pub(crate) struct Output {
@@ -56,6 +58,7 @@ impl Output {
         for row in rows {
             table.add_row(row.map(|cell| shortened(&text(&cell))));
         }
+        keep_whole(&mut table, &names);
         writeln!(self.out, "{table}")?;
         Ok(())
     }
@@ -97,6 +100,11 @@ impl Output {
         Ok(self.out.flush()?)
     }
 
+    /// How many columns of text the terminal has.
+    pub(crate) fn width() -> u16 {
+        Self::table().width().unwrap_or(USUAL)
+    }
+
     fn table() -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
@@ -110,6 +118,19 @@ impl Output {
     fn heading(&self, name: &str) -> Cell {
         let cell = Cell::new(name);
         if self.is_styled { cell.add_attribute(Attribute::Bold) } else { cell }
+    }
+}
+
+/// Folds nothing in the columns that are to be whole, as long as those take no more than two thirds of the width.
+fn keep_whole(table: &mut Table, names: &[&str]) {
+    let mut left = table.width().unwrap_or(USUAL) / 3 * 2;
+    let widths = table.column_max_content_widths();
+    for ((name, column), width) in names.iter().zip(table.column_iter_mut()).zip(widths) {
+        let width = width.saturating_add(column.padding_width());
+        if WHOLE.contains(name) && width <= left {
+            left -= width;
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
 }
 
@@ -175,5 +196,28 @@ mod tests {
         assert!(escape.contains("\\u{1b}[2J"), "{escape}");
         let table = printed(false, |output| output.record(fields()));
         assert_eq!(table.lines().map(str::trim).collect::<Vec<_>>(), ["name   a", "count  1"], "{table}");
+    }
+
+    #[test]
+    fn what_names_something_is_not_folded() {
+        let (version, id) = ("1795456019157891355", "18eabdbc98a3a378");
+        let row = || [[version.into(), id.into(), id.into(), "word ".repeat(40).into()]];
+        let table = printed(false, |output| output.rows(["version", "id", "time", "what"], row()));
+        let first = table.lines().nth(1).expect("it has a row");
+        assert!(first.contains(version) && first.contains(id), "{table}");
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    }
+
+    #[test]
+    fn a_narrow_table_folds_what_it_must() {
+        let long = "x".repeat(60);
+        let table = printed(false, |output| output.rows(["id", "run"], [[long.clone().into(), long.clone().into()]]));
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    }
+
+    #[test]
+    fn what_somebody_stored_turns_no_text_around() {
+        let table = printed(false, |output| output.rows(["key"], [["a\u{202e}b\u{2066}".into()]]));
+        assert!(table.contains(r"a\u{202e}b\u{2066}"), "{table}");
     }
 }

@@ -7,7 +7,7 @@ use in_mem::blocking::serde_json::json;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::session::{Place, Session};
-use crate::time::time;
+use crate::time::{day, time};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,6 +15,8 @@ Examples:
   in-mem runs agents.db --status failed
   in-mem runs agents.db --tag nightly --json";
 
+/// The width of a terminal from which on two times to the millisecond have room beside the ids. Below, there is a day.
+const WIDE: u16 = 110;
 const STATUSES: &str = "active, completed, failed, cancelled, paused or archived";
 
 /// Lists the runs
@@ -36,6 +38,14 @@ impl Runs {
         let mut runs = database.runs().list_runs()?;
         runs.retain(|run| self.status.is_none_or(|status| run.status == status));
         runs.retain(|run| self.tag.as_ref().is_none_or(|tag| run.tags.contains(tag)));
+        if !output.is_json() && Output::width() < WIDE {
+            let rows = runs.into_iter().map(|run| {
+                let created = json!(day(run.created_at));
+                [json!(run.run_id), json!(run.name), json!(run.status.as_str()), created, json!(run.tags)]
+            });
+            let rows: Vec<_> = rows.collect();
+            return output.rows(["run", "name", "status", "created_at", "tags"], rows);
+        }
         let rows = runs.into_iter().map(|run| {
             let status = run.status.as_str();
             let (created, updated) = (time(output, run.created_at), time(output, run.updated_at));

@@ -27,6 +27,11 @@ impl Session {
         Ok(Self { held: Some(Self::default().open(place)?) })
     }
 
+    /// Whether other commands follow, as in a shell.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Opens a database to read it.
     pub(crate) fn open(&self, place: &Place) -> Result<Database, Failure> {
         self.try_open(place).map_err(|error| Failure::Failed(error.to_string()))
@@ -70,7 +75,7 @@ pub(crate) fn find_run(database: &Database, which: &str) -> Result<RunId, Failur
         return Ok(run.run_id);
     }
     // Runs that nobody began are in no list.
-    if let Some(id) = id {
+    if let Some(id) = id.filter(|id| holds_anything(database, *id)) {
         return Ok(id);
     }
     let part = which.to_ascii_lowercase();
@@ -84,4 +89,9 @@ pub(crate) fn find_run(database: &Database, which: &str) -> Result<RunId, Failur
         [] => Err(Failure::Usage(format!("there is no such run, `in-mem runs` lists them: run={which}"))),
         _ => Err(Failure::Usage(format!("{} runs could be meant, give more of the id: run={which}", found.len()))),
     }
+}
+
+/// Whether there is anything of a run, begun or not: a run of which not all history is kept cannot be rebuilt, but is there.
+pub(crate) fn holds_anything(database: &Database, run: RunId) -> bool {
+    !matches!(database.replay_run(run), Err(Error::KeyNotFound(_)))
 }

@@ -5,6 +5,7 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
+use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -18,6 +19,9 @@ const EXAMPLES: &str = "\
 Examples:
   in-mem shell agents.db
   echo 'kv nightly get goal' | in-mem shell agents.db";
+
+/// The option that has the path, which nobody is to give: a name that nobody types, or comes near by a slip.
+const PATH_OPTION: &str = "\u{2400}";
 
 const COMMANDS: &str = "And: `reload` opens the database again, `exit` or the end of the input leaves.";
 
@@ -88,12 +92,12 @@ impl Shell {
         Ok(Some(()))
     }
 
-    /// The path is not asked for: it is an option that is never shown, and has its value.
+    /// The path is not asked for: it is an option that is never shown, and has its value. Nor are there examples that give one.
     fn question(&self, words: Vec<String>) -> Result<Question, clap::Error> {
         let path = self.place.path.clone().into_os_string();
         let command = Line::command().mut_subcommands(|command| {
-            command.mut_arg("path", |argument| {
-                argument.long("path").required(false).default_value(path.clone()).hide(true)
+            command.after_help(Resettable::Reset).mut_arg("path", |argument| {
+                argument.long(PATH_OPTION).required(false).default_value(path.clone()).hide(true)
             })
         });
         let mut matches = command.try_get_matches_from(words)?;

@@ -1,5 +1,6 @@
 //! `stat`: how large a database is, what is in it, and how it was opened.
 
+use std::io;
 use std::path::Path;
 
 use clap::Args;
@@ -87,7 +88,10 @@ fn count(database: &Database, runs: impl Iterator<Item = RunId>) -> Result<Count
 
 /// How many files are in a directory, and their bytes. One may go while they are counted.
 fn files_in(path: &Path) -> Result<(u64, u64), Failure> {
-    let Ok(entries) = std::fs::read_dir(path) else { return Ok((0, 0)) };
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
+        entries => entries.map_err(|error| Failure::Failed(format!("cannot read {}: {error}", path.display())))?,
+    };
     let (mut files, mut bytes) = (0, 0);
     for entry in entries {
         if let Ok(about) = entry?.metadata() {

@@ -25,6 +25,12 @@ pub(crate) fn date(micros: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hours:02}:{minutes:02}:{seconds:02}.{millis:03}")
 }
 
+/// A date without the time of the day.
+pub(crate) fn day(micros: i64) -> String {
+    let date = date(micros);
+    date.split_once(' ').map_or_else(|| date.clone(), |(day, _)| day.to_owned())
+}
+
 /// Year, month and day from the days since the Unix epoch. Howard Hinnant, "chrono-compatible low-level date algorithms".
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
@@ -39,7 +45,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
-    use super::date;
+    use super::{date, day};
 
     #[test]
     fn dates_are_those_of_the_calendar() {
@@ -47,5 +53,6 @@ mod tests {
         assert_eq!(date(-1), "1969-12-31 23:59:59.999");
         assert_eq!(date(1_709_210_096_789_000), "2024-02-29 12:34:56.789");
         assert_eq!(date(1_798_761_599_000_000), "2026-12-31 23:59:59.000");
+        assert_eq!(day(1_709_210_096_789_000), "2024-02-29");
     }
 }

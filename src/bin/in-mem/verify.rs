@@ -2,6 +2,8 @@
 //!
 //! - Damage is what is looked for: also that of a database that does not open for it.
 
+use std::io;
+
 use clap::Args;
 use in_mem::blocking::serde_json::{Value as Json, json};
 use in_mem::blocking::{Database, Error, RunId, VerifyProblem, Version};
@@ -58,13 +60,18 @@ impl Verify {
         drop(progress);
         let Findings { problems, summary } = findings?;
         let is_sound = problems.is_empty();
+        let is_whole = self.run.is_none() && !summary.is_empty();
         if !is_sound {
             output.rows(["kind", "name", "place", "what"], problems)?;
         }
         if !output.is_json() {
             let counts = summary.into_iter().map(|(what, count)| format!("{what}: {count}"));
             let counts: Vec<String> = counts.collect();
-            output.text(&format!("{} ({})", if is_sound { "sound" } else { "not sound" }, counts.join(", ")))?;
+            let counts = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
+            output.text(&format!("{}{counts}", if is_sound { "sound" } else { "not sound" }))?;
+            if is_whole {
+                output.text("commits of runs that nobody began are not among them, give the id of such a run")?;
+            }
         } else if is_sound {
             let counts = summary.into_iter().map(|(what, count)| (what, json!(count)));
             output.record([("sound", json!(true))].into_iter().chain(counts))?;
@@ -75,11 +82,16 @@ impl Verify {
     fn check(&self, session: &Session) -> Result<Findings, Failure> {
         let database = match session.try_open(&self.place) {
             Ok(database) => database,
-            Err(Error::Corruption(what)) => {
+            Err(error) => {
+                let what = match error {
+                    Error::Corruption(what) => what,
+                    // A file that is named is not there. Of a database that is not there, something else is said.
+                    Error::Io(missing) if missing.kind() == io::ErrorKind::NotFound => missing.to_string(),
+                    error => return Err(Failure::Failed(error.to_string())),
+                };
                 let problem = [json!("database"), json!(self.place.path), Json::Null, json!(what)];
                 return Ok(Findings { problems: vec![problem], summary: Vec::new() });
             }
-            Err(error) => return Err(Failure::Failed(error.to_string())),
         };
         let mut findings = Findings::default();
         let runs = if let Some(run) = &self.run {
