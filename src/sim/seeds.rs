@@ -1,6 +1,7 @@
 //! Seeds: running a test for each of them, and saying which one failed.
 //!
 //! - `SIM_SEED=n` runs one seed and prints its trace; `SIM_RUNS=n` runs n times as many seeds.
+//! - A debug build, which takes ten times as long, runs half of them unless it is told how many.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -20,7 +21,8 @@ pub(super) fn number(variable: &str) -> Option<u64> {
 /// Runs so many seeds of a test (its path in `sim`), each of them given the seed and whether to say what happens.
 pub(super) fn run_seeds(test: &str, count: u64, mut run: impl FnMut(u64, bool) -> Result<(), String>) {
     let one = number("SIM_SEED");
-    let seeds = one.map_or(0..count * number("SIM_RUNS").unwrap_or(1), |seed| seed..seed + 1);
+    let at_first = if cfg!(debug_assertions) { count.div_ceil(2) } else { count };
+    let seeds = one.map_or(0..number("SIM_RUNS").map_or(at_first, |runs| count * runs), |seed| seed..seed + 1);
     for seed in seeds {
         if let Err(what) = run(seed, one.is_some()) {
             panic!("{what}\nSIM_SEED={seed} cargo test --lib sim::{test} -- --nocapture");

@@ -120,7 +120,7 @@ fn read_beside(test: &str, mode: DurabilityMode) {
         let mut writer = Writer::start(test, part, directory.path());
         let begun = Instant::now();
         let (mut looks, mut last, mut first) = (0, vec![0; SHARDS], None);
-        while begun.elapsed() < Duration::from_secs(4) || looks < 10 || first == Some(last[0]) {
+        while begun.elapsed() < Duration::from_secs(2) || looks < 10 || first == Some(last[0]) {
             assert!(begun.elapsed() < Duration::from_secs(60), "{looks} looks, and nothing was seen to grow");
             let (sum, counts) = on_tokio(look(directory.path()));
             assert!(sum == ACCOUNTS * EACH || (sum == 0 && mode != DurabilityMode::Strict), "look {looks}: {sum}");

@@ -11,7 +11,7 @@ const TEST: &str = "reclamation::memory_stays_flat_over_millions_of_overwrites_e
 const RUN: RunId = RunId::from_bytes([9; 16]);
 const KEYS: usize = 1_000;
 /// Rounds, each of which overwrites every key.
-const ROUNDS: usize = if cfg!(debug_assertions) { 240 } else { 2_000 };
+const ROUNDS: usize = if cfg!(debug_assertions) { 120 } else { 2_000 };
 /// New keys that expire, and runs that are deleted, in every round.
 const EXPIRING: usize = 20;
 const DELETED: usize = 4;

@@ -381,7 +381,7 @@ fn resident() -> usize {
 }
 
 #[test]
-fn a_million_changes_that_nobody_takes_use_no_memory() {
+fn changes_without_end_that_nobody_takes_use_no_memory() {
     if let Some((part, _)) = part() {
         assert_eq!(part, "writes");
         return on_tokio(async {
@@ -402,7 +402,8 @@ fn a_million_changes_that_nobody_takes_use_no_memory() {
                 write(round).await;
             }
             let before = resident();
-            for round in 0..100 {
+            let rounds = if cfg!(debug_assertions) { 40 } else { 100 };
+            for round in 0..rounds {
                 write(round).await;
                 run.states().set("n", "x".repeat(100_000)).await.unwrap();
             }
@@ -413,6 +414,6 @@ fn a_million_changes_that_nobody_takes_use_no_memory() {
         });
     }
     let directory = directory();
-    let name = "subscriptions::a_million_changes_that_nobody_takes_use_no_memory";
+    let name = "subscriptions::changes_without_end_that_nobody_takes_use_no_memory";
     output_of(spawn_part(name, "writes", directory.path()));
 }
