@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::{as_nobody, directory, output_of, part, part_behind};
 
@@ -50,7 +51,14 @@ impl Mount {
 
     /// Makes it read-only (`ro`) or writable (`rw`).
     pub fn remount(&self, how: &str) {
-        run(&["mount", "-o", &format!("remount,bind,{how}"), &self.path().to_string_lossy()]).expect("it is mounted");
+        let (how, path) = (format!("remount,bind,{how}"), self.path());
+        let command = ["mount", "-o", &how, &path.to_string_lossy()];
+        let begun = Instant::now();
+        // A process that another test is about to start holds every open file for a moment.
+        while let Err(what) = run(&command) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Uses up all room but so many bytes.
