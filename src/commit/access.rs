@@ -374,25 +374,15 @@ impl<'a> Access<'a> {
         self.memory.history_since(&run)
     }
 
-    /// Puts something under a key.
+    /// Writes something. What later reads of this transaction see is left to the caller.
     ///
     /// # Errors
     /// `LimitExceeded` if the transaction becomes too large.
-    pub(crate) fn put(
-        &mut self,
-        run: RunId,
-        space: Space,
-        name: Name,
-        stored: Stored,
-        expires: Option<Version>,
-    ) -> Result<()> {
-        if self.part.is_tracking() {
-            self.lay_over(run, space, name.clone(), stored.clone(), expires);
-        }
-        self.part.push_write(Write::Put { run, space, name, stored, expires })
+    pub(crate) fn push(&mut self, write: Write) -> Result<()> {
+        self.part.push_write(write)
     }
 
-    /// The same, where later reads of this transaction see it only when it is laid over.
+    /// Puts something under a key, where later reads of this transaction see it only when it is laid over.
     ///
     /// # Errors
     /// `LimitExceeded` if the transaction becomes too large.
@@ -427,8 +417,9 @@ impl<'a> Access<'a> {
     /// # Errors
     /// `LimitExceeded` if the transaction becomes too large.
     pub(crate) fn edit_json(&mut self, run: RunId, name: Name, edits: Vec<Edit>, stored: Stored) -> Result<()> {
-        self.part.overlay_put(run, Space::Json, name.clone(), Some((stored, Version::MAX)));
-        self.part.push_write(Write::EditJson { run, name, edits })
+        self.part.push_write(Write::EditJson { run, name: name.clone(), edits })?;
+        self.part.overlay_put(run, Space::Json, name, Some((stored, Version::MAX)));
+        Ok(())
     }
 
     /// Deletes a key.
@@ -436,8 +427,9 @@ impl<'a> Access<'a> {
     /// # Errors
     /// `LimitExceeded` if the transaction becomes too large.
     pub(crate) fn delete(&mut self, run: RunId, space: Space, name: Name) -> Result<()> {
-        self.part.overlay_put(run, space, name.clone(), None);
-        self.part.push_write(Write::Delete { run, space, name })
+        self.part.push_write(Write::Delete { run, space, name: name.clone() })?;
+        self.part.overlay_put(run, space, name, None);
+        Ok(())
     }
 
     /// Deletes a whole run.
@@ -445,8 +437,9 @@ impl<'a> Access<'a> {
     /// # Errors
     /// `LimitExceeded` if the transaction becomes too large.
     pub(crate) fn delete_run(&mut self, run: RunId) -> Result<()> {
+        self.part.push_write(Write::DeleteRun { run })?;
         self.part.note_deleted(run);
-        self.part.push_write(Write::DeleteRun { run })
+        Ok(())
     }
 
     /// Lets later reads of this transaction see something derived from a write; the commit derives it anew.
@@ -524,6 +517,12 @@ mod tests {
         memory
     }
 
+    fn put(access: &mut Access<'_>, key: &str, stored: Stored) {
+        let write = Write::Put { run: RUN, space: Space::Kv, name: name(key), stored: stored.clone(), expires: None };
+        access.push(write).unwrap();
+        access.lay_over(RUN, Space::Kv, name(key), stored, None);
+    }
+
     fn names(access: &mut Access<'_>, reverse: bool, limit: usize) -> Vec<String> {
         let mut found = vec![];
         access.scan(RUN, Space::Kv, &Scan { reverse, limit, ..Scan::all() }, |name, _| {
@@ -538,12 +537,12 @@ mod tests {
         let memory = memory(&["a", "c", "e"]);
         let mut part = Part::tracked(Version::from(10));
         let mut access = Access::new(&memory, &mut part, Version::from(11));
-        access.put(RUN, Space::Kv, name("d"), Stored::Value(1.into()), None).unwrap();
-        access.put(RUN, Space::Kv, name("e"), Stored::Value(2.into()), None).unwrap();
+        put(&mut access, "d", Stored::Value(1.into()));
+        put(&mut access, "e", Stored::Value(2.into()));
         access.delete(RUN, Space::Kv, name("a")).unwrap();
         assert_eq!(names(&mut access, false, 99), ["c", "d", "e"]);
         assert_eq!(names(&mut access, true, 2), ["e", "d"]);
-        access.put(RUN, Space::Kv, name("a"), Stored::Value(3.into()), None).unwrap();
+        put(&mut access, "a", Stored::Value(3.into()));
         assert_eq!(names(&mut access, false, 1), ["a"], "deleted, then inserted");
     }
 
@@ -564,7 +563,7 @@ mod tests {
         let scan = |access: &mut Access<'_>| drop(names(access, false, 99));
         assert_eq!(check(&scan, "b").as_deref(), Some("b"), "a phantom");
         let put = |access: &mut Access<'_>| {
-            access.put(RUN, Space::Kv, name("a"), Stored::Marker, None).unwrap();
+            put(access, "a", Stored::Marker);
         };
         assert_eq!(check(&put, "a"), None, "a blind write");
     }

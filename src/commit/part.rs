@@ -250,12 +250,15 @@ impl Part {
 
     /// The next write that the overlay lacks; it is laid over with that.
     pub(super) fn next_postponed(&mut self) -> Option<Write> {
-        let next = self.writes.get(self.laid_over).filter(|_| self.postponed != 0).cloned();
-        match next {
-            Some(_) => self.laid_over += 1,
-            None => self.postponed = 0,
+        while let Some(write) = self.writes.get(self.laid_over).filter(|_| self.postponed != 0) {
+            self.laid_over += 1;
+            // Whatever else there is was laid over when it was written.
+            if matches!(write, Write::Put { space, .. } if self.is_postponed(*space)) {
+                return Some(write.clone());
+            }
         }
-        next
+        self.postponed = 0;
+        None
     }
 
     /// Writes something that is laid over later.
@@ -268,6 +271,7 @@ impl Part {
         Ok(())
     }
 
+    /// Adds a write; what is refused must not be in the overlay.
     pub(super) fn push_write(&mut self, write: Write) -> Result<()> {
         let weight = self.weight + write.weight();
         if weight > limits::TRANSACTION_BYTES {

@@ -153,26 +153,29 @@ pub(crate) fn put(
     stored: Stored,
     expires: Option<Version>,
 ) -> Result<()> {
-    if access.needs_overlay() {
-        if can_be_postponed(space) {
-            return access.put_postponed(run, space, name, stored, expires);
-        }
-        derive(&mut Overlay(access), run, &name, &stored);
+    if !access.needs_overlay() {
+        return access.push(Write::Put { run, space, name, stored, expires });
     }
-    access.put(run, space, name, stored, expires)
+    if can_be_postponed(space) {
+        return access.put_postponed(run, space, name, stored, expires);
+    }
+    access.push(Write::Put { run, space, name: name.clone(), stored: stored.clone(), expires })?;
+    show(access, run, space, name, stored, expires);
+    Ok(())
+}
+
+/// Lets the reads of a running transaction see one thing that it has written, and what is derived from it.
+fn show(access: &mut Access<'_>, run: RunId, space: Space, name: Name, stored: Stored, expires: Option<Version>) {
+    derive(&mut Overlay(access), run, &name, &stored);
+    access.lay_over(run, space, name, stored, expires);
 }
 
 /// Lets the reads of a running transaction see all that it has written: before a command that may look for it, before
 /// one that may have to be taken back, and before its keys are locked.
 pub(crate) fn lay_over(access: &mut Access<'_>) {
     while let Some(write) = access.next_postponed() {
-        // Whatever else there is was laid over when it was written.
         let Write::Put { run, space, name, stored, expires } = write else { continue };
-        if !can_be_postponed(space) {
-            continue;
-        }
-        derive(&mut Overlay(access), run, &name, &stored);
-        access.lay_over(run, space, name, stored, expires);
+        show(access, run, space, name, stored, expires);
     }
 }
 
@@ -199,12 +202,15 @@ pub(crate) fn edit_json(
     edits: Vec<Edit>,
     document: Document,
 ) -> Result<()> {
-    if access.needs_overlay() {
-        for edit in &edits {
-            mark_edit(&mut Overlay(access), run, &name, edit);
-        }
+    let stored = Stored::Json(Arc::new(document));
+    if !access.needs_overlay() {
+        return access.edit_json(run, name, edits, stored);
     }
-    access.edit_json(run, name, edits, Stored::Json(Arc::new(document)))
+    access.edit_json(run, name.clone(), edits.clone(), stored)?;
+    for edit in &edits {
+        mark_edit(&mut Overlay(access), run, &name, edit);
+    }
+    Ok(())
 }
 
 /// Deletes a JSON document in a running transaction.
@@ -212,10 +218,11 @@ pub(crate) fn edit_json(
 /// # Errors
 /// `LimitExceeded` if the transaction becomes too large.
 pub(crate) fn delete_json(access: &mut Access<'_>, run: RunId, name: Name) -> Result<()> {
+    access.delete(run, Space::Json, name.clone())?;
     if access.needs_overlay() {
         mark_document(&mut Overlay(access), run, &name, true);
     }
-    access.delete(run, Space::Json, name)
+    Ok(())
 }
 
 /// Deletes a run in a running transaction, and what its shard's directory says of it.
@@ -223,14 +230,14 @@ pub(crate) fn delete_json(access: &mut Access<'_>, run: RunId, name: Name) -> Re
 /// # Errors
 /// `LimitExceeded` if the transaction becomes too large.
 pub(crate) fn delete_run(access: &mut Access<'_>, run: RunId) -> Result<()> {
-    if access.needs_overlay()
-        && let Some(Stored::Run(metadata)) = access.get(run, Space::Run, &unit_name())
-    {
+    let before = if access.needs_overlay() { access.get(run, Space::Run, &unit_name()) } else { None };
+    access.delete_run(run)?;
+    if let Some(Stored::Run(metadata)) = before {
         for (space, name) in directory_entries(run, &metadata) {
             access.overlay(RunId::DIRECTORY, space, name, None);
         }
     }
-    access.delete_run(run)
+    Ok(())
 }
 
 /// What a JSON document's key holds with these edits.

@@ -144,9 +144,11 @@ mod tests {
     use crate::base::json::Json;
     use crate::base::json::path::Path;
     use crate::base::key::Name;
+    use crate::base::limits::TRANSACTION_OPERATIONS;
     use crate::base::run::RunStatus;
     use crate::base::trace::TraceType;
     use crate::base::value::Value;
+    use crate::commit::part::Part;
 
     fn status_to(to: RunStatus) -> RunCommand {
         RunCommand::UpdateStatus { to, error: None }
@@ -273,6 +275,40 @@ mod tests {
         for command in [create("r", None, &[]), RunCommand::Get, RunCommand::Delete] {
             assert_refused(harness.run_in(RunId::DIRECTORY, command), "the nil uuid is reserved");
         }
+    }
+
+    #[test]
+    fn what_a_full_transaction_refuses_it_does_not_see() {
+        let mut harness = Harness::new();
+        harness.run(create("r", None, &["old"])).unwrap();
+        harness.run(put("k")).unwrap();
+        harness.run(JsonCommand::Create { key: "d".into(), document: Json::Null }).unwrap();
+        let mut part = harness.begin();
+        let pairs =
+            (0..TRANSACTION_OPERATIONS).map(|number| (format!("p{number}").as_str().into(), 1.into())).collect();
+        harness.step(&mut part, KvCommand::PutMany { pairs }).unwrap();
+        let reads = [
+            Command::from(KvCommand::Get { key: "k".into() }),
+            EventCommand::Len.into(),
+            StateCommand::List.into(),
+            TraceCommand::Count.into(),
+            JsonCommand::Get { key: "d".into(), path: Path::default() }.into(),
+            JsonCommand::Get { key: "new".into(), path: Path::default() }.into(),
+            RunCommand::Get.into(),
+        ];
+        let seen =
+            |harness: &Harness, part: &mut Part| reads.clone().map(|read| harness.step_in(part, RUN, read).unwrap());
+        let before = seen(&harness, &mut part);
+        let mut refused = 0;
+        let new = JsonCommand::Create { key: "new".into(), document: Json::Null };
+        let others = [new.into(), RunCommand::AddTags { tags: vec!["new".into()] }.into(), RunCommand::Delete.into()];
+        for write in writes().into_iter().chain(others).chain([status_to(RunStatus::Completed).into()]) {
+            let result = harness.step(&mut part, write.clone());
+            refused += usize::from(matches!(result, Err(Error::LimitExceeded { .. })));
+            assert_eq!(seen(&harness, &mut part), before, "{write:?}: {result:?}");
+        }
+        assert!(refused > 15, "{refused}");
+        harness.commit(part).unwrap();
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::support::{BUFFERED, directory, in_memory, on_tokio, open, part, spawn_part};
 use in_mem::prelude::*;
 use in_mem::{Driver, HistoryRetention};
+use serde_json::json;
 
 const KEY_BYTES: usize = 64 << 10;
 const VALUE_BYTES: usize = 16 << 20;
@@ -189,6 +190,36 @@ fn a_write_beyond_a_transaction_s_limit_is_refused_and_the_others_are_committed(
         let outcome = open.commit().await;
         assert!(matches!(outcome, Ok(CommitOutcome::Conflicted(_))), "{outcome:?}");
         assert_eq!(run.kv().count(Some("m")).await.unwrap(), 0);
+        assert_works(&run).await;
+    });
+}
+
+#[test]
+fn what_a_full_transaction_refuses_it_does_not_see_and_does_not_commit() {
+    on_tokio(async {
+        let directory = directory();
+        let database = open(directory.path(), DurabilityMode::Strict, 1).await;
+        let run = database.start_run(RunOptions::default()).await.unwrap();
+        run.json().create("document", json!({})).await.unwrap();
+        let value = Value::from(vec![7_u8; VALUE_BYTES - 1_000]);
+        let large = "x".repeat(10_000);
+        let transaction = database.begin_transaction(run.id()).await.unwrap();
+        for number in 0..4 {
+            transaction.kv_put(format!("k{number}"), &value).await.unwrap();
+        }
+        let is_refused =
+            |refused: Result<()>| assert!(matches!(refused, Err(Error::LimitExceeded { .. })), "{refused:?}");
+        is_refused(transaction.json().set("document", "a", json!({ "x": large })).await.map(drop));
+        is_refused(transaction.json().create("another", json!({ "x": large })).await.map(drop));
+        assert!(transaction.json().set("document", "a.b", 1).await.is_err(), "there is no place for it");
+        assert!(transaction.json().set("another", "b", 1).await.is_err(), "there is no such document");
+        transaction.json().set("document", "c", 1).await.unwrap();
+        assert!(matches!(transaction.commit().await, Ok(CommitOutcome::Committed(_))));
+        database.close().await.unwrap();
+        let database = open(directory.path(), DurabilityMode::Strict, 1).await;
+        let run = database.run(run.id());
+        assert_eq!(run.json().get("document", "").await.unwrap(), Some(json!({ "c": 1 })));
+        assert_eq!(run.json().get("another", "").await.unwrap(), None);
         assert_works(&run).await;
     });
 }
