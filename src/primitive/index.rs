@@ -217,10 +217,10 @@ pub(crate) fn edit_json(
 ///
 /// # Errors
 /// `LimitExceeded` if the transaction becomes too large.
-pub(crate) fn delete_json(access: &mut Access<'_>, run: RunId, name: Name) -> Result<()> {
+pub(crate) fn delete_json(access: &mut Access<'_>, run: RunId, name: &Name) -> Result<()> {
     access.delete(run, Space::Json, name.clone())?;
     if access.needs_overlay() {
-        mark_document(&mut Overlay(access), run, &name, true);
+        mark_document(&mut Overlay(access), run, name, true);
     }
     Ok(())
 }

@@ -106,7 +106,7 @@ fn change(access: &mut Access<'_>, run: RunId, command: JsonCommand) -> Result<O
         JsonCommand::Delete { key } | JsonCommand::DeleteAt { key, .. } => {
             let is_there = version(access, run, &key).is_some();
             if is_there {
-                index::delete_json(access, run, key.clone())?;
+                index::delete_json(access, run, &key)?;
             }
             Ok(Output::Flag(is_there))
         }
