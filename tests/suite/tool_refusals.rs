@@ -189,6 +189,6 @@ fn a_shell_shows_and_takes_what_can_be_said_in_it_only() {
     }
     let (code, answer, said) = ask("events nightly --follow\n");
     assert!(code == Some(2) && answer.is_empty() && said.contains("--follow"), "{said}");
-    let (code, answer, said) = ask("stat --path /work\n");
+    let (code, answer, said) = ask("stat --path /elsewhere\n");
     assert!(code == Some(2) && answer.is_empty() && said.contains("unexpected argument"), "{said}");
 }
