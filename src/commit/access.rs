@@ -382,19 +382,12 @@ impl<'a> Access<'a> {
         self.part.push_write(write)
     }
 
-    /// Puts something under a key, where later reads of this transaction see it only when it is laid over.
+    /// Puts something into a space, where later reads of this transaction see it only when it is laid over.
     ///
     /// # Errors
     /// `LimitExceeded` if the transaction becomes too large.
-    pub(crate) fn put_postponed(
-        &mut self,
-        run: RunId,
-        space: Space,
-        name: Name,
-        stored: Stored,
-        expires: Option<Version>,
-    ) -> Result<()> {
-        self.part.postpone(space, Write::Put { run, space, name, stored, expires })
+    pub(crate) fn postpone(&mut self, space: Space, put: Write) -> Result<()> {
+        self.part.postpone(space, put)
     }
 
     /// Whether this transaction has written to a space what its reads do not see yet.

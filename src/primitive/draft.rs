@@ -210,7 +210,7 @@ impl<'a, 'm> Draft<'a, 'm> {
                 index::put(self.access, self.run, Space::Json, name, stored, None)?;
             }
             Some(document) if !self.edits.is_empty() => {
-                index::edit_json(self.access, self.run, name, self.edits, document)?;
+                index::edit_json(self.access, self.run, &name, self.edits, document)?;
             }
             _ => {}
         }

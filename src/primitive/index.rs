@@ -157,7 +157,7 @@ pub(crate) fn put(
         return access.push(Write::Put { run, space, name, stored, expires });
     }
     if can_be_postponed(space) {
-        return access.put_postponed(run, space, name, stored, expires);
+        return access.postpone(space, Write::Put { run, space, name, stored, expires });
     }
     access.push(Write::Put { run, space, name: name.clone(), stored: stored.clone(), expires })?;
     show(access, run, space, name, stored, expires);
@@ -198,17 +198,14 @@ const fn can_be_postponed(space: Space) -> bool {
 pub(crate) fn edit_json(
     access: &mut Access<'_>,
     run: RunId,
-    name: Name,
+    name: &Name,
     edits: Vec<Edit>,
     document: Document,
 ) -> Result<()> {
-    let stored = Stored::Json(Arc::new(document));
-    if !access.needs_overlay() {
-        return access.edit_json(run, name, edits, stored);
-    }
-    access.edit_json(run, name.clone(), edits.clone(), stored)?;
-    for edit in &edits {
-        mark_edit(&mut Overlay(access), run, &name, edit);
+    let to_mark = if access.needs_overlay() { edits.clone() } else { Vec::new() };
+    access.edit_json(run, name.clone(), edits, Stored::Json(Arc::new(document)))?;
+    for edit in &to_mark {
+        mark_edit(&mut Overlay(access), run, name, edit);
     }
     Ok(())
 }

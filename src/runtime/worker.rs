@@ -224,7 +224,7 @@ impl<H: Host> Worker<H> {
     }
 
     /// Says what the shard uses before anybody hears of what it did, and hears what the others use before it does
-    /// anything.
+    /// anything. If it has grown, it gets more room, see `headroom`.
     fn tell_usage(&self) {
         let mut shard = self.shard.borrow_mut();
         let used = shard.memory_used();

@@ -33,7 +33,7 @@ impl Json {
         let (database, run) = session.open_run(&self.place, &self.run)?;
         let documents = database.json();
         if let (Some(key), Some(query)) = (&self.key, &self.query) {
-            if documents.get(run, key, "")?.is_none() {
+            if !documents.exists(run, key)? {
                 return Err(no_such_document(key));
             }
             return documents.query(run, key, query)?.iter().try_for_each(|found| output.line(found));
